@@ -1,0 +1,1 @@
+"""Production planning: four products, uncertain demand, no production where demand may fall below 3."""

@@ -1,0 +1,236 @@
+"""Demand as cases: 24 past hours of all products (measurement) and the demand a day ahead (state).
+
+The paper (arXiv 2504.20924, production planning) measures 24 past steps of four products, plans ahead, and calls a product
+unsafe in the hour for which its demand falls below 3 on a scale of [0, 10]. Time is cut into four quarters of equal length
+(8,760 hours, a year of hourly data each): training, internal test for training, validation, internal test for validation.
+
+Hours and cases. A case is named by its target hour h. With `lookback` = 24 and `lead` = 24 its measurement holds the hours
+h - lead - lookback + 1, ..., h - lead, so nothing of the last `lead` hours before the target. Quarter q holds the target
+hours [offset + q Q, offset + (q + 1) Q) with Q hours per quarter. The offset is lookback + lead - 1 = 47 where the series is
+long enough, which gives every quarter exactly Q cases. Four calendar years have 35,064 h = 24 + 4 Q: the offset is then 24,
+and the 23 first target hours of the first quarter, which lack a full history, are dropped (8,737 cases instead of 8,760).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+from safeframe.types import SafeframeError
+
+UNSAFE_BELOW = 3.0
+"""A product is unsafe in an hour with (scaled) demand below this value."""
+SCALE_TOP = 10.0
+"""Demand is scaled and clipped to [0, SCALE_TOP]."""
+HOURS_PER_QUARTER = 8760
+N_QUARTERS = 4
+N_PRODUCTS = 4
+CALENDAR_NAMES = ("hour_of_day", "day_of_week", "day_of_year")
+
+
+class Quarter(IntEnum):
+    """What a quarter of the time axis is used for; the values are the ids in `DemandData.quarter`."""
+
+    TRAINING = 0
+    INTERNAL_TEST_TRAINING = 1
+    VALIDATION = 2
+    INTERNAL_TEST_VALIDATION = 3
+
+
+@dataclass(frozen=True)
+class ClipReport:
+    """How the series were scaled, and what clipping to [0, 10] changed.
+
+    minimum, maximum: (p,) in the unit of the source; they went to 0 and 10.
+    below, above: (4, p) share of the hours of each quarter (rows by quarter id) that were clipped at 0 and at 10.
+    share: (p,) share of all hours of each series that were clipped at either end.
+    """
+
+    names: tuple[str, ...]
+    minimum: np.ndarray
+    maximum: np.ndarray
+    below: np.ndarray
+    above: np.ndarray
+    share: np.ndarray
+
+    @property
+    def per_quarter(self) -> np.ndarray:
+        """(4, p) share of hours clipped at either end."""
+        return self.below + self.above
+
+    def __str__(self) -> str:
+        parts = [
+            f"{name} {100 * self.share[i]:.2f} % ({', '.join(f'{100 * v:.2f}' for v in self.per_quarter[:, i])})"
+            for i, name in enumerate(self.names)
+        ]
+        return "hours clipped to [0, 10], all (by quarter 0 to 3): " + "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class DemandData:
+    """Cases of the production problem; n cases, p = 4 products, arrays are read-only by convention.
+
+    series: (hours, p) float32 demand on the scale [0, 10]; one row per hour.
+    measurement: (n, lookback, p) float32, oldest hour first.
+    demand: (n, p) float32 demand in the target hour (the state s).
+    unsafe: (n, p) bool, demand < 3.
+    target_hour: (n,) int64 row of `series` that is the target.
+    quarter: (n,) int64 quarter id, see `Quarter`.
+    calendar: (n, 3) int64 hour of day 0-23, day of week 0-6 (Monday 0), day of year 1-366 of the target hour, in UTC.
+    truth_mean, truth_sd: (n, p) float64 law of the unclipped target given the past; synthetic data only, else None.
+    """
+
+    series: np.ndarray
+    measurement: np.ndarray
+    demand: np.ndarray
+    unsafe: np.ndarray
+    target_hour: np.ndarray
+    quarter: np.ndarray
+    calendar: np.ndarray
+    names: tuple[str, ...]
+    clip: ClipReport
+    lead: int
+    source: str
+    notes: tuple[str, ...] = field(default=())
+    truth_mean: np.ndarray | None = None
+    truth_sd: np.ndarray | None = None
+
+    @property
+    def state(self) -> np.ndarray:
+        """(n, p) the state s of the paper; another name for `demand`."""
+        return self.demand
+
+    @property
+    def lookback(self) -> int:
+        return self.measurement.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.target_hour)
+
+    def where(self, *quarters: int) -> np.ndarray:
+        """Index (k,) of the cases that lie in the given quarters, in order of time."""
+        return np.flatnonzero(np.isin(self.quarter, [int(q) for q in quarters]))
+
+    def calendar_features(self) -> np.ndarray:
+        """(n, 6) float32 sine and cosine of hour of day, day of week and day of year of the target hour."""
+        angle = 2 * np.pi * self.calendar / np.array([24.0, 7.0, 365.25])
+        return np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)
+
+
+def first_target(hours: int, lookback: int, lead: int, hours_per_quarter: int) -> int:
+    """Offset of the first quarter in hours (module docstring).
+
+    Raises SafeframeError for windows that are no positive integers and for a series shorter than four quarters.
+    """
+    for name, value in (("lookback", lookback), ("lead", lead), ("hours_per_quarter", hours_per_quarter)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise SafeframeError(f"{name} = {value!r}: a whole number of hours >= 1 is needed")
+    history = lookback + lead - 1
+    needed = N_QUARTERS * hours_per_quarter
+    if hours < needed:
+        raise SafeframeError(
+            f"the series have {hours:,} hours; {needed:,} are needed (four quarters of {hours_per_quarter:,} hours), and "
+            f"{needed + history:,} for every target to have {lookback} past hours {lead} hours ahead"
+        )
+    offset = min(history, hours - needed)
+    if history - offset >= hours_per_quarter:
+        raise SafeframeError(
+            f"lookback + lead - 1 = {history} hours of history leave no case in the first quarter of "
+            f"{hours_per_quarter:,} hours; shorten them"
+        )
+    return offset
+
+
+def check_order(order: Sequence[int]) -> tuple[int, ...]:
+    """The role of each consecutive quarter of time; SafeframeError unless a permutation of 0, 1, 2, 3."""
+    if sorted(order) != list(range(N_QUARTERS)):
+        raise SafeframeError(f"order = {list(order)}: it must hold each of 0, 1, 2, 3 once, the role of each quarter of time")
+    return tuple(int(role) for role in order)
+
+
+def training_rows(hours: int, lookback: int, lead: int, hours_per_quarter: int, order: Sequence[int]) -> slice:
+    """Rows of the series that are target hours of the training quarter (what scaling may look at)."""
+    offset = first_target(hours, lookback, lead, hours_per_quarter)
+    start = offset + check_order(order).index(Quarter.TRAINING) * hours_per_quarter
+    return slice(start, start + hours_per_quarter)
+
+
+def build_cases(
+    raw: np.ndarray,
+    hour_of_epoch: np.ndarray,
+    names: Sequence[str],
+    minimum: np.ndarray,
+    maximum: np.ndarray,
+    *,
+    lookback: int,
+    lead: int,
+    hours_per_quarter: int,
+    order: Sequence[int],
+    source: str,
+    notes: Sequence[str] = (),
+    truth_mean: np.ndarray | None = None,
+    truth_sd: np.ndarray | None = None,
+) -> DemandData:
+    """Scale, clip and cut hourly series into cases.
+
+    raw: (hours, p) in any unit; hour_of_epoch: (hours,) hours since 1970-01-01 00:00 UTC, for the calendar;
+    minimum, maximum: (p,) values that go to 0 and 10; truth_mean, truth_sd: (hours, p) by target hour, on the scale [0, 10].
+    """
+    raw = np.asarray(raw, dtype=np.float64)
+    order = check_order(order)
+    hours = len(raw)
+    offset = first_target(hours, lookback, lead, hours_per_quarter)
+    scaled = (raw - minimum) / (np.asarray(maximum) - minimum) * SCALE_TOP
+    series = np.clip(scaled, 0.0, SCALE_TOP).astype(np.float32)
+
+    role_of_hour = np.full(hours, -1, dtype=np.int64)
+    role_of_hour[offset : offset + N_QUARTERS * hours_per_quarter] = np.repeat(order, hours_per_quarter)
+    rows = [role_of_hour == role for role in range(N_QUARTERS)]
+    clip = ClipReport(
+        names=tuple(names),
+        minimum=np.asarray(minimum, dtype=np.float64),
+        maximum=np.asarray(maximum, dtype=np.float64),
+        below=np.array([(scaled[r] < 0).mean(axis=0) for r in rows]),
+        above=np.array([(scaled[r] > SCALE_TOP).mean(axis=0) for r in rows]),
+        share=((scaled < 0) | (scaled > SCALE_TOP)).mean(axis=0),
+    )
+
+    history = lookback + lead - 1
+    end = offset + N_QUARTERS * hours_per_quarter
+    target = np.arange(max(offset, history), end, dtype=np.int64)
+    windows = np.lib.stride_tricks.sliding_window_view(series, lookback, axis=0)  # (hours - lookback + 1, p, lookback)
+    measurement = np.ascontiguousarray(windows[target - history].transpose(0, 2, 1))
+    demand = series[target]
+    notes = list(notes)
+    if history > offset:
+        notes.append(f"the first {history - offset} target hours of the first quarter lack a full history and were dropped")
+    if end < hours:
+        notes.append(f"the last {hours - end:,} hours lie after the fourth quarter and are not used")
+    return DemandData(
+        series=series,
+        measurement=measurement,
+        demand=demand,
+        unsafe=demand < UNSAFE_BELOW,
+        target_hour=target,
+        quarter=role_of_hour[target],
+        calendar=calendar_of(np.asarray(hour_of_epoch)[target]),
+        names=tuple(names),
+        clip=clip,
+        lead=lead,
+        source=source,
+        notes=tuple(notes),
+        truth_mean=None if truth_mean is None else truth_mean[target],
+        truth_sd=None if truth_sd is None else truth_sd[target],
+    )
+
+
+def calendar_of(hour_of_epoch: np.ndarray) -> np.ndarray:
+    """(n, 3) int64 hour of day, day of week (Monday 0) and day of year from hours since 1970-01-01 00:00 UTC."""
+    hour_of_epoch = np.asarray(hour_of_epoch, dtype=np.int64)
+    day = hour_of_epoch // 24
+    date = day.astype("datetime64[D]")
+    day_of_year = (date - date.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64) + 1
+    return np.stack([hour_of_epoch % 24, (day + 3) % 7, day_of_year], axis=1)  # 1970-01-01 was a Thursday
