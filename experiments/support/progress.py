@@ -1,0 +1,23 @@
+"""Progress of long loops, by tqdm: a bar on a terminal, a line every ten seconds in a log file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from tqdm import tqdm
+
+
+def progress(iterable: Iterable | None, description: str, total: int | None = None, enabled: bool = True) -> tqdm:
+    """Iterate with a progress bar on standard error; `iterable=None` gives a bar to `.update()` by hand."""
+    interactive = sys.stderr.isatty()
+    return tqdm(
+        iterable,
+        desc=description,
+        total=total,
+        disable=not enabled,
+        file=sys.stderr,
+        dynamic_ncols=interactive,
+        mininterval=0.2 if interactive else 10.0,
+        leave=interactive,
+    )
