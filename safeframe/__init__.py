@@ -1,0 +1,1 @@
+"""safeframe: probability-of-unsafe guarantees around any model (arXiv 2504.20924)."""

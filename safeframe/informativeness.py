@@ -1,0 +1,185 @@
+"""How informative internal test data are: zeta, Lipschitz estimates, and the measured radius xi.
+
+Data are zeta-informative for a state when the law of the measurement given that state and the empirical law
+of the cases labelled so are within infinity-Wasserstein distance zeta; a K-Lipschitz classifier then
+justifies the radius xi = K zeta (arXiv 2504.20924, Theorem 1). K is rarely known and zeta never, so the
+radius can be measured instead, in logit space, where the margin is one-dimensional and W_infinity is the
+largest gap of two quantile functions.
+
+What a measured radius means. Acceptance sets are half-lines {m < tau}, so all the theorem needs of a class
+is, for every tau in use, F(tau) <= F_ref(tau + s) + delta and F(tau) >= F_ref(tau - s) - delta, with F_ref
+the empirical distribution of the internal test margins and F the law in use; the smallest s is the margin
+shift, and xi = s / sqrt(2). With delta = 0 and no window, s is W_infinity of the two samples. Limits: it sees
+only the shift between the two samples it is given (last year's shift says nothing of next year's), it grows
+with the noise of the extreme quantiles in small samples, and its DKW band needs independent cases. The mass
+delta is not free: pass it on as ``RiskCurve(..., slack=mass)``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from safeframe.types import SAFE, SQRT2, UNSAFE, FloatArray, IntArray, SafeframeError
+
+Side = Literal["both", "lower", "upper"]
+_SIDES: tuple[tuple[int, Side], ...] = ((SAFE, "upper"), (UNSAFE, "lower"))
+
+
+@dataclass(frozen=True)
+class MeasuredRadius:
+    """A measured radius and what it rests on.
+
+    ``margin_shift``: s, margin units. ``radius``: xi = s / sqrt(2), logit units. ``delta``: trimmed mass.
+    ``band``: half-width of the DKW band of the other sample (0 without a confidence). ``mass``: delta + band,
+    the mass on which the coupling may fail (with the given ``confidence``; None: no such statement).
+    ``n_reference``, ``n_other``: cases.
+    """
+
+    margin_shift: float
+    radius: float
+    delta: float
+    band: float
+    mass: float
+    confidence: float | None
+    n_reference: int
+    n_other: int
+
+
+def dkw_band(n: int, confidence: float) -> float:
+    """Half-width sqrt(log(2 / (1 - confidence)) / (2 n)) of the band around an empirical distribution
+    function.
+
+    Source: Dvoretzky, Kiefer & Wolfowitz (1956), constant by Massart (1990), doi:10.1214/aop/1176990746.
+    """
+    if n < 1 or not 0.0 < confidence < 1.0:
+        raise SafeframeError(f"n = {n}, confidence = {confidence}: need n >= 1 and a confidence in (0, 1)")
+    return math.sqrt(math.log(2.0 / (1.0 - confidence)) / (2.0 * n))
+
+
+def _lower_shift(reference: FloatArray, other: FloatArray, delta: float, low: float, high: float) -> float:
+    """Smallest s >= 0 with F_other(x) <= F_reference(x + s) + delta for low < x <= high (sorted samples)."""
+    n, m = len(other), len(reference)
+    # Just above other[i-1], i cases lie below; ceil(m (i/n - delta)) reference cases must lie below x + s.
+    needed = np.ceil(m * (np.arange(1, n + 1) / n - delta) - 1e-9).astype(np.int64)
+    used = (needed > 0) & (other < high)
+    if not used.any():
+        return 0.0
+    gap = reference[needed[used] - 1] - np.maximum(other[used], low)
+    return max(float(gap.max()), 0.0)
+
+
+def measured_radius(
+    reference_margin: FloatArray,
+    other_margin: FloatArray,
+    delta: float = 0.0,
+    confidence: float | None = None,
+    side: Side = "both",
+    window: tuple[float, float] = (-math.inf, math.inf),
+) -> MeasuredRadius:
+    """The margin shift (and xi) between two samples of one class.
+
+    Args:
+        reference_margin: (n,) margins of the internal test cases of one class. other_margin: (k,) margins of
+            the same class from a sample that stands for use.
+        delta: mass in [0, 1) on which the coupling may fail.
+        confidence: adds the DKW band of the other sample to the mass. Without it nothing is said about new
+        cases. side: "lower": the other sample is not lower by more than s (what the unsafe class needs);
+            "upper": not higher (the safe class); "both": the larger of the two.
+        window: only thresholds tau inside it count; the default is the whole line.
+
+    Raises:
+        SafeframeError: on an empty sample, NaN, or a delta outside [0, 1).
+    """
+    if not 0.0 <= delta < 1.0:
+        raise SafeframeError(f"delta is {delta}; the trimmed mass must lie in [0, 1)")
+    if side not in ("both", "lower", "upper"):
+        raise SafeframeError(f"side is {side!r}; it must be 'both', 'lower' or 'upper'")
+    low, high = window
+    if not low < high:
+        raise SafeframeError(f"window is {window}; its lower end must be below its upper end")
+    reference, other = _sorted_sample(reference_margin, "reference"), _sorted_sample(other_margin, "other")
+    shift = 0.0
+    if side != "upper":
+        shift = _lower_shift(reference, other, delta, low, high)
+    if side != "lower":
+        shift = max(shift, _lower_shift(-reference[::-1], -other[::-1], delta, -high, -low))
+    band = 0.0 if confidence is None else dkw_band(len(other), confidence)
+    return MeasuredRadius(
+        shift, shift / SQRT2, delta, band, min(delta + band, 1.0), confidence, len(reference), len(other)
+    )
+
+
+def _sorted_sample(margin: FloatArray, name: str) -> FloatArray:
+    sample = np.sort(np.asarray(margin, dtype=np.float64).reshape(-1))
+    if len(sample) == 0:
+        raise SafeframeError(f"the {name} sample is empty; a measured radius needs cases in both samples")
+    if not np.isfinite(sample).all():
+        raise SafeframeError(f"the {name} sample holds NaN or infinite margins; they must be finite")
+    return sample
+
+
+@dataclass(frozen=True)
+class BlockRadius:
+    """Measured shifts of every block against the other blocks.
+
+    ``margin_shift``: (blocks, 2) for classes 0 and 1, NaN where a block has no case of the class. ``radius``:
+    the largest shift / sqrt(2). ``blocks``: ids. ``delta``: trimmed mass.
+    """
+
+    radius: float
+    margin_shift: FloatArray
+    blocks: list[Any]
+    delta: float
+
+    def quantile(self, q: float) -> float:
+        """The q-quantile over blocks of the larger class shift, as a radius; 1.0 gives ``radius``."""
+        return float(np.quantile(np.nanmax(self.margin_shift, axis=1), q)) / SQRT2
+
+
+def block_measured_radius(
+    margin: FloatArray,
+    label: IntArray,
+    block: np.ndarray,
+    delta: float = 0.0,
+    window: tuple[float, float] = (-math.inf, math.inf),
+) -> BlockRadius:
+    """Radius from blocks (weeks, months, episodes) of one sample: each block against all the others, per
+    class.
+
+    Takes for each class the side that matters: unsafe cases of a block not lower, safe ones not higher than
+    the rest by more than s. A block is far smaller than the rest, so the noise of its own extremes is in the
+    figure: an upper reading.
+
+    Args:
+        margin, label, block: (n,). delta, window: as in :func:`measured_radius`.
+
+    Raises:
+        SafeframeError: with fewer than two blocks, or if no block can be compared for one of the classes.
+    """
+    values, state, ids = np.asarray(margin, dtype=np.float64), np.asarray(label), np.asarray(block)
+    if values.ndim != 1 or state.shape != values.shape or ids.shape != values.shape:
+        raise SafeframeError(
+            f"margin {values.shape}, label {state.shape}, block {ids.shape}: expected one shape (n,)"
+        )
+    keys = np.unique(ids)
+    if len(keys) < 2:
+        raise SafeframeError("a radius measured over blocks needs at least two blocks")
+    shift = np.full((len(keys), 2), np.nan)
+    for row, key in enumerate(keys):
+        for state_id, side in _SIDES:
+            mine = values[(ids == key) & (state == state_id)]
+            rest = values[(ids != key) & (state == state_id)]
+            if len(mine) and len(rest):
+                shift[row, state_id] = measured_radius(
+                    rest, mine, delta, side=side, window=window
+                ).margin_shift
+    for state_id in (SAFE, UNSAFE):
+        if np.isnan(shift[:, state_id]).all():
+            raise SafeframeError(
+                f"class {state_id} is in fewer than two blocks; its radius cannot be measured"
+            )
+    return BlockRadius(float(np.nanmax(shift)) / SQRT2, shift, keys.tolist(), delta)

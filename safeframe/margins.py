@@ -1,0 +1,72 @@
+"""Margins m = f_1 - f_0 of binary problems: from logits, sorted per class, counted below a threshold."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from safeframe.conservative_testing import check_logits
+from safeframe.types import SAFE, UNSAFE, FloatArray, Floats, IntArray, SafeframeError
+
+
+def margin_of(logits: FloatArray) -> FloatArray:
+    """The margin f_1 - f_0 of binary logits (..., 2): (...,). SafeframeError on another last axis or NaN."""
+    array = check_logits(logits)
+    if array.shape[-1] != 2:
+        raise SafeframeError(
+            f"logits have {array.shape[-1]} classes; a margin needs exactly 2 (0 safe, 1 unsafe)"
+        )
+    return array[..., 1] - array[..., 0]
+
+
+def as_query(values: Floats) -> FloatArray:
+    query = np.asarray(values, dtype=np.float64).reshape(-1)
+    if np.isnan(query).any():
+        raise SafeframeError("a query of the risk curve is NaN; thresholds and margins must be numbers")
+    return query
+
+
+def count_below(ascending: FloatArray, query: FloatArray) -> IntArray:
+    """How many of ``ascending`` are strictly below each query; two threads where there are many queries."""
+    if query.size < 200_000:
+        return np.searchsorted(ascending, query, side="left")
+    half = query.size // 2
+    with ThreadPoolExecutor(2) as pool:
+        parts = pool.map(lambda q: np.searchsorted(ascending, q, side="left"), (query[:half], query[half:]))
+        return np.concatenate(list(parts))
+
+
+def split_sorted(margin: FloatArray, label: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Margins of the safe and of the unsafe cases, each sorted; two threads (np.sort releases the lock)."""
+    values, state = np.asarray(margin), np.asarray(label)
+    if values.ndim != 1 or state.shape != values.shape:
+        raise SafeframeError(
+            f"margin {values.shape} and label {state.shape}: expected two arrays of the same shape (n,)"
+        )
+    if not np.issubdtype(values.dtype, np.floating):
+        values = values.astype(np.float64)
+    if state.dtype != np.bool_:
+        unsafe = state == UNSAFE
+        if not (unsafe | (state == SAFE)).all():
+            raise SafeframeError("label must hold 0 (safe) and 1 (unsafe) only")
+    else:
+        unsafe = state
+
+    def part(mask: np.ndarray) -> FloatArray:
+        chosen = values[mask]
+        chosen.sort()
+        return chosen
+
+    with ThreadPoolExecutor(2) as pool:
+        safe_sorted, unsafe_sorted = pool.map(part, (~unsafe, unsafe))
+    for name, ordered in (("safe", safe_sorted), ("unsafe", unsafe_sorted)):
+        if len(ordered) == 0:
+            raise SafeframeError(
+                f"no {name} internal test case: the bound needs at least one case of each class"
+            )
+        if not (np.isfinite(ordered[0]) and np.isfinite(ordered[-1])):  # NaN sorts last
+            raise SafeframeError(
+                f"the margins of the {name} cases hold NaN or infinite values; they must be finite"
+            )
+    return safe_sorted, unsafe_sorted

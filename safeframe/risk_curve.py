@@ -1,0 +1,253 @@
+"""The exact curve from the acceptance threshold tau to the posterior bound, and its inverse (bias
+correction).
+
+Binary problems on margins m = f_1 - f_0: accept iff m < tau. With xi the radius of conservative testing,
+
+- U+(tau): share of the unsafe internal test cases with m - sqrt(2) xi < tau (some point of the ball is
+  accepted),
+- L-(tau): share of the safe cases with m + sqrt(2) xi < tau (every point of the ball is accepted),
+
+and the bound p^xi(unsafe | accepted) follows from eq. (8) of arXiv 2504.20924 or its tight form
+(:func:`safeframe.conservative_testing.posterior_bound`). All are step functions of tau, read off sorted
+arrays.
+
+Inverse: between two entries u_k of unsafe cases U+ is constant and the rest only makes the bound fall, so the
+bound is least at tau = u_k itself (strict acceptance leaves that case out), and the largest tau with bound <=
+r_t is one of the u_k or +inf. A suffix minimum over k turns every query into one binary search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from safeframe.certificates import cases_needed
+from safeframe.chance_constraint import validate_prior, validate_radius, validate_threshold
+from safeframe.conservative_testing import PosteriorForm, check_form
+from safeframe.margins import as_query, count_below, margin_of, split_sorted
+from safeframe.types import SQRT2, UNSAFE, FloatArray, Floats, IntArray, SafeframeError, Threshold
+
+__all__ = ["GroupedRiskCurve", "RiskCurve", "Thresholds", "margin_of"]
+
+
+class Thresholds(NamedTuple):
+    """Arrays (t,) over several r_t, with the fields of :class:`safeframe.types.Threshold`."""
+
+    r_t: FloatArray
+    tau: FloatArray
+    bound: FloatArray
+    acceptance: FloatArray
+    feasible: np.ndarray
+    n_accepted: IntArray
+    n_unsafe_accepted: IntArray
+
+    def at(self, index: int) -> Threshold:
+        """The one :class:`Threshold` at ``index``."""
+        r_t = float(self.r_t[index])
+        return Threshold(
+            tau=float(self.tau[index]),
+            bound=float(self.bound[index]),
+            acceptance=float(self.acceptance[index]),
+            feasible=bool(self.feasible[index]),
+            n_accepted=int(self.n_accepted[index]),
+            n_unsafe_accepted=int(self.n_unsafe_accepted[index]),
+            cases_needed=cases_needed(r_t, 0.05),
+            r_t=r_t,
+        )
+
+
+class RiskCurve:
+    """The exact curve tau -> p^xi(unsafe | accepted), its acceptance rate and its inverse.
+
+    Args:
+        margin: (n,) f_1 - f_0 of the internal test cases; larger is riskier.
+        label: (n,) 0 safe, 1 unsafe (ints or bools).
+        prior: P(unsafe); None takes the share in ``label``.
+        radius: xi >= 0, in logit units (the margin moves by sqrt(2) xi).
+        form: "tight" or "paper" (eq. (8)).
+        slack: mass delta that the coupling of the relaxed theorem may miss (METHOD: p <= p^{+xi} + delta):
+            added to U+ and taken from L-. 0 gives the paper's bound.
+
+    Rules: an empty conservative accepted set (U+ = L- = 0, or a zero denominator) has bound 1, never NaN and
+    never 0.
+
+    Raises:
+        SafeframeError: on shapes that differ, NaN or infinite margins, labels other than 0/1, or a missing
+        class.
+    """
+
+    def __init__(
+        self,
+        margin: FloatArray,
+        label: IntArray,
+        prior: float | None = None,
+        radius: float = 0.0,
+        form: PosteriorForm = "tight",
+        slack: float = 0.0,
+    ) -> None:
+        self.radius = validate_radius(radius)
+        self.form = check_form(form)
+        if not 0.0 <= slack < 1.0:
+            raise SafeframeError(f"slack is {slack}; the missed mass must lie in [0, 1)")
+        self.slack = float(slack)
+        self._safe, self._unsafe = split_sorted(margin, label)
+        self.n_safe, self.n_unsafe = len(self._safe), len(self._unsafe)
+        share = self.n_unsafe / (self.n_safe + self.n_unsafe)
+        self.prior = share if prior is None else float(validate_prior(prior, 2)[UNSAFE])
+        shift = SQRT2 * self.radius
+        self._safe_entry = self._safe + shift if shift else self._safe
+        self._unsafe_entry = self._unsafe - shift if shift else self._unsafe
+
+    @property
+    def n(self) -> int:
+        """Number of internal test cases."""
+        return self.n_safe + self.n_unsafe
+
+    def _bound_from(self, unsafe_share: FloatArray, safe_share: FloatArray, tau: FloatArray) -> FloatArray:
+        """Bound from U+ and L- at ``tau``; works in place on its float arguments."""
+        unsafe_share += self.slack
+        np.minimum(unsafe_share, 1.0, out=unsafe_share)
+        safe_share -= self.slack
+        np.maximum(safe_share, 0.0, out=safe_share)
+        unsafe_share *= self.prior
+        safe_share *= 1.0 - self.prior
+        if self.form == "paper":
+            certain = self._unsafe + SQRT2 * self.radius if self.radius else self._unsafe
+            kept = count_below(certain, tau) / self.n_unsafe - self.slack
+            safe_share += self.prior * np.maximum(kept, 0.0)
+        else:
+            safe_share += unsafe_share
+        empty = safe_share <= 0.0
+        np.divide(unsafe_share, safe_share, out=unsafe_share, where=~empty)
+        unsafe_share[empty] = 1.0
+        return unsafe_share
+
+    def bound(self, tau: Floats) -> FloatArray:
+        """The posterior bound at ``tau`` (any shape); 1 where nothing is accepted."""
+        query = as_query(tau)
+        unsafe_share = count_below(self._unsafe_entry, query) / self.n_unsafe
+        safe_share = count_below(self._safe_entry, query) / self.n_safe
+        return self._bound_from(unsafe_share, safe_share, query).reshape(np.shape(tau))
+
+    def acceptance(self, tau: Floats) -> FloatArray:
+        """Prior-weighted share of all cases with margin < tau (no radius: what the rule in use accepts)."""
+        query = as_query(tau)
+        unsafe_share = count_below(self._unsafe, query) / self.n_unsafe
+        safe_share = count_below(self._safe, query) / self.n_safe
+        return (self.prior * unsafe_share + (1.0 - self.prior) * safe_share).reshape(np.shape(tau))
+
+    def counts(self, tau: Floats) -> tuple[IntArray, IntArray]:
+        """(accepted, unsafe accepted) internal test cases with margin < tau, both shaped like ``tau``."""
+        query = as_query(tau)
+        unsafe = count_below(self._unsafe, query)
+        accepted = unsafe + count_below(self._safe, query)
+        return accepted.reshape(np.shape(tau)), unsafe.reshape(np.shape(tau))
+
+    @cached_property
+    def _suffix_minimum(self) -> FloatArray:
+        """Least bound at the candidates u_k, u_{k+1}, ..., +inf: (n_unsafe + 1,), ascending."""
+        n = self.n_unsafe
+        safe_share = np.empty(n + 1)
+        safe_share[:n] = count_below(self._safe_entry, self._unsafe_entry)
+        safe_share[n] = self.n_safe
+        safe_share /= self.n_safe
+        # Strictly below u_k: k cases, or fewer where earlier ones tie with it.
+        unsafe_share = np.arange(n + 1, dtype=np.float64)
+        tied = np.flatnonzero(self._unsafe_entry[1:] == self._unsafe_entry[:-1]) + 1
+        if tied.size:
+            unsafe_share[tied] = np.searchsorted(self._unsafe_entry, self._unsafe_entry[tied], side="left")
+        unsafe_share /= n
+        candidates = np.append(self._unsafe_entry, np.inf) if self.form == "paper" else safe_share
+        bound = self._bound_from(unsafe_share, safe_share, candidates)
+        return np.minimum.accumulate(bound[::-1], out=bound[::-1])[::-1]
+
+    def level(self, margin: Floats) -> FloatArray:
+        """The smallest r_t at which a case of this margin would be accepted: like ``margin``.
+
+        ``level(m) <= r_t`` exactly where ``m < largest_threshold(r_t).tau``.
+        """
+        query = as_query(margin)
+        first = np.searchsorted(self._unsafe_entry, query, side="right")
+        return self._suffix_minimum[first].reshape(np.shape(margin))
+
+    def largest_thresholds(self, r_t: Floats) -> Thresholds:
+        """The largest tau with bound <= r_t, for every r_t (any shape, flattened to (t,)).
+
+        ``tau`` is ``-inf`` (accept nothing, bound 1, infeasible) where no threshold qualifies, and ``+inf``
+        where accepting everything does. Raises SafeframeError on an r_t outside (0, 1].
+        """
+        wanted = as_query(r_t)
+        if not ((wanted > 0.0) & (wanted <= 1.0)).all():
+            bad = wanted[~((wanted > 0.0) & (wanted <= 1.0))]
+            validate_threshold(float(bad[0]))
+        last = np.searchsorted(self._suffix_minimum, wanted, side="right") - 1
+        feasible = last >= 0
+        inner = np.clip(last, 0, self.n_unsafe - 1)
+        tau = np.where(last == self.n_unsafe, np.inf, self._unsafe_entry[inner])
+        tau = np.where(feasible, tau, -np.inf).astype(np.float64)
+        accepted, unsafe = self.counts(tau)
+        return Thresholds(wanted, tau, self.bound(tau), self.acceptance(tau), feasible, accepted, unsafe)
+
+    def largest_threshold(self, r_t: float) -> Threshold:
+        """The most permissive tau whose bound is at most r_t (paper: bias correction after training, b =
+        -tau).
+        """
+        return self.largest_thresholds(np.array([validate_threshold(r_t)])).at(0)
+
+
+class GroupedRiskCurve:
+    """One :class:`RiskCurve` per group of cases, so that the bound holds within every group and not only on
+    average.
+
+    Args:
+        margin, label, group: (n,). prior: P(unsafe), one for all groups, or a mapping group -> P(unsafe), or
+            None for each group's own share. The rest as in :class:`RiskCurve`.
+
+    Raises:
+        SafeframeError: as RiskCurve, naming the group.
+    """
+
+    def __init__(
+        self,
+        margin: FloatArray,
+        label: IntArray,
+        group: np.ndarray,
+        prior: float | None | Mapping[Hashable, float] = None,
+        radius: float = 0.0,
+        form: PosteriorForm = "tight",
+        slack: float = 0.0,
+    ) -> None:
+        values, state, groups = np.asarray(margin), np.asarray(label), np.asarray(group)
+        if groups.shape != values.shape:
+            raise SafeframeError(
+                f"group {groups.shape} and margin {values.shape}: expected the same shape (n,)"
+            )
+        self.curves: dict[Hashable, RiskCurve] = {}
+        for key in np.unique(groups).tolist():
+            chosen = groups == key
+            own = prior.get(key) if isinstance(prior, Mapping) else prior
+            try:
+                self.curves[key] = RiskCurve(values[chosen], state[chosen], own, radius, form, slack)
+            except SafeframeError as error:
+                raise SafeframeError(f"group {key!r}: {error}") from error
+
+    def largest_threshold(self, r_t: float) -> dict[Hashable, Threshold]:
+        """The largest tau with bound <= r_t, per group."""
+        return {key: curve.largest_threshold(r_t) for key, curve in self.curves.items()}
+
+    def tau_of(self, group: np.ndarray, r_t: float) -> FloatArray:
+        """The threshold of each case's own group: like ``group``. SafeframeError on a group without test
+        data.
+        """
+        groups = np.asarray(group)
+        keys, inverse = np.unique(groups, return_inverse=True)
+        unknown = [key for key in keys.tolist() if key not in self.curves]
+        if unknown:
+            raise SafeframeError(
+                f"group {unknown[0]!r} has no internal test data; known: {list(self.curves)}"
+            )
+        found = self.largest_threshold(r_t)
+        return np.array([found[key].tau for key in keys.tolist()])[inverse].reshape(groups.shape)

@@ -1,0 +1,79 @@
+"""Types shared by the whole package: errors, statuses and small frozen results.
+
+Convention everywhere: class 0 is safe and class 1 is unsafe in a binary problem, a larger margin
+``m = f_1 - f_0`` is riskier, and a case is accepted when ``m < tau`` (strictly).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+SQRT2 = math.sqrt(2.0)
+SAFE = 0
+UNSAFE = 1
+
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
+Floats = float | Sequence[float] | FloatArray
+
+
+class SafeframeError(ValueError):
+    """An input or a state that the method cannot work with.
+
+    The message says what was wrong, where, and what would be right.
+    """
+
+
+class Status(StrEnum):
+    """How a decision came about; part of every result of the optimisation stage.
+
+    ``optimal``: the best feasible action. ``default``: nothing was feasible for this input, so the default
+    action is taken. ``infeasible``: the problem (or the threshold) admits no action for any input.
+    ``inaccurate``: a solver stopped short of its tolerance, so the default action is taken and counted.
+    """
+
+    OPTIMAL = "optimal"
+    DEFAULT = "default"
+    INFEASIBLE = "infeasible"
+    INACCURATE = "inaccurate"
+
+
+@runtime_checkable
+class ArrayLike(Protocol):
+    """What NumPy arrays and torch tensors have in common and the package uses."""
+
+    @property
+    def shape(self) -> Any: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The outcome of calibrating one threshold r_t.
+
+    ``tau``: accept iff margin < tau; ``-inf`` rejects everything. ``bound``: the posterior bound at ``tau``
+    (1 if nothing is accepted). ``acceptance``: share of cases accepted. ``n_accepted`` and
+    ``n_unsafe_accepted`` count internal test cases with margin < tau (no radius). ``cases_needed``: accepted
+    cases, none of them unsafe, that would certify r_t at 95 % confidence (see
+    :func:`safeframe.certificates.cases_needed`).
+    """
+
+    tau: float
+    bound: float
+    acceptance: float
+    feasible: bool
+    n_accepted: int
+    n_unsafe_accepted: int
+    cases_needed: int
+    r_t: float = math.nan
