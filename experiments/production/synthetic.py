@@ -39,14 +39,14 @@ from experiments.production.demand import (
 from safeframe.types import SafeframeError
 
 NAMES = ("product-1", "product-2", "product-3", "product-4")
-LEVEL = np.array([4.8, 4.6, 4.5, 4.2])
-DAY = np.array([1.3, 1.1, 1.4, 1.0])  # amplitude of the daily wave
+LEVEL = np.array([5.2, 4.9, 5.0, 4.4])
+DAY = np.array([2.4, 2.2, 2.6, 2.0])  # amplitude of the daily wave
 DAY_PEAK = np.array([18.0, 14.0, 20.0, 11.0])  # hour of day
 WEEK = np.array([0.5, 0.8, 0.3, 0.6])  # drop at the weekend
 YEAR = np.array([0.6, 0.8, 0.5, 0.7])  # amplitude of the yearly wave
 YEAR_PEAK = np.array([200.0, 20.0, 190.0, 30.0])  # day of year
 PHI = np.array([0.94, 0.96, 0.93, 0.95])  # per hour
-STATIONARY_SD = np.array([0.70, 0.60, 0.75, 0.50])  # of x at volatility 1
+STATIONARY_SD = np.array([0.50, 0.45, 0.55, 0.40])  # of x at volatility 1
 COMMON = 0.35  # rho, share of the common factor in the variance of the shocks
 REGIME_SD = 0.40  # of v, in logarithms
 REGIME_TIME = 4 * 24.0  # hours
