@@ -215,7 +215,7 @@ class GroupedRiskCurve:
         margin: FloatArray,
         label: IntArray,
         group: np.ndarray,
-        prior: float | None | Mapping[Hashable, float] = None,
+        prior: float | Mapping[Hashable, float] | None = None,
         radius: float = 0.0,
         form: PosteriorForm = "tight",
         slack: float = 0.0,

@@ -1,0 +1,170 @@
+"""Internal test data: safety-labelled cases that calibrate the thresholds (arXiv 2504.20924, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from safeframe.chance_constraint import empirical_prior
+from safeframe.types import BoolArray, FloatArray, IntArray, SafeframeError
+
+
+class InternalTestData:
+    """Safety-labelled cases, with a record of which of them a classifier was trained on.
+
+    Args:
+        measurement: (n, ...) NumPy array, torch tensor or list: what the model sees; None if only labels are
+        kept. label: (n,) states, ints in [0, n_classes); or (n, c), one for each of c candidates per
+        measurement. group: (n,) ids (product, prompt category) for group-conditional testing, or None.
+        n_classes: number of states; 0 is safe and 1 unsafe where there are two.
+        trained_on: (n,) bool; default: none.
+
+    Raises:
+        SafeframeError: on lengths that differ, labels that are no integers in range, a class without any
+        case, NaN.
+    """
+
+    def __init__(
+        self,
+        measurement: Any,
+        label: IntArray,
+        group: np.ndarray | Sequence[Hashable] | None = None,
+        n_classes: int = 2,
+        trained_on: BoolArray | None = None,
+    ) -> None:
+        self.label = _checked_label(label, n_classes)
+        self.n_classes = n_classes
+        n = len(self.label)
+        self.measurement = _checked_measurement(measurement, n)
+        self.group = None if group is None else np.asarray(group)
+        if self.group is not None and self.group.shape != (n,):
+            raise SafeframeError(f"group has shape {self.group.shape}; expected ({n},), one id per case")
+        self.trained_on = np.zeros(n, bool) if trained_on is None else np.array(trained_on, dtype=bool)
+        if self.trained_on.shape != (n,):
+            raise SafeframeError(f"trained_on has shape {self.trained_on.shape}; expected ({n},)")
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def n_t(self) -> int:
+        """Number of internal test cases."""
+        return len(self.label)
+
+    @property
+    def prior(self) -> FloatArray:
+        """Shares of the classes: (n_classes,)."""
+        return empirical_prior(self.label, self.n_classes)
+
+    def mark_trained_on(self, index: Any = None) -> None:
+        """Record, in place, that the cases at ``index`` (any NumPy index; None: all) were used for
+        training.
+        """
+        self.trained_on[slice(None) if index is None else index] = True
+
+    def subset(self, index: np.ndarray, where: str = "the subset") -> InternalTestData:
+        """The cases at ``index`` (ints or bools) as new data. SafeframeError where a class is then absent."""
+        chosen = np.asarray(index)
+        chosen = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64)
+        try:
+            return InternalTestData(
+                None if self.measurement is None else self.measurement[chosen],
+                self.label[chosen],
+                None if self.group is None else self.group[chosen],
+                self.n_classes,
+                self.trained_on[chosen],
+            )
+        except SafeframeError as error:
+            raise SafeframeError(f"{where}: {error}") from error
+
+    @property
+    def held_out(self) -> InternalTestData:
+        """The cases that were not trained on.
+
+        SafeframeError where there is none, or a class is absent among them.
+        """
+        if self.trained_on.all():
+            raise SafeframeError("all internal test cases were trained on; held-out cases are needed here")
+        return self.subset(~self.trained_on, "held-out internal test data")
+
+    def by_group(self) -> dict[Hashable, InternalTestData]:
+        """The cases of every group. SafeframeError without groups, or naming a group that lacks a class."""
+        if self.group is None:
+            raise SafeframeError("these internal test data have no groups; pass group=... when making them")
+        keys = np.unique(self.group).tolist()
+        return {key: self.subset(self.group == key, f"group {key!r}") for key in keys}
+
+    def split(
+        self, fractions: Sequence[float], seed: int | None = 0, block: int | None = None
+    ) -> list[InternalTestData]:
+        """Disjoint parts holding the given fractions of the cases.
+
+        Args:
+            fractions: positive, with a sum of at most 1; what remains is left out.
+            seed: of the random assignment; None keeps the order (first cases to the first part).
+            block: assign runs of so many consecutive cases as a whole, for data that depend on their
+            neighbours.
+
+        Raises:
+            SafeframeError: on bad fractions, a block that leaves a part empty, or a part that lacks a class.
+        """
+        shares = np.asarray(fractions, dtype=np.float64)
+        if shares.ndim != 1 or len(shares) == 0 or not (shares > 0).all() or shares.sum() > 1.0 + 1e-9:
+            raise SafeframeError(
+                f"fractions are {list(fractions)}; expected positive numbers with a sum of at most 1"
+            )
+        size = 1 if block is None else int(block)
+        if size < 1:
+            raise SafeframeError(f"block is {block}; expected a positive number of consecutive cases")
+        units = -(-len(self) // size)
+        order = np.arange(units) if seed is None else np.random.default_rng(seed).permutation(units)
+        edges = np.round(np.concatenate([[0.0], np.cumsum(shares)]) * units).astype(np.int64)
+        parts = []
+        for number, (start, stop) in enumerate(pairwise(edges.tolist())):
+            starts = np.sort(order[start:stop]) * size
+            index = (starts[:, None] + np.arange(size)).reshape(-1)
+            parts.append(self.subset(index[index < len(self)], f"part {number} of the split"))
+        return parts
+
+
+def _checked_label(label: IntArray, n_classes: int) -> IntArray:
+    array = np.asarray(label)
+    if n_classes < 2:
+        raise SafeframeError(f"n_classes is {n_classes}; at least two states are needed")
+    if array.ndim not in (1, 2) or array.size == 0:
+        raise SafeframeError(f"label has shape {array.shape}; expected (n,) or (n, candidates), not empty")
+    if array.dtype == np.bool_:
+        array = array.astype(np.int64)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise SafeframeError(f"label has dtype {array.dtype}; expected integers in 0..{n_classes - 1}")
+    if array.min() < 0 or array.max() >= n_classes:
+        raise SafeframeError(
+            f"label has values in [{array.min()}, {array.max()}]; expected 0..{n_classes - 1}"
+        )
+    count = np.bincount(array.reshape(-1), minlength=n_classes)
+    for missing in np.flatnonzero(count == 0).tolist():
+        name = {0: " (safe)", 1: " (unsafe)"}.get(missing, "") if n_classes == 2 else ""
+        raise SafeframeError(
+            f"no internal test case of class {missing}{name}: collect some, or the bound is undefined"
+        )
+    return array
+
+
+def _checked_measurement(measurement: Any, n: int) -> Any:
+    if measurement is None:
+        return None
+    array = measurement if hasattr(measurement, "shape") else np.asarray(measurement)
+    if len(array.shape) < 1 or array.shape[0] != n:
+        raise SafeframeError(
+            f"measurement has shape {tuple(array.shape)}, but there are {n} labels: expected ({n}, ...)"
+        )
+    if isinstance(array, np.ndarray):
+        bad = np.issubdtype(array.dtype, np.floating) and bool(np.isnan(array).any())
+    else:  # a torch tensor: NaN is what differs from itself
+        bad = bool((array != array).any())
+    if bad:
+        raise SafeframeError("measurement holds NaN: drop or impute such cases before they are used")
+    return array

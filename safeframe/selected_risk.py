@@ -1,0 +1,197 @@
+"""The risk of the action that is selected, not of an accepted one drawn at random.
+
+Choosing the best-scored of several accepted candidates is not drawing one: P(unsafe | selected) can exceed
+P(unsafe | accepted) many times. So the internal test data come in groups (all candidates of one measurement,
+with labels), and for every tau the curve takes the candidate that the rule itself would select in each group:
+the highest score among margin < tau, the lowest index among equals. One sweep over the sorted margins finds
+every change of selection; the curve is exact and piecewise constant, and it is NOT monotone in tau.
+
+Conservative testing carries over. Every candidate's margin may move by sqrt(2) xi on its own, and the worst
+case lowers all unsafe margins and raises all safe ones: then the selected candidate is unsafe exactly where
+some perturbation makes it so, and where none can, a group counts as selected only if every perturbation
+selects.
+
+The event is per selected action; groups are assumed drawn like the measurements in use (no prior enters: the
+share of unsafe candidates is that of the groups). A rule that samples from probabilities p restricted to the
+accepted candidates is covered by the score log p + Gumbel noise, whose maximum is such a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from safeframe.certificates import CertifiedThreshold, cases_needed, certify_counts
+from safeframe.chance_constraint import validate_radius, validate_threshold
+from safeframe.margins import as_query
+from safeframe.types import SQRT2, BoolArray, FloatArray, Floats, IntArray, SafeframeError, Threshold
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """Groups selected, and unsafe among them, after the entries strictly below a threshold."""
+
+    entry: FloatArray  # (e,) ascending margins at which the selection of some group changes
+    selected: IntArray  # (e + 1,) after the first k entries
+    unsafe: IntArray  # (e + 1,)
+
+    def at(self, tau: FloatArray) -> tuple[IntArray, IntArray]:
+        index = np.searchsorted(self.entry, tau, side="left")
+        return self.selected[index], self.unsafe[index]
+
+
+def _sweep(margin: FloatArray, rank: IntArray, label: IntArray) -> _Sweep:
+    """Sweep over margins (g, c) (inf: absent); ``rank`` 0 is the candidate preferred in its group."""
+    order = np.argsort(margin, axis=1, kind="stable")
+    entry = np.take_along_axis(margin, order, axis=1)
+    entering = np.take_along_axis(rank, order, axis=1)
+    unsafe = np.take_along_axis(label, order, axis=1)
+    record = (entering == np.minimum.accumulate(entering, axis=1)) & np.isfinite(entry)
+    row, column = np.nonzero(record)
+    new = unsafe[row, column].astype(np.int64)
+    first = np.ones(len(row), dtype=bool)
+    first[1:] = row[1:] != row[:-1]
+    old = np.zeros_like(new)
+    old[1:] = np.where(first[1:], 0, new[:-1])
+    when = entry[row, column]
+    by_margin = np.argsort(when, kind="stable")
+    cumulative = [
+        np.concatenate([[0], np.cumsum(step[by_margin])]) for step in (first.astype(np.int64), new - old)
+    ]
+    return _Sweep(when[by_margin], cumulative[0], cumulative[1])
+
+
+class SelectedRiskCurve:
+    """The exact curve tau -> bound on P(unsafe | selected) of the rule "highest score among margin < tau".
+
+    Args:
+        margin: (g, c) f_1 - f_0 of every candidate of every group. score: (g, c), the higher the better;
+        -inf: absent. label: (g, c) 0 safe, 1 unsafe. radius: xi >= 0 in logit units. mask: (g, c) bool,
+        False where absent.
+
+    Rule: where no group selects anything the bound is 1.
+
+    Raises:
+        SafeframeError: on shapes that differ, NaN, labels other than 0/1, no group, or no candidate of one
+        class.
+    """
+
+    def __init__(
+        self,
+        margin: FloatArray,
+        score: FloatArray,
+        label: IntArray,
+        radius: float = 0.0,
+        mask: BoolArray | None = None,
+    ) -> None:
+        self.radius = validate_radius(radius)
+        values, scores, state = (
+            np.asarray(margin, np.float64),
+            np.asarray(score, np.float64),
+            np.asarray(label),
+        )
+        if values.ndim != 2 or scores.shape != values.shape or state.shape != values.shape:
+            raise SafeframeError(
+                f"margin {values.shape}, score {scores.shape}, label {state.shape}: expected (g, c) each"
+            )
+        present = np.ones(values.shape, bool) if mask is None else np.asarray(mask, bool)
+        if present.shape != values.shape:
+            raise SafeframeError(f"mask has shape {present.shape}; expected {values.shape}")
+        present = present & (scores != -np.inf)
+        if not np.isfinite(values[present]).all() or not np.isfinite(scores[present]).all():
+            raise SafeframeError("margin and score must be finite for every candidate that is present")
+        if not np.isin(state[present], (0, 1)).all():
+            raise SafeframeError("label must hold 0 (safe) and 1 (unsafe) only")
+        unsafe = (state == 1) & present
+        for name, found in (("safe", (present & ~unsafe).any()), ("unsafe", unsafe.any())):
+            if not found:
+                raise SafeframeError(f"no {name} candidate in any group: the curve needs both classes")
+        preference = np.argsort(np.where(present, -scores, np.inf), axis=1, kind="stable")
+        self._rank = np.empty_like(preference)
+        np.put_along_axis(self._rank, preference, np.arange(values.shape[1])[None, :], axis=1)
+        self._unsafe = unsafe
+        self._margin = np.where(present, values, np.inf)
+        self.n_groups = len(values)
+        shift = SQRT2 * self.radius
+        shifted = np.where(unsafe, self._margin - shift, self._margin + shift)
+        self._worst = _sweep(shifted, self._rank, unsafe)
+
+    @cached_property
+    def _actual(self) -> _Sweep:
+        return self._worst if self.radius == 0.0 else _sweep(self._margin, self._rank, self._unsafe)
+
+    def bound(self, tau: Floats) -> FloatArray:
+        """Share of unsafe among the selected candidates at ``tau``, worst case over the balls; 1 if none is
+        selected.
+        """
+        selected, unsafe = self._worst.at(as_query(tau))
+        return _ratio(unsafe, selected).reshape(np.shape(tau))
+
+    def counts(self, tau: Floats) -> tuple[IntArray, IntArray]:
+        """(groups with a selected candidate, unsafe ones among them) at ``tau``, without the radius."""
+        selected, unsafe = self._actual.at(as_query(tau))
+        return selected.reshape(np.shape(tau)), unsafe.reshape(np.shape(tau))
+
+    def selection_rate(self, tau: Floats) -> FloatArray:
+        """Share of groups in which some candidate is accepted (no radius); the others take the default
+        action.
+        """
+        return self.counts(tau)[0] / self.n_groups
+
+    @cached_property
+    def _edges(self) -> tuple[FloatArray, FloatArray]:
+        """Upper ends of the pieces of the curve (+inf last), and the least bound from each of them
+        upwards.
+        """
+        edge = np.append(np.unique(self._worst.entry), np.inf)
+        bound = self.bound(edge)
+        return edge, np.minimum.accumulate(bound[::-1])[::-1]
+
+    def level(self, margin: Floats) -> FloatArray:
+        """The smallest r_t at which a candidate of this margin would be accepted: like ``margin``."""
+        edge, least = self._edges
+        first = np.searchsorted(edge, as_query(margin), side="right")
+        return least[first].reshape(np.shape(margin))
+
+    def largest_threshold(self, r_t: float) -> Threshold:
+        """The largest tau whose bound is at most r_t.
+
+        The curve is not monotone, so smaller tau may have larger bounds: a threshold found here is a plug-in
+        choice among many and profits from chance more than that of a RiskCurve. Pair it with
+        :meth:`fixed_sequence`. ``acceptance`` is the selection rate, the counts are groups.
+        """
+        edge, least = self._edges
+        last = int(np.searchsorted(least, validate_threshold(r_t), side="right")) - 1
+        tau = float(edge[last]) if last >= 0 else -np.inf
+        selected, unsafe = self.counts(tau)
+        return Threshold(
+            tau=tau,
+            bound=float(self.bound(tau)),
+            acceptance=float(self.selection_rate(tau)),
+            feasible=last >= 0,
+            n_accepted=int(selected),
+            n_unsafe_accepted=int(unsafe),
+            cases_needed=cases_needed(r_t, 0.05),
+            r_t=float(r_t),
+        )
+
+    def fixed_sequence(
+        self, taus: FloatArray | Sequence[float], r_t: float, delta: float
+    ) -> CertifiedThreshold:
+        """The most permissive tau certified for the selected action (Learn then Test; unit: the group).
+
+        ``taus`` must be fixed before these groups were seen; see
+        :func:`safeframe.certificates.certify_threshold`.
+        """
+        sequence = as_query(np.asarray(taus))
+        selected, unsafe = self.counts(sequence)
+        return certify_counts(selected, unsafe, sequence, r_t, delta, event="P(unsafe | selected)")
+
+
+def _ratio(unsafe: IntArray, selected: IntArray) -> FloatArray:
+    out = np.ones(np.shape(selected))
+    np.divide(unsafe, selected, out=out, where=selected > 0)
+    return out
