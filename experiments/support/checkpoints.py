@@ -1,4 +1,6 @@
-"""Checkpoints that are whole or refused: a checksum travels in the file, so damage is noticed before anything is loaded."""
+"""Checkpoints that are whole or refused: a checksum travels in the file, so damage is noticed before
+anything is loaded.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,13 @@ def read_checked(path: Path) -> bytes | None:
         return None
     content = path.read_bytes()
     start = len(HEADER) + 32
-    if content[: len(HEADER)] != HEADER or hashlib.sha256(content[start:]).digest() != content[len(HEADER) : start]:
-        raise CacheError(f"the checkpoint {path} is damaged; delete it to start this stage from its beginning")
+    if (
+        content[: len(HEADER)] != HEADER
+        or hashlib.sha256(content[start:]).digest() != content[len(HEADER) : start]
+    ):
+        raise CacheError(
+            f"the checkpoint {path} is damaged; delete it to start this stage from its beginning"
+        )
     return content[start:]
 
 

@@ -1,4 +1,6 @@
-"""Fingerprints of source code that change when its meaning may have, and not with comments, docstrings or layout."""
+"""Fingerprints of source code that change when its meaning may have, and not with comments, docstrings or
+layout.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,17 @@ from typing import Any
 
 
 def fingerprint(code: Iterable[Any]) -> dict[str, str]:
-    """Name → hash for modules (their file), packages (every file in them) and functions or classes (their module)."""
+    """Name → hash for modules (their file), packages (every file in them) and functions or classes (their
+    module).
+    """
     found: dict[str, str] = {}
     for item in code:
         module = item if isinstance(item, ModuleType) else inspect.getmodule(item)
         file = getattr(module, "__file__", None)
         if module is None or file is None:
-            raise TypeError(f"cannot fingerprint {item!r}: give a module, a function or a class from a source file")
+            raise TypeError(
+                f"cannot fingerprint {item!r}: give a module, a function or a class from a source file"
+            )
         path = Path(file)
         files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
         digest = hashlib.sha256()
@@ -33,9 +39,16 @@ def normalised(source: str) -> str:
     """The source's syntax tree as text, without positions, comments and docstrings."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) or not node.body:
+        if (
+            not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            or not node.body
+        ):
             continue
         first = node.body[0]
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        if (
+            isinstance(first, ast.Expr)
+            and isinstance(first.value, ast.Constant)
+            and isinstance(first.value.value, str)
+        ):
             node.body = node.body[1:]
     return ast.dump(tree)

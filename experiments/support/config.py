@@ -1,4 +1,6 @@
-"""Typed configuration: the base schema, from the composed Hydra config to a checked object, and the identity of a run."""
+"""Typed configuration: the base schema, from the composed Hydra config to a checked object, and the identity
+of a run.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,10 @@ class TrackingConfig:
 
 @dataclass
 class BaseConfig:
-    """What every experiment's configuration has. An experiment's `SCHEMA` is a dataclass derived from this one."""
+    """What every experiment's configuration has.
+
+    An experiment's `SCHEMA` is a dataclass derived from this one.
+    """
 
     experiment: str = "???"
     preset: str = "laptop"
@@ -57,7 +62,10 @@ class BaseConfig:
         require_choice("tracking.mode", self.tracking.mode, TRACKING_MODES)
 
     def inputs(self) -> dict[str, str]:
-        """Files that the run reads, by their configuration key. Their contents, not their paths, enter the run's identity."""
+        """Files that the run reads, by their configuration key.
+
+        Their contents, not their paths, enter the run's identity.
+        """
         return {}
 
 
@@ -88,7 +96,8 @@ def to_object(config: DictConfig | dict[str, Any], schema: type[Schema]) -> Sche
 
 
 def identity(config: BaseConfig) -> dict[str, Any]:
-    """What a run's results depend on: the configuration less `EXECUTION_SETTINGS`, input files by their checksum.
+    """What a run's results depend on: the configuration less `EXECUTION_SETTINGS`, input files by their
+    checksum.
 
     Raises `ConfigError` if an input file does not exist.
     """
@@ -110,33 +119,39 @@ def run_id(config: BaseConfig) -> str:
 
 
 def input_path(key: str, path: str | Path) -> Path:
-    """An input file's path (relative ones count from the working directory); `ConfigError` if there is no such file."""
+    """An input file's path (relative ones count from the working directory); `ConfigError` if there is no
+    such file.
+    """
     found = Path(path).expanduser()
     if not found.is_file():
-        raise ConfigError(f"{key}: no such file: {str(path)!r}; give the path of an existing file ({key}=/path/to/file)")
+        raise ConfigError(
+            f"{key}: no such file: {str(path)!r}; give the path of an existing file ({key}=/path/to/file)"
+        )
     return found
 
 
 def output_root(config: BaseConfig) -> Path:
-    """Where runs are kept. Relative paths count from the repository's root, so that the working directory does not matter."""
+    """Where runs are kept. Relative paths count from the repository's root, so that the working directory
+    does not matter.
+    """
     return (REPOSITORY / config.output).resolve()
 
 
 def require_threshold(key: str, value: float) -> None:
     """A risk threshold lies in (0, 1]."""
     if not (math.isfinite(value) and 0.0 < value <= 1.0):
-        raise ConfigError(f"{key}={value!r} is not a risk threshold: it must lie in (0, 1], for example {key}=1e-3")
+        raise ConfigError(
+            f"{key}={value!r} is not a risk threshold: it must lie in (0, 1], for example {key}=1e-3"
+        )
 
 
 def require_range(key: str, value: float, low: float | None = None, high: float | None = None) -> None:
     """`low` ≤ value ≤ `high`, where given; NaN is out of every range."""
-    if (
-        math.isnan(value)
-        or (low is not None and value < low)
-        or (high is not None and value > high)
-    ):
+    if math.isnan(value) or (low is not None and value < low) or (high is not None and value > high):
         allowed = " and ".join(
-            text for text in (f"at least {low}" * (low is not None), f"at most {high}" * (high is not None)) if text
+            text
+            for text in (f"at least {low}" * (low is not None), f"at most {high}" * (high is not None))
+            if text
         )
         raise ConfigError(f"{key}={value!r} is out of range: it must be {allowed or 'a number'}")
 

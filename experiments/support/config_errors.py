@@ -1,4 +1,6 @@
-"""One clear message for what Hydra and OmegaConf report in several lines: the key, the value, and what is allowed."""
+"""One clear message for what Hydra and OmegaConf report in several lines: the key, the value, and what is
+allowed.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from omegaconf.errors import (
 
 
 def explain(error: BaseException, schema: type | None = None) -> str:
-    """A message for a composition or conversion error, from its deepest OmegaConf cause."""
+    """A message for a composition or conversion error, from the OmegaConf error behind it."""
     cause = _omegaconf_cause(error)
     if cause is None:
         return _first_lines(str(error))
@@ -31,11 +33,14 @@ def explain(error: BaseException, schema: type | None = None) -> str:
 
 
 def _omegaconf_cause(error: BaseException) -> OmegaConfBaseException | None:
+    """The first in the chain that knows its key: deeper ones are OmegaConf's own, not yet filled in."""
     found = None
     current: BaseException | None = error
     while current is not None:
         if isinstance(current, OmegaConfBaseException):
-            found = current
+            found = found or current
+            if current.full_key:
+                return current
         current = current.__cause__ or current.__context__
     return found
 
@@ -75,5 +80,10 @@ def _allowed_type(key: str, schema: type | None) -> str:
 
 def _first_lines(text: str) -> str:
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    kept = [line for line in lines if not line.startswith(("Config search path", "provider=", "full_key:", "object_type="))]
+    lines = [re.sub(r"^In '.*': (?=Could not)", "", line) for line in lines]
+    kept = [
+        line
+        for line in lines
+        if not line.startswith(("Config search path", "provider=", "full_key:", "object_type="))
+    ]
     return " ".join(kept)

@@ -1,7 +1,7 @@
 """From the command line to a run, and from an error to one message and an exit code.
 
-Exit codes: 0 all is done; 1 a run failed (its directory holds error.txt); 2 the configuration is wrong and nothing was run;
-130 interrupted. SAFEFRAME_DEBUG=1 shows stack traces.
+Exit codes: 0 all is done; 1 a run failed (its directory holds error.txt); 2 the configuration is wrong and
+nothing was run; 130 interrupted. SAFEFRAME_DEBUG=1 shows stack traces.
 """
 
 from __future__ import annotations

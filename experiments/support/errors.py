@@ -4,11 +4,16 @@ from __future__ import annotations
 
 
 class UserError(ValueError):
-    """Something that the user can put right; the message says what was wrong, where, and what would be right."""
+    """Something that the user can put right; the message says what was wrong, where, and what would be
+    right.
+    """
 
 
 class ConfigError(UserError):
-    """A key, a value or a type in the configuration is wrong. Nothing has been written when this is raised."""
+    """A key, a value or a type in the configuration is wrong.
+
+    Nothing has been written when this is raised.
+    """
 
 
 class CacheError(UserError):

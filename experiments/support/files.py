@@ -16,7 +16,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @contextlib.contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on leaving without an error it is synced and takes `path`'s place at once.
+    """Yield a temporary path beside `path`; on leaving without an error it is synced and takes `path`'s
+    place at once.
 
     A kill at any moment leaves either the old file or the new one, never a part of one.
     The temporary name keeps the suffix, since some writers (`numpy.savez`) add one that is missing.
@@ -78,8 +79,9 @@ def checksum(path: Path | str) -> str:
 def canonical(value: Any) -> Any:
     """`value` in a form whose JSON is the same whenever it means the same.
 
-    Floats become their shortest round-trip text (so 1e-4 and 0.0001 agree, and 1.0 differs from the integer 1), mappings are
-    sorted, enumerations become their names, paths their text. Anything else is an error: it could not be compared later.
+    Floats become their shortest round-trip text (so 1e-4 and 0.0001 agree, and 1.0 differs from the integer
+    1), mappings are sorted, enumerations become their names, paths their text. Anything else is an error: it
+    could not be compared later.
     """
     import enum
 
@@ -109,7 +111,9 @@ def canonical(value: Any) -> Any:
             "shape": list(value.shape),
             "dtype": str(value.dtype),
         }
-    raise TypeError(f"cannot hash a value of type {type(value).__name__}: use numbers, text, lists, dicts or arrays")
+    raise TypeError(
+        f"cannot hash a value of type {type(value).__name__}: use numbers, text, lists, dicts or arrays"
+    )
 
 
 def hash_of(value: Any, length: int = 16) -> str:

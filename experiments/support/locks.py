@@ -1,4 +1,6 @@
-"""Locks between processes. The operating system releases a killed process's lock, so none is ever left behind."""
+"""Locks between processes. The operating system releases a killed process's lock, so none is ever left
+behind.
+"""
 
 from __future__ import annotations
 

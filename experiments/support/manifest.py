@@ -15,7 +15,21 @@ from typing import Any
 from experiments.support.files import REPOSITORY
 
 PACKAGES = (
-    "torch numpy scipy pandas pyarrow cvxpy clarabel hydra-core omegaconf matplotlib mujoco transformers peft datasets wandb".split()
+    "torch",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "cvxpy",
+    "clarabel",
+    "hydra-core",
+    "omegaconf",
+    "matplotlib",
+    "mujoco",
+    "transformers",
+    "peft",
+    "datasets",
+    "wandb",
 )
 
 
@@ -70,7 +84,13 @@ def hardware() -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     torch = sys.modules.get("torch")
     gpu = torch.cuda.get_device_name(0) if torch is not None and torch.cuda.is_available() else None
-    return {"system": platform.platform(), "processor": _processor(), "cores": cores, "memory_gib": _memory(), "gpu": gpu}
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": cores,
+        "memory_gib": _memory(),
+        "gpu": gpu,
+    }
 
 
 def _processor() -> str:

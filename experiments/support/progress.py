@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from tqdm import tqdm
 
 
-def progress(iterable: Iterable | None, description: str, total: int | None = None, enabled: bool = True) -> tqdm:
+def progress(
+    iterable: Iterable | None, description: str, total: int | None = None, enabled: bool = True
+) -> tqdm:
     """Iterate with a progress bar on standard error; `iterable=None` gives a bar to `.update()` by hand."""
     interactive = sys.stderr.isatty()
     return tqdm(

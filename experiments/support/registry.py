@@ -1,7 +1,8 @@
-"""Which experiments there are. An experiment is a package with config.py (`SCHEMA`) and experiment.py (`run`).
+"""Which experiments there are. An experiment is a package with config.py (`SCHEMA`) and experiment.py
+(`run`).
 
-Packages are looked for in `experiments` and in those that the environment variable SAFEFRAME_EXPERIMENTS names
-(dotted, separated by colons), so that an experiment can also live outside this repository.
+Packages are looked for in `experiments` and in those that the environment variable SAFEFRAME_EXPERIMENTS
+names (dotted, separated by colons), so that an experiment can also live outside this repository.
 """
 
 from __future__ import annotations
@@ -43,18 +44,26 @@ class Experiment:
 
 
 def discover() -> dict[str, Experiment]:
-    """All experiments by name. Imports each config.py, which therefore must be light. Raises `ConfigError` for a bad one."""
+    """All experiments by name. Imports each config.py, which therefore must be light.
+
+    Raises `ConfigError` for a bad one.
+    """
     found: dict[str, Experiment] = {}
     for parent in ("experiments", *filter(None, os.environ.get("SAFEFRAME_EXPERIMENTS", "").split(":"))):
         package = importlib.import_module(parent)
         for item in pkgutil.iter_modules(package.__path__):
             name = f"{parent}.{item.name}"
-            if not item.ispkg or item.name in NOT_EXPERIMENTS or importlib.util.find_spec(f"{name}.config") is None:
+            if (
+                not item.ispkg
+                or item.name in NOT_EXPERIMENTS
+                or importlib.util.find_spec(f"{name}.config") is None
+            ):
                 continue
             schema = getattr(importlib.import_module(f"{name}.config"), "SCHEMA", None)
             if not (is_dataclass(schema) and isinstance(schema, type) and issubclass(schema, BaseConfig)):
                 raise ConfigError(
-                    f"{name}.config: SCHEMA must be a dataclass derived from experiments.support.config.BaseConfig"
+                    f"{name}.config: SCHEMA must be a dataclass derived from "
+                    "experiments.support.config.BaseConfig"
                 )
             found[item.name] = Experiment(item.name, name, schema)
     return found
@@ -64,12 +73,16 @@ def get(name: str) -> Experiment:
     """The experiment called `name`, or a `ConfigError` that lists those there are."""
     experiments = discover()
     if name not in experiments:
-        raise ConfigError(f"experiment={name!r} does not exist; there are: {', '.join(sorted(experiments)) or 'none'}")
+        raise ConfigError(
+            f"experiment={name!r} does not exist; there are: {', '.join(sorted(experiments)) or 'none'}"
+        )
     return experiments[name]
 
 
 def register_schemas() -> None:
-    """Put every schema into Hydra's ConfigStore as schema/<experiment>, so that overrides are typed when composed."""
+    """Put every schema into Hydra's ConfigStore as schema/<experiment>, so that overrides are typed when
+    composed.
+    """
     store = ConfigStore.instance()
     for name, experiment in discover().items():
         store.store(group="schema", name=name, node=experiment.schema, package="_global_")

@@ -1,11 +1,12 @@
 """Tidy results: one row per measured number, the same columns for every experiment, checked when written.
 
-    experiment  name of the experiment                      metric    what was measured, dotted if it has parts ("violation.product_1")
-    method      which method it is of ("ours", "two_stage") value     the number (NaN only where n = 0)
-    seed        root seed of the run                        n         units behind the number (hours, episodes, prompts)
-    r_t         threshold in (0, 1]; NaN if it has none     low, high the interval's ends, both or neither
-    n_t         internal test cases; missing if none        interval  which interval ("Clopper-Pearson 95%"); empty if none
-    xi          radius of conservative testing; NaN if none knob      optional: a baseline's own setting, where its curve is not over r_t
+experiment  name of the experiment                      metric    what was measured, dotted if it has parts
+("violation.product_1") method      which method it is of ("ours", "two_stage") value     the number (NaN
+only where n = 0) seed        root seed of the run                        n         units behind the number
+(hours, episodes, prompts) r_t         threshold in (0, 1]; NaN if it has none     low, high the interval's
+ends, both or neither n_t         internal test cases; missing if none        interval  which interval
+("Clopper-Pearson 95%"); empty if none xi          radius of conservative testing; NaN if none knob
+optional: a baseline's own setting, where its curve is not over r_t
 """
 
 from __future__ import annotations
@@ -21,13 +22,27 @@ import pandas as pd
 from experiments.support.errors import CacheError, ResultsError
 from experiments.support.files import atomic_path, checksum
 
-COLUMNS = ("experiment", "method", "seed", "r_t", "n_t", "xi", "metric", "value", "n", "low", "high", "interval")
+COLUMNS = (
+    "experiment",
+    "method",
+    "seed",
+    "r_t",
+    "n_t",
+    "xi",
+    "metric",
+    "value",
+    "n",
+    "low",
+    "high",
+    "interval",
+)
 OPTIONAL = ("knob",)
 KEY = ("experiment", "method", "seed", "r_t", "n_t", "xi", "knob", "metric")
 
 
 def tidy(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, **constants: Any) -> pd.DataFrame:
-    """Rows as a checked table. `constants` (experiment=..., seed=...) fill columns that are absent; what a row leaves out is missing.
+    """Rows as a checked table. `constants` (experiment=..., seed=...) fill columns that are absent; what a
+    row leaves out is missing.
 
     Raises `ResultsError`, naming the row and the column, for anything that does not fit the schema.
     """
@@ -40,7 +55,9 @@ def tidy(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, **constants: Any) -> 
         raise ResultsError(f"results: unknown columns {unknown}; allowed: {', '.join(COLUMNS + OPTIONAL)}")
     missing = [name for name in ("experiment", "method", "seed", "metric", "value", "n") if name not in frame]
     if missing:
-        raise ResultsError(f"results: missing columns {missing}; a row needs experiment, method, seed, metric, value and n")
+        raise ResultsError(
+            f"results: missing columns {missing}; a row needs experiment, method, seed, metric, value and n"
+        )
     for name in ("r_t", "xi", "low", "high", "knob"):
         if name not in frame:
             frame[name] = np.nan
@@ -56,7 +73,9 @@ def tidy(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, **constants: Any) -> 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     kinds = dict.fromkeys(("experiment", "method", "metric", "interval"), "string")
-    kinds |= dict.fromkeys(("seed", "n_t", "n"), "Int64") | dict.fromkeys(("r_t", "xi", "value", "low", "high", "knob"), "float64")
+    kinds |= dict.fromkeys(("seed", "n_t", "n"), "Int64") | dict.fromkeys(
+        ("r_t", "xi", "value", "low", "high", "knob"), "float64"
+    )
     for name, kind in kinds.items():
         try:
             frame[name] = frame[name].astype(kind)

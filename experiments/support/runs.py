@@ -6,7 +6,8 @@ results/runs/<experiment>/<id>/ where id is a hash of the resolved configuration
     results.csv, results.parquet
     DONE             written last, with the checksums of the results; or
     error.txt        the traceback of a run that failed
-A run that is done is skipped. One that was interrupted is begun again and finds its finished stages in the cache (`stages.py`).
+A run that is done is skipped. One that was interrupted is begun again and finds its finished stages in the
+cache (`stages.py`).
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ T = TypeVar("T")
 class RunContext:
     """What an experiment's `run(config, context)` works with."""
 
-    def __init__(self, experiment: str, config: BaseConfig, directory: Path, cache: Path, tracker: tracking.Tracker):
+    def __init__(
+        self, experiment: str, config: BaseConfig, directory: Path, cache: Path, tracker: tracking.Tracker
+    ):
         self.experiment = experiment
         self.config = config
         self.directory = directory
@@ -56,8 +59,9 @@ class RunContext:
     ) -> Iterator[Stage]:
         """A named, timed part of the run.
 
-        `depends_on` lists configuration keys ("training", "data.hours", "seed") and earlier stages, or maps names to values;
-        `code` lists the modules whose change makes the cached value stale. Both matter only if `Stage.cached` is used.
+        `depends_on` lists configuration keys ("training", "data.hours", "seed") and earlier stages, or maps
+        names to values; `code` lists the modules whose change makes the cached value stale. Both matter only
+        if `Stage.cached` is used.
         """
         stage = Stage(self._cache, self.experiment, name, self._resolve(depends_on), code)
         log.info("%s …", name)
@@ -66,7 +70,11 @@ class RunContext:
             yield stage
         finally:
             seconds = time.perf_counter() - started
-            self.stage_times[name] = {"seconds": round(seconds, 3), "hash": stage.hash, "reused": stage.reused}
+            self.stage_times[name] = {
+                "seconds": round(seconds, 3),
+                "hash": stage.hash,
+                "reused": stage.reused,
+            }
             log.info("%s: %.1f s%s", name, seconds, " (from the cache)" if stage.reused else "")
 
     def cache(
@@ -79,12 +87,17 @@ class RunContext:
         suffix: str = "",
         code: Iterable[Any] = (),
     ) -> T:
-        """A stage that is one cached value: `compute(stage)` unless it has been computed before, in this run or another."""
+        """A stage that is one cached value: `compute(stage)` unless it has been computed before, in this run
+        or another.
+        """
         with self.stage(name, depends_on, code) as stage:
             return stage.cached(lambda: compute(stage), save, load, suffix)
 
     def record(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add rows of results (see `results.py`); experiment and seed are filled in. Refused at once if they do not fit."""
+        """Add rows of results (see `results.py`); experiment and seed are filled in.
+
+        Refused at once if they do not fit.
+        """
         rows = [dict(row) for row in rows]
         if rows:
             results.tidy(rows, experiment=self.experiment, seed=self.config.seed)
@@ -103,7 +116,9 @@ class RunContext:
         parts = [pd.DataFrame(self._rows)] if self._rows else []
         parts += [returned] if returned is not None and len(returned) else []
         if not parts:
-            raise results.ResultsError(f"{self.experiment} produced no results: return a table or call context.record")
+            raise results.ResultsError(
+                f"{self.experiment} produced no results: return a table or call context.record"
+            )
         parts = [results.tidy(part, experiment=self.experiment, seed=self.config.seed) for part in parts]
         return results.tidy(pd.concat(parts, ignore_index=True))
 

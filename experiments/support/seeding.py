@@ -8,9 +8,11 @@ import numpy as np
 
 
 class Seeds:
-    """Random streams of a run. The stream of a name depends on the root seed and that name only, not on the order of use.
+    """Random streams of a run. The stream of a name depends on the root seed and that name only, not on the
+    order of use.
 
-    The name is hashed (SHA-256, the same in every process) into the spawn key of a `numpy.random.SeedSequence`.
+    The name is hashed (SHA-256, the same in every process) into the spawn key of a
+    `numpy.random.SeedSequence`.
     """
 
     def __init__(self, root: int):

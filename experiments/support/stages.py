@@ -1,12 +1,14 @@
 """Long stages of a run, cached by what they depend on and shared between runs.
 
-results/runs/cache/<stage>/<hash>/ holds `key.json` (what the hash was made from), the value's file, and `stage.json`, written
-last, with the file's checksum. The hash covers the experiment, the stage's name, everything in `depends_on` and the code (as a
-syntax tree, without comments and docstrings) of the modules named in `code`. So a sweep over r_t does not retrain what does not depend on r_t,
-and an edited training loop is never answered with an old model.
+results/runs/cache/<stage>/<hash>/ holds `key.json` (what the hash was made from), the value's file, and
+`stage.json`, written last, with the file's checksum. The hash covers the experiment, the stage's name,
+everything in `depends_on` and the code (as a syntax tree, without comments and docstrings) of the modules
+named in `code`. So a sweep over r_t does not retrain what does not depend on r_t, and an edited training
+loop is never answered with an old model.
 
-A stage that was interrupted has no `stage.json` and is computed again, from its checkpoint if it kept one. A file that does not
-match its checksum is never used and never silently replaced: `CacheError` names it and says what to delete.
+A stage that was interrupted has no `stage.json` and is computed again, from its checkpoint if it kept one. A
+file that does not match its checksum is never used and never silently replaced: `CacheError` names it and
+says what to delete.
 """
 
 from __future__ import annotations
@@ -28,16 +30,25 @@ T = TypeVar("T")
 class Stage:
     """One stage with what it depends on; made by `RunContext.stage`."""
 
-    def __init__(self, root: Path, experiment: str, name: str, depends_on: dict[str, Any], code: Iterable[Any] = ()):
+    def __init__(
+        self, root: Path, experiment: str, name: str, depends_on: dict[str, Any], code: Iterable[Any] = ()
+    ):
         self.name = name
-        self.key = {"experiment": experiment, "stage": name, "depends_on": depends_on, "code": fingerprint(code)}
+        self.key = {
+            "experiment": experiment,
+            "stage": name,
+            "depends_on": depends_on,
+            "code": fingerprint(code),
+        }
         self.hash = hash_of(self.key)
         self.directory = root / name / self.hash
         self.reused = False
 
     @property
     def checkpoint(self) -> Path:
-        """Where the stage may keep its state while it runs (see `checkpoints.py`); removed when the stage is done."""
+        """Where the stage may keep its state while it runs (see `checkpoints.py`); removed when the stage is
+        done.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         return self.directory / "checkpoint"
 
@@ -48,10 +59,12 @@ class Stage:
         load: Callable[[Path], T],
         suffix: str = "",
     ) -> T:
-        """The stage's value: loaded if it has been computed before (in any run), else computed, saved and returned.
+        """The stage's value: loaded if it has been computed before (in any run), else computed, saved and
+        returned.
 
-        `save(value, path)` writes one file, `load(path)` reads it back; `suffix` (".npz") is the file's. Only one process
-        computes a stage; others wait for it. Raises `CacheError` if the saved file is damaged.
+        `save(value, path)` writes one file, `load(path)` reads it back; `suffix` (".npz") is the file's.
+        Only one process computes a stage; others wait for it. Raises `CacheError` if the saved file is
+        damaged.
         """
         with exclusive(self.directory.parent / f"{self.hash}.lock", f"stage {self.name}"):
             record = self.directory / "stage.json"
@@ -63,7 +76,10 @@ class Stage:
             value = compute()
             path = self.directory / f"value{suffix}"
             atomic_save(path, save, value)
-            write_json(record, {"file": path.name, "sha256": checksum(path), "seconds": time.perf_counter() - started})
+            write_json(
+                record,
+                {"file": path.name, "sha256": checksum(path), "seconds": time.perf_counter() - started},
+            )
             (self.directory / "checkpoint").unlink(missing_ok=True)
             return value
 
@@ -85,4 +101,6 @@ class Stage:
         try:
             return load(path)
         except Exception as error:
-            raise CacheError(f"stage {self.name}: the file {path} cannot be loaded ({error!r}); {advice}") from error
+            raise CacheError(
+                f"stage {self.name}: the file {path} cannot be loaded ({error!r}); {advice}"
+            ) from error

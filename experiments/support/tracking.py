@@ -63,7 +63,9 @@ class WandbTracker:
 
 
 def resolve_mode(mode: str) -> str:
-    """`auto` is online with a key (WANDB_API_KEY or ~/.netrc) and offline without; other modes are themselves."""
+    """`auto` is online with a key (WANDB_API_KEY or ~/.netrc) and offline without; other modes are
+    themselves.
+    """
     if mode != "auto":
         return mode
     if os.environ.get("WANDB_MODE"):

@@ -1,4 +1,6 @@
-"""Draw numbers, fit their mean by gradient steps (with a checkpoint each epoch), count those above a threshold."""
+"""Draw numbers, fit their mean by gradient steps (with a checkpoint each epoch), count those above a
+threshold.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,10 @@ def run(config: ToyConfig, context: RunContext) -> pd.DataFrame:
     def train(stage: Stage) -> float:
         state = json.loads(read_checked(stage.checkpoint) or b'{"epoch": 0, "mean": 0.0}')
         for epoch in context.progress(range(state["epoch"], config.training.epochs), "training"):
-            state = {"epoch": epoch + 1, "mean": state["mean"] + config.training.rate * float(np.mean(data) - state["mean"])}
+            state = {
+                "epoch": epoch + 1,
+                "mean": state["mean"] + config.training.rate * float(np.mean(data) - state["mean"]),
+            }
             write_checked(stage.checkpoint, json.dumps(state).encode())
             kill_point(f"epoch {epoch}")
         return state["mean"]
@@ -56,7 +61,9 @@ def run(config: ToyConfig, context: RunContext) -> pd.DataFrame:
     context.record([{"method": "toy", "metric": "mean", "value": mean, "n": len(data), "r_t": config.r_t}])
     above = int(np.sum(data > mean))
     kill_point("evaluated")
-    return pd.DataFrame([{"method": "toy", "metric": "above", "value": above / len(data), "n": len(data), "r_t": config.r_t}])
+    return pd.DataFrame(
+        [{"method": "toy", "metric": "above", "value": above / len(data), "n": len(data), "r_t": config.r_t}]
+    )
 
 
 def report(config: ToyConfig, directory: Path, frame: pd.DataFrame) -> str:

@@ -1,0 +1,68 @@
+# make run          set up (once) and run the first experiment: laptop preset, one seed, synthetic demand
+# make run-eia      the same on real demand:  make run-eia DATA=/path/to/demand.csv.gz
+# make test         the fast tests            make test-long   the slow ones
+# make lint         style, types, import rules
+# make figure-2     the sweep behind figures 2A and 2B (resumes what is unfinished), then the figures
+# make results      everything that is committed under results/
+# make compare      our figures beside the paper's
+# make bench        benchmarks of the core    make clean       remove what can be made again (not runs, not .venv)
+PYTHON ?= python3.11
+VENV ?= .venv
+PY := $(VENV)/bin/python
+TORCH := $(shell grep '^torch==' requirements.txt)
+# e.g. TORCH_OPTIONS="--index-url https://download.pytorch.org/whl/cpu" for a build without CUDA
+TORCH_OPTIONS ?=
+ARGS ?=
+READY := $(VENV)/.ready
+
+.PHONY: setup run run-eia test test-long lint format bench figure-2 results compare clean
+
+setup: $(READY)
+
+$(READY): requirements.txt requirements-dev.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; give another: make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] == (3, 11) else "error: Python 3.11 is needed, this is " + sys.version)'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet $(TORCH_OPTIONS) $(TORCH)
+	$(PY) -m pip install --quiet -r requirements-dev.txt
+	touch $(READY)
+
+run: $(READY)
+	$(PY) run.py experiment=production preset=laptop data=synthetic seed=0 $(ARGS)
+
+run-eia: $(READY)
+	@test -n "$(DATA)" || { echo "error: say where the file is: make run-eia DATA=/path/to/demand.csv.gz" >&2; exit 2; }
+	$(PY) run.py experiment=production preset=laptop data=eia data.path="$(DATA)" seed=0 $(ARGS)
+
+test: $(READY)
+	$(PY) -m pytest -m "not long" $(ARGS)
+
+test-long: $(READY)
+	$(PY) -m pytest -m long $(ARGS)
+
+lint: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright
+	$(VENV)/bin/lint-imports
+
+format: $(READY)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: $(READY)
+	$(PY) scripts/bench.py $(ARGS)
+
+figure-2: $(READY)
+	$(PY) run.py -m +sweep=figure-2 $(ARGS)
+	$(PY) scripts/figures.py figure-2
+
+results: figure-2 bench
+	$(PY) scripts/compare.py
+
+compare: $(READY)
+	$(PY) scripts/compare.py $(ARGS)
+
+clean:
+	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
+	find . -name __pycache__ -not -path './$(VENV)/*' -type d -prune -exec rm -rf {} +

@@ -1,0 +1,129 @@
+"""The ledger of claims: results/claims.csv, one row per figure that the README or an issue names.
+
+Rows are written by the code that measures, never by hand. A row is known by (claim, preset, data): measuring
+again replaces it. Columns: claim (dotted, most general part first), experiment, value, low, high (an interval,
+or both empty), n (units behind the value), seeds, preset, data, command, commit ("+" after it: the code had
+uncommitted changes).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.support import manifest
+from experiments.support.errors import ResultsError
+from experiments.support.files import REPOSITORY, atomic_path
+from experiments.support.locks import exclusive
+
+COLUMNS = (
+    "claim",
+    "experiment",
+    "value",
+    "low",
+    "high",
+    "n",
+    "seeds",
+    "preset",
+    "data",
+    "command",
+    "commit",
+)
+KEY = ("claim", "preset", "data")
+NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
+
+
+def ledger() -> Path:
+    """The ledger's file: results/claims.csv, or the one that SAFEFRAME_CLAIMS names."""
+    return Path(os.environ.get("SAFEFRAME_CLAIMS") or REPOSITORY / "results" / "claims.csv")
+
+
+def record(
+    claim: str,
+    value: float,
+    *,
+    experiment: str,
+    n: int,
+    seeds: Iterable[int] | str = "",
+    preset: str = "",
+    data: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    command: str | None = None,
+    path: Path | None = None,
+) -> None:
+    """Write one claim, replacing the row with the same claim, preset and data.
+
+    Several processes may record at once. `command` is this process's command line unless given. Raises
+    `ResultsError` for a bad name, a value that is no number, or an interval that does not hold the value.
+    """
+    _check(claim, value, low, high, n)
+    row = {
+        "claim": claim,
+        "experiment": experiment,
+        "value": float(value),
+        "low": math.nan if low is None else float(low),
+        "high": math.nan if high is None else float(high),
+        "n": int(n),
+        "seeds": seeds if isinstance(seeds, str) else shown_seeds(seeds),
+        "preset": preset,
+        "data": data,
+        "command": command or manifest.command(),
+        "commit": commit(),
+    }
+    path = path or ledger()
+    with exclusive(path.parent / "runs" / f"{path.name}.lock", str(path)):
+        rows = [old for old in read(path).to_dict("records") if any(old[name] != row[name] for name in KEY)]
+        frame = pd.DataFrame([*rows, row], columns=list(COLUMNS)).sort_values(list(KEY), kind="stable")
+        with atomic_path(path) as temporary:
+            frame.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def read(path: Path | None = None) -> pd.DataFrame:
+    """The ledger, empty if there is none; `ResultsError` if the file is not a ledger."""
+    path = path or ledger()
+    if not path.exists():
+        return pd.DataFrame(columns=list(COLUMNS))
+    texts = dict.fromkeys(("claim", "experiment", "seeds", "preset", "data", "command", "commit"), str)
+    try:
+        frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={"low": [""], "high": [""]})
+        frame = frame.astype({"value": float, "low": float, "high": float, "n": int})
+    except (ValueError, KeyError, pd.errors.ParserError) as error:
+        raise ResultsError(f"{path} is not a ledger of claims: {error}") from error
+    if tuple(frame.columns) != COLUMNS:
+        raise ResultsError(f"{path} is not a ledger of claims: its columns are {', '.join(frame.columns)}")
+    return frame
+
+
+def commit() -> str:
+    """The short commit, with "+" if tracked files differ from it; "unknown" outside a git repository."""
+    found = manifest.git_commit()
+    return f"{found[:12]}{'+' if manifest.git_dirty() else ''}" if found else "unknown"
+
+
+def shown_seeds(seeds: Iterable[int]) -> str:
+    """Seeds as text: "0-4" for a range, "0 3 7" otherwise."""
+    ordered = sorted({int(seed) for seed in seeds})
+    if len(ordered) > 2 and ordered == list(range(ordered[0], ordered[-1] + 1)):
+        return f"{ordered[0]}-{ordered[-1]}"
+    return " ".join(map(str, ordered))
+
+
+def _check(claim: str, value: float, low: float | None, high: float | None, n: int) -> None:
+    if not NAME.fullmatch(claim):
+        raise ResultsError(
+            f"claim {claim!r} must be dotted lower case, as in production.times_safer.two_stage"
+        )
+    if math.isnan(value):
+        raise ResultsError(f"claim {claim}: the value is not a number")
+    if n < 0:
+        raise ResultsError(f"claim {claim}: n={n} must be at least 0")
+    if (low is None) != (high is None):
+        raise ResultsError(f"claim {claim}: low and high must be given together")
+    if low is not None and high is not None and not low <= value <= high:
+        raise ResultsError(f"claim {claim}: low ≤ value ≤ high must hold, got {low}, {value}, {high}")

@@ -1,0 +1,81 @@
+"""How figures look and how they are saved: one style, colours that colour-blind readers can tell apart, no dates.
+
+Saving the same figure twice gives the same bytes, so that a figure under version control changes only when
+what it shows does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.support.files import REPOSITORY, atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe & Ito (2008), "Color Universal Design", in an order that keeps neighbours apart.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+COLUMN = (3.4, 2.6)
+"""Inches: one column of a paper."""
+PAGE = (7.0, 2.9)
+"""Inches: the width of a page, for panels side by side."""
+
+STYLE = {
+    "font.size": 8.0,
+    "axes.titlesize": 9.0,
+    "axes.labelsize": 8.0,
+    "legend.fontsize": 7.0,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3.5,
+    "legend.frameon": False,
+    "figure.figsize": COLUMN,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "safeframe",
+}
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """Within this context, matplotlib draws without a display, in the house style."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from cycler import cycler
+
+    with plt.rc_context(STYLE | {"axes.prop_cycle": cycler(color=PALETTE)}):
+        yield
+
+
+def colours(names: list[str]) -> dict[str, str]:
+    """A colour for each name, by its place in the list: the same list gives the same colours in every figure."""
+    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(names)}
+
+
+def save(figure: Figure, name: str, directory: Path | None = None) -> list[Path]:
+    """Save results/figures/<name>.png and .pdf (or under `directory`), close the figure, return the paths."""
+    import matplotlib.pyplot as plt
+
+    directory = directory or REPOSITORY / "results" / "figures"
+    nothing = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
+    paths = []
+    for suffix, metadata in nothing.items():
+        path = directory / f"{name}.{suffix}"
+        with atomic_path(path) as temporary, plt.rc_context(STYLE):
+            figure.savefig(temporary, format=suffix, metadata=metadata)
+        paths.append(path)
+    plt.close(figure)
+    return paths
