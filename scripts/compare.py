@@ -1,4 +1,4 @@
-"""Our figures (results/claims.csv) beside the paper's, with what differs.  python scripts/compare.py [prefix]"""
+"""Our figures (results/claims.csv) beside the paper's:  python scripts/compare.py [prefix]"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAPER = {
     # claim (a pattern): what the paper (arXiv 2504.20924) states, and what differs here
     "production.times_safer.*": (
         "up to 28",
-        "our demand series (the paper's are not public); against each baseline at its own strictest useful point",
+        "other demand series; against each baseline at its strictest useful point",
     ),
     "production.violation_over_threshold_max": (
         "at most 1 (figure 2B)",
@@ -46,7 +46,7 @@ def paper(claim: str) -> tuple[str, str]:
 
 
 def table(ledger: pd.DataFrame) -> pd.DataFrame:
-    """The ledger's rows beside the paper's claims; the paper's claims that nothing here measures yet come last."""
+    """The ledger's rows beside the paper's claims; those that nothing here measures yet come last."""
     rows = []
     for row in ledger.to_dict("records"):
         theirs, differs = paper(row["claim"])

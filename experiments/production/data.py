@@ -1,4 +1,5 @@
-"""The two sources of demand behind one import: `synthetic` (embedded, seeded) and `load_eia` (a file of the user's)."""
+"""The two sources of demand behind one import: `synthetic` (embedded, seeded) and `load_eia` (a file of the
+user's)."""
 
 from experiments.production.demand import (
     CALENDAR_NAMES,

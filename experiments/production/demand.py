@@ -1,14 +1,16 @@
 """Demand as cases: 24 past hours of all products (measurement) and the demand a day ahead (state).
 
-The paper (arXiv 2504.20924, production planning) measures 24 past steps of four products, plans ahead, and calls a product
-unsafe in the hour for which its demand falls below 3 on a scale of [0, 10]. Time is cut into four quarters of equal length
-(8,760 hours, a year of hourly data each): training, internal test for training, validation, internal test for validation.
+The paper (arXiv 2504.20924, production planning) measures 24 past steps of four products, plans ahead, and
+calls a product unsafe in the hour for which its demand falls below 3 on a scale of [0, 10]. Time is cut into
+four quarters of equal length (8,760 hours, a year of hourly data each): training, internal test for training,
+validation, internal test for validation.
 
-Hours and cases. A case is named by its target hour h. With `lookback` = 24 and `lead` = 24 its measurement holds the hours
-h - lead - lookback + 1, ..., h - lead, so nothing of the last `lead` hours before the target. Quarter q holds the target
-hours [offset + q Q, offset + (q + 1) Q) with Q hours per quarter. The offset is lookback + lead - 1 = 47 where the series is
-long enough, which gives every quarter exactly Q cases. Four calendar years have 35,064 h = 24 + 4 Q: the offset is then 24,
-and the 23 first target hours of the first quarter, which lack a full history, are dropped (8,737 cases instead of 8,760).
+Hours and cases. A case is named by its target hour h. With `lookback` = 24 and `lead` = 24 its measurement
+holds the hours h - lead - lookback + 1, ..., h - lead, so nothing of the last `lead` hours before the target.
+Quarter q holds the target hours [offset + q Q, offset + (q + 1) Q) with Q hours per quarter. The offset is
+lookback + lead - 1 = 47 where the series is long enough, which gives every quarter exactly Q cases. Four
+calendar years have 35,064 h = 24 + 4 Q: the offset is then 24, and the 23 first target hours of the first
+quarter, which lack a full history, are dropped (8,737 cases instead of 8,760).
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class ClipReport:
     """How the series were scaled, and what clipping to [0, 10] changed.
 
     minimum, maximum: (p,) in the unit of the source; they went to 0 and 10.
-    below, above: (4, p) share of the hours of each quarter (rows by quarter id) that were clipped at 0 and at 10.
+    below, above: (4, p) share of the hours of each quarter (rows by quarter id) that were clipped at 0 and at
+    10.
     share: (p,) share of all hours of each series that were clipped at either end.
     """
 
@@ -63,8 +66,10 @@ class ClipReport:
 
     def __str__(self) -> str:
         parts = [
-            f"{name} {100 * self.share[i]:.2f} % ({', '.join(f'{100 * v:.2f}' for v in self.per_quarter[:, i])})"
-            for i, name in enumerate(self.names)
+            f"{name} {all_:.2f} % ({', '.join(f'{value:.2f}' for value in quarters)})"
+            for name, all_, quarters in zip(
+                self.names, 100 * self.share, 100 * self.per_quarter.T, strict=True
+            )
         ]
         return "hours clipped to [0, 10], all (by quarter 0 to 3): " + "; ".join(parts)
 
@@ -79,8 +84,10 @@ class DemandData:
     unsafe: (n, p) bool, demand < 3.
     target_hour: (n,) int64 row of `series` that is the target.
     quarter: (n,) int64 quarter id, see `Quarter`.
-    calendar: (n, 3) int64 hour of day 0-23, day of week 0-6 (Monday 0), day of year 1-366 of the target hour, in UTC.
-    truth_mean, truth_sd: (n, p) float64 law of the unclipped target given the past; synthetic data only, else None.
+    calendar: (n, 3) int64 hour of day 0-23, day of week 0-6 (Monday 0), day of year 1-366 of the target hour,
+    in UTC.
+    truth_mean, truth_sd: (n, p) float64 law of the unclipped target given the past; synthetic data only, else
+    None.
     """
 
     series: np.ndarray
@@ -123,7 +130,8 @@ class DemandData:
 def first_target(hours: int, lookback: int, lead: int, hours_per_quarter: int) -> int:
     """Offset of the first quarter in hours (module docstring).
 
-    Raises SafeframeError for windows that are no positive integers and for a series shorter than four quarters.
+    Raises SafeframeError for windows that are no positive integers and for a series shorter than four
+    quarters.
     """
     for name, value in (("lookback", lookback), ("lead", lead), ("hours_per_quarter", hours_per_quarter)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
@@ -132,8 +140,9 @@ def first_target(hours: int, lookback: int, lead: int, hours_per_quarter: int) -
     needed = N_QUARTERS * hours_per_quarter
     if hours < needed:
         raise SafeframeError(
-            f"the series have {hours:,} hours; {needed:,} are needed (four quarters of {hours_per_quarter:,} hours), and "
-            f"{needed + history:,} for every target to have {lookback} past hours {lead} hours ahead"
+            f"too few hours: the series have {hours:,}; {needed:,} are needed (four quarters of "
+            f"{hours_per_quarter:,}), {needed + history:,} for every target to have {lookback} past hours, "
+            f"{lead} hours ahead"
         )
     offset = min(history, hours - needed)
     if history - offset >= hours_per_quarter:
@@ -147,11 +156,15 @@ def first_target(hours: int, lookback: int, lead: int, hours_per_quarter: int) -
 def check_order(order: Sequence[int]) -> tuple[int, ...]:
     """The role of each consecutive quarter of time; SafeframeError unless a permutation of 0, 1, 2, 3."""
     if sorted(order) != list(range(N_QUARTERS)):
-        raise SafeframeError(f"order = {list(order)}: it must hold each of 0, 1, 2, 3 once, the role of each quarter of time")
+        raise SafeframeError(
+            f"order = {list(order)}: it must hold each of 0, 1, 2, 3 once, the role of each quarter of time"
+        )
     return tuple(int(role) for role in order)
 
 
-def training_rows(hours: int, lookback: int, lead: int, hours_per_quarter: int, order: Sequence[int]) -> slice:
+def training_rows(
+    hours: int, lookback: int, lead: int, hours_per_quarter: int, order: Sequence[int]
+) -> slice:
     """Rows of the series that are target hours of the training quarter (what scaling may look at)."""
     offset = first_target(hours, lookback, lead, hours_per_quarter)
     start = offset + check_order(order).index(Quarter.TRAINING) * hours_per_quarter
@@ -177,7 +190,8 @@ def build_cases(
     """Scale, clip and cut hourly series into cases.
 
     raw: (hours, p) in any unit; hour_of_epoch: (hours,) hours since 1970-01-01 00:00 UTC, for the calendar;
-    minimum, maximum: (p,) values that go to 0 and 10; truth_mean, truth_sd: (hours, p) by target hour, on the scale [0, 10].
+    minimum, maximum: (p,) values that go to 0 and 10; truth_mean, truth_sd: (hours, p) by target hour, on the
+    scale [0, 10].
     """
     raw = np.asarray(raw, dtype=np.float64)
     order = check_order(order)
@@ -201,12 +215,17 @@ def build_cases(
     history = lookback + lead - 1
     end = offset + N_QUARTERS * hours_per_quarter
     target = np.arange(max(offset, history), end, dtype=np.int64)
-    windows = np.lib.stride_tricks.sliding_window_view(series, lookback, axis=0)  # (hours - lookback + 1, p, lookback)
+    windows = np.lib.stride_tricks.sliding_window_view(
+        series, lookback, axis=0
+    )  # (hours - lookback + 1, p, lookback)
     measurement = np.ascontiguousarray(windows[target - history].transpose(0, 2, 1))
     demand = series[target]
     notes = list(notes)
     if history > offset:
-        notes.append(f"the first {history - offset} target hours of the first quarter lack a full history and were dropped")
+        notes.append(
+            f"the first {history - offset} target hours of the first quarter lack a full history and "
+            "were dropped"
+        )
     if end < hours:
         notes.append(f"the last {hours - end:,} hours lie after the fourth quarter and are not used")
     return DemandData(
@@ -228,7 +247,8 @@ def build_cases(
 
 
 def calendar_of(hour_of_epoch: np.ndarray) -> np.ndarray:
-    """(n, 3) int64 hour of day, day of week (Monday 0) and day of year from hours since 1970-01-01 00:00 UTC."""
+    """(n, 3) int64 hour of day, day of week (Monday 0) and day of year from hours since 1970-01-01 00:00
+    UTC."""
     hour_of_epoch = np.asarray(hour_of_epoch, dtype=np.int64)
     day = hour_of_epoch // 24
     date = day.astype("datetime64[D]")

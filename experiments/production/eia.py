@@ -1,8 +1,10 @@
-"""Real demand: hourly electricity demand from US EIA Form 930, cleaned (Ruggles et al., Scientific Data 7:155, 2020).
+"""Real demand: hourly electricity demand from US EIA Form 930, cleaned (Ruggles et al., Scientific Data
+7:155, 2020).
 
-The file is a CSV (plain or .csv.gz) with a column `utc_hour` and one column per balancing (sub)area in MW, one row per hour,
-four years or more. It is not part of the repository; the user gives its path. The reader checks everything that would make
-a case mean something else than it says and stops with the column and line concerned.
+The file is a CSV (plain or .csv.gz) with a column `utc_hour` and one column per balancing (sub)area in MW,
+one row per hour, four years or more. It is not part of the repository; the user gives its path. The reader
+checks everything that would make a case mean something else than it says and stops with the column and line
+concerned.
 """
 
 from __future__ import annotations
@@ -40,13 +42,15 @@ def load_eia(
 ) -> DemandData:
     """Read, check, scale and cut an hourly demand file into cases (see `experiments.production.demand`).
 
-    path: .csv or .csv.gz. columns: the four series, in the order of the products; None takes the four with the largest share
-    of hours below 3 in the training year (of CISO-SDGE .14, PJM-PL .16, PJM-PN .24, PJM-AEP .34, ISNE-4003 .07 in 2021 it
-    leaves out ISNE-4003), in the order of the file. Scaled by the minimum and maximum of the training quarter, clipped to
-    [0, 10], clipping reported. order: the role (`Quarter`) of each consecutive quarter of time.
+    path: .csv or .csv.gz. columns: the four series, in the order of the products; None takes the four with
+    the largest share of hours below 3 in the training year (of CISO-SDGE .14, PJM-PL .16, PJM-PN .24, PJM-AEP
+    .34, ISNE-4003 .07 in 2021 it leaves out ISNE-4003), in the order of the file. Scaled by the minimum and
+    maximum of the training quarter, clipped to [0, 10], clipping reported. order: the role (`Quarter`) of
+    each consecutive quarter of time.
 
-    Raises SafeframeError: file missing or unreadable, columns missing or repeated, times unparsable, hours missing or
-    duplicated, values missing, unparsable, infinite or negative, a series constant in the training quarter, too few hours.
+    Raises SafeframeError: file missing or unreadable, columns missing or repeated, times unparsable, hours
+    missing or duplicated, values missing, unparsable, infinite or negative, a series constant in the training
+    quarter, too few hours.
     """
     path = Path(path)
     table = _read(path)
@@ -62,7 +66,8 @@ def load_eia(
     constant = [name for name, low, high in zip(wanted, minimum, maximum, strict=True) if low == high]
     if constant:
         raise SafeframeError(
-            f"{path}: series {', '.join(constant)} constant in the training quarter; it cannot be scaled to [0, 10]"
+            f"{path}: series {', '.join(constant)} constant in the training quarter; it cannot be scaled to "
+            "[0, 10]; name four other columns"
         )
     notes = []
     if columns is None:
@@ -72,8 +77,8 @@ def load_eia(
         wanted, raw, minimum, maximum = [wanted[i] for i in keep], raw[:, keep], minimum[keep], maximum[keep]
         if left_out:
             notes.append(
-                f"of {len(available)} series the {N_PRODUCTS} with the largest share of hours below {UNSAFE_BELOW:g} in the "
-                f"training quarter were taken; left out: {', '.join(left_out)}"
+                f"of {len(available)} series the {N_PRODUCTS} with the largest share of hours below "
+                f"{UNSAFE_BELOW:g} in the training quarter were taken; left out: {', '.join(left_out)}"
             )
     return build_cases(
         raw,
@@ -93,14 +98,15 @@ def load_eia(
 def _read(path: Path) -> pd.DataFrame:
     """The file as text cells, so that every later complaint can quote what stands there."""
     if not path.is_file():
-        raise SafeframeError(f"{path}: no such file; data.path must name a .csv or .csv.gz with hourly demand")
+        raise SafeframeError(f"{path}: no such file; a .csv or .csv.gz with hourly demand is needed")
     if not path.name.endswith((".csv", ".csv.gz")):
         raise SafeframeError(f"{path}: only .csv and .csv.gz are read")
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.name.endswith(".gz") else path.open(encoding="utf-8") as file:
+        opener = gzip.open if path.name.endswith(".gz") else open
+        with opener(path, "rt", encoding="utf-8") as file:
             table = pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False)
     except pd.errors.EmptyDataError:
-        raise SafeframeError(f"{path}: the file is empty; a header with {TIME_COLUMN} and the series is needed") from None
+        raise SafeframeError(f"{path}: the file is empty; a header with {TIME_COLUMN} is needed") from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise SafeframeError(f"{path}: not a readable CSV: {str(error).strip()}") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -110,7 +116,9 @@ def _read(path: Path) -> pd.DataFrame:
     return table.rename(columns=str.strip)
 
 
-def _check_columns(path: Path, columns: Sequence[str] | None, header: list[str], available: list[str]) -> None:
+def _check_columns(
+    path: Path, columns: Sequence[str] | None, header: list[str], available: list[str]
+) -> None:
     there = f"the file has {', '.join(header)}"
     if TIME_COLUMN not in header:
         raise SafeframeError(f"{path}: column {TIME_COLUMN} is missing; {there}")
@@ -135,16 +143,16 @@ def _hours(path: Path, column: pd.Series) -> np.ndarray:
     if times.isna().any():
         row = int(np.flatnonzero(times.isna())[0])
         raise SafeframeError(
-            f"{path}, {_line(row)}: {TIME_COLUMN} = {column.iloc[row]!r} is no time; expected like 2021-01-01 00:00:00"
+            f"{path}, {_line(row)}: {TIME_COLUMN} = {column.iloc[row]!r} is no time like 2021-01-01 00:00:00"
         )
     seconds = times.dt.tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
     step = np.diff(seconds)
     if (step != 3600).any():
         row = int(np.flatnonzero(step != 3600)[0]) + 1
-        kind = "duplicated hour" if step[row - 1] == 0 else "hours missing" if step[row - 1] > 0 else "time goes backwards"
+        kind = {0: "duplicated hour", 1: "hours missing", -1: "time goes backwards"}[np.sign(step[row - 1])]
         raise SafeframeError(
             f"{path}, {_line(row)}: {kind}: {column.iloc[row]} follows {column.iloc[row - 1]} "
-            f"({int((step != 3600).sum())} such place(s) in all); every row must be one hour after the one before"
+            f"({int((step != 3600).sum())} such place(s) in all); every row must be one hour after the last"
         )
     if len(seconds) and seconds[0] % 3600:
         raise SafeframeError(f"{path}, {_line(0)}: {TIME_COLUMN} = {column.iloc[0]!r} is not a full hour")

@@ -1,12 +1,14 @@
 """The production problem: how much of four products to make, given predicted demand and closed gates.
 
-    maximise  sum_i (p_i - k_i (u_i - s_i)) u_i    subject to   A u + |u| <= b,   u_i = 0 where the gate of i is closed
+    maximise    sum_i (p_i - k_i (u_i - s_i)) u_i
+    subject to  A u + |u| <= b,   u_i = 0 where the gate of i is closed
 
-(arXiv 2504.20924, production planning): price p falls with what is made beyond demand s, with slope k; A couples the products
-through shared resources, b is capacity. The absolute value stands elementwise and there is no constraint on the sign of u.
-Since |x| <= y means x <= y and -x <= y, the constraint is (A + I) u <= b and (A - I) u <= b, and the whole is the quadratic
-program min 1/2 u'(2K)u - (p + k s)'u of `safeframe.optimisation.explicit_qp`, solved exactly for all hours at once.
-`plan_with_cvxpy` solves the literal form hour by hour and is what the fast planner is tested against.
+(arXiv 2504.20924, production planning): price p falls with what is made beyond demand s, with slope k; A
+couples the products through shared resources, b is capacity. The absolute value stands elementwise and there
+is no constraint on the sign of u. Since |x| <= y means x <= y and -x <= y, the constraint is (A + I) u <= b
+and (A - I) u <= b, and the whole is the quadratic program min 1/2 u'(2K)u - (p + k s)'u of
+`safeframe.optimisation.explicit_qp`, solved exactly for all hours at once. `plan_with_cvxpy` solves the
+literal form hour by hour and is what the fast planner is tested against.
 """
 
 from __future__ import annotations
@@ -40,9 +42,10 @@ PRODUCED_ABOVE = 1e-6
 class ProductionProblem:
     """Constants of the production problem for p products (four by default).
 
-    price p (p,), slope k (p,) > 0, coupling A (p, p), capacity b (p,) >= 0, in units of demand on the scale [0, 10].
-    Raises SafeframeError, naming the entry, for shapes that do not fit, values that are not finite, slopes <= 0 (revenue would
-    grow without end) and negative capacity (not even producing nothing would be allowed).
+    price p (p,), slope k (p,) > 0, coupling A (p, p), capacity b (p,) >= 0, in units of demand on the scale
+    [0, 10].
+    Raises SafeframeError, naming the entry, for shapes that do not fit, values that are not finite, slopes <=
+    0 (revenue would grow without end) and negative capacity (not even producing nothing would be allowed).
     """
 
     price: np.ndarray = field(default_factory=lambda: np.array(PRICE))
@@ -62,12 +65,19 @@ class ProductionProblem:
         p = len(self.price)
         for name, shape in (("slope", (p,)), ("coupling", (p, p)), ("capacity", (p,))):
             if getattr(self, name).shape != shape:
-                raise SafeframeError(f"{name} has shape {getattr(self, name).shape}; {shape} is needed for {p} prices")
+                raise SafeframeError(
+                    f"{name} has shape {getattr(self, name).shape}; {shape} is needed for {p} prices"
+                )
         for name in ("price", "slope", "coupling", "capacity"):
-            _raise_where(~np.isfinite(getattr(self, name)), name, getattr(self, name), "finite numbers are needed")
+            _raise_where(
+                ~np.isfinite(getattr(self, name)), name, getattr(self, name), "finite numbers are needed"
+            )
         _raise_where(self.slope <= 0, "slope", self.slope, "it must be > 0, else revenue grows without end")
         _raise_where(
-            self.capacity < 0, "capacity", self.capacity, "it must be >= 0, else even producing nothing (u = 0) is infeasible"
+            self.capacity < 0,
+            "capacity",
+            self.capacity,
+            "it must be >= 0, else even producing nothing (u = 0) is infeasible",
         )
 
     @property
@@ -90,8 +100,9 @@ class ProductionProblem:
 class Plan:
     """What to produce in n hours.
 
-    action: (n, p) amounts u, exactly 0 behind a closed gate. status: (n,) `Status` values: optimal; default where every gate
-    is closed (nothing is produced); inaccurate where no certified solution was found (nothing is produced; none has been seen).
+    action: (n, p) amounts u, exactly 0 behind a closed gate. status: (n,) `Status` values: optimal; default
+    where every gate is closed (nothing is produced); inaccurate where no certified solution was found
+    (nothing is produced; none has been seen).
     objective: (n,) negative predicted revenue (minimised).
     """
 
@@ -115,15 +126,19 @@ def plan(problem: ProductionProblem, predicted_demand: ArrayLike, gate: ArrayLik
     return _as_plan(open_, solution.action, solution.status, solution.objective)
 
 
-def plan_with_cvxpy(problem: ProductionProblem, predicted_demand: ArrayLike, gate: ArrayLike) -> Plan:
-    """The same by CVXPY and Clarabel, hour by hour, in the literal form with |u| as a cone: slow, the reference."""
+def plan_with_cvxpy(
+    problem: ProductionProblem, predicted_demand: ArrayLike, gate: ArrayLike, stack: int = 1
+) -> Plan:
+    """The same by CVXPY and Clarabel, hour by hour, in the literal form with |u| as a cone: slow, the
+    reference."""
     demand, open_ = _inputs(problem, predicted_demand, gate)
-    solution = literal_program(problem).solve(gate=open_, linear=problem.linear(demand))
+    solution = literal_program(problem, stack).solve(gate=open_, linear=problem.linear(demand))
     return _as_plan(open_, solution.action, solution.status, -solution.objective)
 
 
-def literal_program(problem: ProductionProblem) -> GatedConvexProgram:
-    """The problem as written above, compiled once; parameter `linear` (p,) is p + k s, the default action is u = 0."""
+def literal_program(problem: ProductionProblem, stack: int = 1) -> GatedConvexProgram:
+    """The problem as written above, compiled once; parameter `linear` (p,) is p + k s, the default action is
+    u = 0."""
 
     def build() -> tuple[cp.Problem, cp.Variable]:
         amount = cp.Variable(problem.n_products, name="amount")
@@ -133,7 +148,9 @@ def literal_program(problem: ProductionProblem) -> GatedConvexProgram:
         return cp.Problem(cp.Maximize(revenue_), [constraint]), amount
 
     options = {"tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11}
-    return GatedConvexProgram(build, default_action=np.zeros(problem.n_products), solver_options=options)
+    return GatedConvexProgram(
+        build, default_action=np.zeros(problem.n_products), stack=stack, solver_options=options
+    )
 
 
 def gate_patterns(n_products: int = 4) -> np.ndarray:
@@ -150,16 +167,20 @@ def pattern_index(gate: ArrayLike) -> np.ndarray:
 def pattern_values(problem: ProductionProblem, demand: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Best objective under every gate pattern, for a loss that weighs patterns against one another.
 
-    demand: (n, p). Returns values (n, 2^p), the minimised negative revenue, columns as in `gate_patterns`, and actions
-    (n, 2^p, p). Raises SafeframeError as `plan`, and if any solution could not be certified.
+    demand: (n, p). Returns values (n, 2^p), the minimised negative revenue, columns as in `gate_patterns`,
+    and actions (n, 2^p, p). Raises SafeframeError as `plan`, and if any solution could not be certified.
     """
     patterns = gate_patterns(problem.n_products)
     s, _ = _inputs(problem, demand, None)
     n = len(s)
-    solution = problem.qp.solve(np.repeat(problem.linear(s), len(patterns), axis=0), np.tile(patterns, (n, 1)))
+    solution = problem.qp.solve(
+        np.repeat(problem.linear(s), len(patterns), axis=0), np.tile(patterns, (n, 1))
+    )
     failed = len(solution.status) - solution.count(Status.OPTIMAL)
     if failed:
-        raise SafeframeError(f"{failed} of {len(solution.status)} production problems have no certified solution")
+        raise SafeframeError(
+            f"{failed} of {len(solution.status)} production problems have no certified solution"
+        )
     return solution.objective.reshape(n, -1), solution.action.reshape(n, len(patterns), -1)
 
 
@@ -185,14 +206,18 @@ def _as_plan(open_: np.ndarray, action: np.ndarray, status: np.ndarray, objectiv
     return Plan(action, status, objective)
 
 
-def _inputs(problem: ProductionProblem, demand: ArrayLike, gate: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
+def _inputs(
+    problem: ProductionProblem, demand: ArrayLike, gate: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray]:
     s = np.asarray(demand, dtype=np.float64)
     if s.ndim != 2 or s.shape[1] != problem.n_products:
         raise SafeframeError(f"demand has shape {s.shape}; (n, {problem.n_products}) is needed")
     _raise_where(~np.isfinite(s), "demand", s, "finite numbers are needed")
     open_ = np.ones(s.shape, dtype=bool) if gate is None else np.asarray(gate)
     if open_.shape != s.shape or open_.dtype != bool:
-        raise SafeframeError(f"gate is {open_.dtype} of shape {open_.shape}; bool of shape {s.shape} is needed")
+        raise SafeframeError(
+            f"gate is {open_.dtype} of shape {open_.shape}; bool of shape {s.shape} is needed"
+        )
     return s, open_
 
 

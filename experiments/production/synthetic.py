@@ -3,21 +3,23 @@
 Demand of product i in hour h, on the scale [0, 10] before clipping:
 
     s_i(h) = m_i(h) + x_i(h)
-    m_i(h) = level_i + day_i(h) + week_i(h) + year_i(h)                          seasonal mean
-    x_i(h) = phi_i x_i(h - 1) + sigma_i(h) e_i(h)                                autoregression of order 1
-    e_i(h) = sqrt(rho) e_0(h) + sqrt(1 - rho) e'_i(h)                            one factor common to all products
-    sigma_i(h) = sigma_i * profile_i(hour of day) * exp(v_i(h - lead))           size of the noise
+    m_i(h) = level_i + day_i(h) + week_i(h) + year_i(h)                     seasonal mean
+    x_i(h) = phi_i x_i(h - 1) + sigma_i(h) e_i(h)                           autoregression of order 1
+    e_i(h) = sqrt(rho) e_0(h) + sqrt(1 - rho) e'_i(h)                       one factor common to all products
+    sigma_i(h) = sigma_i * profile_i(hour of day) * exp(v_i(h - lead))      size of the noise
     v_i = slow autoregression (time constant four days), half of its variance common to all products
 
-So the same predicted demand carries a small or a large risk, by the hour, the product and the present regime. The regime v
-is hidden, but shows in how rough the past 24 hours were: a classifier that reads the measurement can learn it, a point
-forecast cannot. It acts `lead` hours late, therefore the noise of the next `lead` hours is known in size given the past, and
+So the same predicted demand carries a small or a large risk, by the hour, the product and the present regime.
+The regime v is hidden, but shows in how rough the past 24 hours were: a classifier that reads the measurement
+can learn it, a point forecast cannot. It acts `lead` hours late, therefore the noise of the next `lead` hours
+is known in size given the past, and
 
     s_i(t + lead) | past of x and v up to hour t  ~  Normal(m_i(t + lead) + phi_i^lead x_i(t),
                                                             sum_{k<lead} phi_i^{2k} sigma_i(t + lead - k)^2)
 
-holds exactly (before clipping, which changes nothing at 3). `truth_probability` gives P(s < 3 | past), the risk that the best
-classifier with sight of the hidden regime would report. It conditions on more than the 24 measured hours.
+holds exactly (before clipping, which changes nothing at 3). `truth_probability` gives P(s < 3 | past), the
+risk that the best classifier with sight of the hidden regime would report. It conditions on more than the 24
+measured hours.
 """
 
 from __future__ import annotations
@@ -65,19 +67,26 @@ def synthetic(
 ) -> DemandData:
     """Four synthetic products, long enough for exactly `hours_per_quarter` cases in each quarter.
 
-    Same arguments, same numbers. Raises SafeframeError for a seed that is no integer >= 0 and for impossible windows.
+    Same arguments, same numbers. Raises SafeframeError for a seed that is no integer >= 0 and for impossible
+    windows.
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise SafeframeError(f"seed = {seed!r}: a whole number >= 0 is needed")
     first_target(2**62, lookback, lead, hours_per_quarter)
     hours = N_QUARTERS * hours_per_quarter + lookback + lead - 1
     mean, sigma, shock = _ingredients(np.random.default_rng(seed), hours)
-    x = np.stack([lfilter([1.0], [1.0, -PHI[i]], sigma[:, i] * shock[:, i]) for i in range(N_PRODUCTS)], axis=1)
+    x = np.stack(
+        [lfilter([1.0], [1.0, -PHI[i]], sigma[:, i] * shock[:, i]) for i in range(N_PRODUCTS)], axis=1
+    )
 
     truth_mean = np.full_like(mean, np.nan)
     truth_mean[lead:] = mean[lead:] + PHI**lead * x[:-lead]
     truth_sd = np.stack(
-        [np.sqrt(lfilter(PHI[i] ** (2 * np.arange(lead)), [1.0], sigma[:, i] ** 2)) for i in range(N_PRODUCTS)], axis=1
+        [
+            np.sqrt(lfilter(PHI[i] ** (2 * np.arange(lead)), [1.0], sigma[:, i] ** 2))
+            for i in range(N_PRODUCTS)
+        ],
+        axis=1,
     )
     kept = slice(BURN_IN, BURN_IN + hours)
     return build_cases(

@@ -1,9 +1,9 @@
 """The ledger of claims: results/claims.csv, one row per figure that the README or an issue names.
 
 Rows are written by the code that measures, never by hand. A row is known by (claim, preset, data): measuring
-again replaces it. Columns: claim (dotted, most general part first), experiment, value, low, high (an interval,
-or both empty), n (units behind the value), seeds, preset, data, command, commit ("+" after it: the code had
-uncommitted changes).
+again replaces it. Columns: claim (dotted, most general part first), experiment, value, low, high (an
+interval, or both empty), n (units behind the value), seeds, preset, data, command, commit ("+" after it: the
+code had uncommitted changes).
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ layout.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import inspect
 from collections.abc import Iterable
@@ -30,9 +31,14 @@ def fingerprint(code: Iterable[Any]) -> dict[str, str]:
         digest = hashlib.sha256()
         for source in files:
             digest.update(str(source.relative_to(path.parent)).encode())
-            digest.update(normalised(source.read_text(encoding="utf-8")).encode())
+            digest.update(_of_file(source, source.stat().st_mtime_ns))
         found[module.__name__] = digest.hexdigest()[:16]
     return found
+
+
+@functools.cache
+def _of_file(path: Path, changed: int) -> bytes:
+    return hashlib.sha256(normalised(path.read_text(encoding="utf-8")).encode()).digest()
 
 
 def normalised(source: str) -> str:

@@ -38,7 +38,7 @@ def load(
     keys: tuple[str, ...] = (),
     root: Path = RUNS,
 ) -> pd.DataFrame:
-    """All rows of the matching finished runs, with the column `run` and one for each configuration key in `keys`.
+    """All rows of the matching finished runs, with the column `run` and one for each configuration key given.
 
     Raises `ResultsError` if no run matches.
     """

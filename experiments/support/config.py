@@ -16,6 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.support.config_errors import explain
 from experiments.support.errors import ConfigError
 from experiments.support.files import REPOSITORY, checksum, hash_of
+from safeframe.chance_constraint import validate_threshold
+from safeframe.types import SafeframeError
 
 PRESETS = ("smoke", "laptop", "paper")
 TRACKING_MODES = ("none", "disabled", "offline", "online", "auto")
@@ -139,10 +141,10 @@ def output_root(config: BaseConfig) -> Path:
 
 def require_threshold(key: str, value: float) -> None:
     """A risk threshold lies in (0, 1]."""
-    if not (math.isfinite(value) and 0.0 < value <= 1.0):
-        raise ConfigError(
-            f"{key}={value!r} is not a risk threshold: it must lie in (0, 1], for example {key}=1e-3"
-        )
+    try:
+        validate_threshold(value, where=key)
+    except SafeframeError as error:
+        raise ConfigError(str(error)) from error
 
 
 def require_range(key: str, value: float, low: float | None = None, high: float | None = None) -> None:

@@ -16,15 +16,20 @@ import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.support import registry, results, runs
 from experiments.support.config import to_object
 from experiments.support.config_errors import explain
 from experiments.support.errors import ConfigError, UserError
+from experiments.support.files import REPOSITORY
+from safeframe.types import SafeframeError
 
 log = logging.getLogger("safeframe")
+
+# Paths in configs/ count from the repository's root, wherever the command is typed.
+OmegaConf.register_new_resolver("from_root", lambda path: str(REPOSITORY / path), replace=True)
 
 _failures: list[int] | None = None
 """Exit codes of failed jobs in this process; None in worker processes, which raise instead."""
@@ -36,6 +41,10 @@ def main(compose_and_run: Callable[[], None]) -> int:
     _failures = []
     configure_logging()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing; messages are made here
+    inherited = os.environ.get(
+        "PYTHONPATH"
+    )  # worker processes import this repository from wherever they start
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), inherited)))
     try:
         registry.register_schemas()
         compose_and_run()
@@ -93,8 +102,6 @@ def complain(error: BaseException, shown: BaseException) -> None:
 
 def user_errors() -> tuple[type[BaseException], ...]:
     """Errors whose message is meant for the user."""
-    from safeframe.types import SafeframeError
-
     return (UserError, SafeframeError)
 
 

@@ -1,4 +1,4 @@
-"""How figures look and how they are saved: one style, colours that colour-blind readers can tell apart, no dates.
+"""How figures look and how they are saved: one style, colours for colour-blind readers too, no dates.
 
 Saving the same figure twice gives the same bytes, so that a figure under version control changes only when
 what it shows does.
@@ -61,7 +61,7 @@ def style() -> Iterator[None]:
 
 
 def colours(names: list[str]) -> dict[str, str]:
-    """A colour for each name, by its place in the list: the same list gives the same colours in every figure."""
+    """A colour for each name, by its place in the list."""
     return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(names)}
 
 

@@ -50,6 +50,10 @@ def discover() -> dict[str, Experiment]:
     """
     found: dict[str, Experiment] = {}
     for parent in ("experiments", *filter(None, os.environ.get("SAFEFRAME_EXPERIMENTS", "").split(":"))):
+        if importlib.util.find_spec(parent) is None:
+            raise ConfigError(
+                f"SAFEFRAME_EXPERIMENTS names {parent!r}, which cannot be imported: is it on PYTHONPATH?"
+            )
         package = importlib.import_module(parent)
         for item in pkgutil.iter_modules(package.__path__):
             name = f"{parent}.{item.name}"

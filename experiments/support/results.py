@@ -120,23 +120,31 @@ def write(frame: pd.DataFrame, directory: Path) -> dict[str, str]:
 
 def read(directory: Path) -> pd.DataFrame:
     """A finished run's table. `CacheError` if the run is not done or a file was changed since."""
-    done = directory / "DONE"
-    if not done.exists():
-        raise CacheError(f"{directory} holds no finished run (there is no DONE)")
     verify(directory)
     return tidy(pd.read_parquet(directory / "results.parquet"))
 
 
+def done(directory: Path) -> dict[str, Any]:
+    """What DONE says: the checksums of the results ("sha256") and the fingerprint of the code ("code")."""
+    path = directory / "DONE"
+    if not path.exists():
+        raise CacheError(f"{directory} holds no finished run (there is no DONE)")
+    try:
+        content = json.loads(path.read_text())
+        return {"sha256": dict(content["sha256"]), "code": content["code"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CacheError(f"{path} cannot be read ({error!r}); {_advice(directory)}") from error
+
+
 def verify(directory: Path) -> None:
     """Raise `CacheError` if a finished run's files are not those that were written."""
-    advice = f"delete the directory {directory} to run it again"
-    try:
-        expected = json.loads((directory / "DONE").read_text())["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CacheError(f"{directory / 'DONE'} cannot be read ({error!r}); {advice}") from error
-    for name, digest in expected.items():
+    for name, digest in done(directory)["sha256"].items():
         path = directory / name
         if not path.is_file():
-            raise CacheError(f"the file {path} is missing; {advice}")
+            raise CacheError(f"the file {path} is missing; {_advice(directory)}")
         if checksum(path) != digest:
-            raise CacheError(f"the file {path} was changed after the run wrote it; {advice}")
+            raise CacheError(f"the file {path} was changed after the run wrote it; {_advice(directory)}")
+
+
+def _advice(directory: Path) -> str:
+    return f"delete the directory {directory} to run it again"

@@ -13,6 +13,7 @@ cache (`stages.py`).
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import shutil
 import time
@@ -24,6 +25,7 @@ from typing import Any, TypeVar
 import pandas as pd
 from omegaconf import OmegaConf
 
+import safeframe
 from experiments.support import manifest, progress, results, tracking
 from experiments.support.code import fingerprint
 from experiments.support.config import BaseConfig, identity, output_root, run_id
@@ -41,29 +43,39 @@ class RunContext:
     """What an experiment's `run(config, context)` works with."""
 
     def __init__(
-        self, experiment: str, config: BaseConfig, directory: Path, cache: Path, tracker: tracking.Tracker
+        self,
+        experiment: Experiment,
+        config: BaseConfig,
+        directory: Path,
+        cache: Path,
+        tracker: tracking.Tracker,
     ):
-        self.experiment = experiment
+        self.experiment = experiment.name
         self.config = config
         self.directory = directory
         self.seeds = Seeds(config.seed)
         self.stage_times: dict[str, dict[str, Any]] = {}
         self._identity = identity(config)
+        self._code = code_of(experiment)
         self._cache = cache
         self._tracker = tracker
         self._rows: list[dict[str, Any]] = []
 
     @contextlib.contextmanager
     def stage(
-        self, name: str, depends_on: Iterable[str | Stage] | Mapping[str, Any] = (), code: Iterable[Any] = ()
+        self,
+        name: str,
+        depends_on: Iterable[str | Stage] | Mapping[str, Any] = (),
+        code: Iterable[Any] | None = None,
     ) -> Iterator[Stage]:
         """A named, timed part of the run.
 
         `depends_on` lists configuration keys ("training", "data.hours", "seed") and earlier stages, or maps
-        names to values; `code` lists the modules whose change makes the cached value stale. Both matter only
-        if `Stage.cached` is used.
+        names to values. `code` lists modules whose change makes a cached value stale: narrower than the
+        default, the experiment's whole package and `safeframe`. Both matter only if `Stage.cached` is used.
         """
-        stage = Stage(self._cache, self.experiment, name, self._resolve(depends_on), code)
+        sources = self._code if code is None else fingerprint(code)
+        stage = Stage(self._cache, self.experiment, name, self._resolve(depends_on), sources)
         log.info("%s …", name)
         started = time.perf_counter()
         try:
@@ -85,7 +97,7 @@ class RunContext:
         save: Callable[[T, Path], None],
         load: Callable[[Path], T],
         suffix: str = "",
-        code: Iterable[Any] = (),
+        code: Iterable[Any] | None = None,
     ) -> T:
         """A stage that is one cached value: `compute(stage)` unless it has been computed before, in this run
         or another.
@@ -152,6 +164,8 @@ def perform(experiment: Experiment, config: BaseConfig) -> Path:
         if (directory / "DONE").exists():
             results.verify(directory)
             log.info("already done, skipped (force=true runs it again): %s", shown(directory))
+            if results.done(directory).get("code") != code_of(experiment):
+                log.warning("note: the code has changed since that run was made; force=true runs it again")
         else:
             _run(experiment, config, directory, root / "cache")
             log.info("done: %s", shown(directory))
@@ -180,14 +194,15 @@ def _run(experiment: Experiment, config: BaseConfig, directory: Path, cache: Pat
     started = time.perf_counter()
     try:
         tracker = tracking.start(config.tracking, directory, experiment.name, identity(config))
-        context = RunContext(experiment.name, config, directory, cache, tracker)
+        context = RunContext(experiment, config, directory, cache, tracker)
         limit_threads(config.threads)
         context.seeds.set_global()
         frame = context.table(experiment.run(config, context))
         sums = results.write(frame, directory)
     except BaseException as error:
         record["status"] = "failed" if isinstance(error, Exception) else "interrupted"
-        atomic_write(directory / "error.txt", traceback.format_exc())
+        if isinstance(error, Exception):
+            atomic_write(directory / "error.txt", traceback.format_exc())
         _finish(record, directory, context, started)
         tracker.finish({"status": record["status"]}, failed=True)
         raise
@@ -218,10 +233,6 @@ def _summary(frame: pd.DataFrame) -> dict[str, float]:
 
 def code_of(experiment: Experiment) -> dict[str, str]:
     """Fingerprint of the experiment's package and of the method."""
-    import importlib
-
-    import safeframe
-
     return fingerprint([importlib.import_module(experiment.package), safeframe])
 
 

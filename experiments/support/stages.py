@@ -2,9 +2,9 @@
 
 results/runs/cache/<stage>/<hash>/ holds `key.json` (what the hash was made from), the value's file, and
 `stage.json`, written last, with the file's checksum. The hash covers the experiment, the stage's name,
-everything in `depends_on` and the code (as a syntax tree, without comments and docstrings) of the modules
-named in `code`. So a sweep over r_t does not retrain what does not depend on r_t, and an edited training
-loop is never answered with an old model.
+everything in `depends_on` and the code: of the experiment's package and of `safeframe`, unless the stage
+names modules of its own. So a sweep over r_t does not retrain what does not depend on r_t, and an edited
+training loop is never answered with an old model.
 
 A stage that was interrupted has no `stage.json` and is computed again, from its checkpoint if it kept one. A
 file that does not match its checksum is never used and never silently replaced: `CacheError` names it and
@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from experiments.support.code import fingerprint
 from experiments.support.errors import CacheError
 from experiments.support.files import atomic_save, checksum, hash_of, write_json
 from experiments.support.locks import exclusive
@@ -31,15 +30,10 @@ class Stage:
     """One stage with what it depends on; made by `RunContext.stage`."""
 
     def __init__(
-        self, root: Path, experiment: str, name: str, depends_on: dict[str, Any], code: Iterable[Any] = ()
+        self, root: Path, experiment: str, name: str, depends_on: dict[str, Any], code: dict[str, str]
     ):
         self.name = name
-        self.key = {
-            "experiment": experiment,
-            "stage": name,
-            "depends_on": depends_on,
-            "code": fingerprint(code),
-        }
+        self.key = {"experiment": experiment, "stage": name, "depends_on": depends_on, "code": code}
         self.hash = hash_of(self.key)
         self.directory = root / name / self.hash
         self.reused = False
@@ -71,6 +65,8 @@ class Stage:
             if record.exists():
                 self.reused = True
                 return self._load(record, load)
+            for leftover in self.directory.glob(".*.tmp*"):
+                leftover.unlink()
             started = time.perf_counter()
             write_json(self.directory / "key.json", self.key)
             value = compute()
