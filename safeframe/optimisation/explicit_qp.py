@@ -4,21 +4,24 @@ For every row b of a batch, with one Hessian, one set of constraints and one gat
 
     min_u  1/2 u'Hu - c_b'u    subject to  G u <= h,   u_i = 0 where gate_bi is closed.
 
-As a function of c the solution is piecewise affine, one piece per set S of active constraints (multiparametric quadratic
-programming: Bemporad, Morari, Dua, Pistikopoulos, "The explicit linear quadratic regulator for constrained systems",
-Automatica 38, 2002, DOI 10.1016/S0005-1098(01)00174-1). With the closed variables struck out of H, G and c:
+As a function of c the solution is piecewise affine, one piece per set S of active constraints
+(multiparametric quadratic programming: Bemporad, Morari, Dua, Pistikopoulos, "The explicit linear quadratic
+regulator for constrained systems", Automatica 38, 2002, DOI 10.1016/S0005-1098(01)00174-1). With the closed
+variables struck out of H, G and c:
 
     lambda_S = (G_S H^-1 G_S')^-1 (G_S H^-1 c - h_S),     u = H^-1 (c - G_S' lambda_S),
 
-and u is the solution if and only if the Karush-Kuhn-Tucker conditions hold: G u <= h and lambda_S >= 0 (stationarity and
-complementarity hold by construction). It is enough to try the sets S with independent rows: the multipliers of a solution
-form a cone, and by Caratheodory's theorem one of them has a support of independent rows, also where the active rows are
-dependent (degenerate). So trying them all either finds the solution or shows that there is none.
+and u is the solution if and only if the Karush-Kuhn-Tucker conditions hold: G u <= h and lambda_S >= 0
+(stationarity and complementarity hold by construction). It is enough to try the sets S with independent rows:
+the multipliers of a solution form a cone, and by Caratheodory's theorem one of them has a support of
+independent rows, also where the active rows are dependent (degenerate). So trying them all either finds the
+solution or shows that there is none.
 
-Rows are grouped by gate pattern. All maps are affine in c, hence one small matrix product per set, over the rows that no earlier
-set has solved. Departures from the source: 1. the regions are not stored as polyhedra, the conditions are evaluated instead;
-2. the certificate is computed again at the end, from H, G, h, c, u and lambda alone, and a row that misses the tolerance is
-marked `inaccurate` and gets the zero action; 3. a gate pattern without any feasible point is found by a linear program.
+Rows are grouped by gate pattern. All maps are affine in c, hence one small matrix product per set, over the
+rows that no earlier set has solved. Departures from the source: 1. the regions are not stored as polyhedra,
+the conditions are evaluated instead; 2. the certificate is computed again at the end, from H, G, h, c, u and
+lambda alone, and a row that misses the tolerance is marked `inaccurate` and gets the zero action; 3. a gate
+pattern without any feasible point is found by a linear program.
 """
 
 from __future__ import annotations
@@ -46,9 +49,11 @@ class QPSolution:
     """Solutions of a batch of B problems with n variables.
 
     action: (B, n); zero where the row has no certified solution.
-    status: (B,) of `Status` values: optimal, infeasible (no point satisfies the constraints under this gate) or inaccurate.
+    status: (B,) of `Status` values: optimal, infeasible (no point satisfies the constraints under this gate)
+    or inaccurate.
     objective: (B,) 1/2 u'Hu - c'u, NaN where not optimal.
-    residual: (B,) largest violation of the optimality conditions, relative as in `ExplicitQP`; inf where nothing was found.
+    residual: (B,) largest violation of the optimality conditions, relative as in `ExplicitQP`; inf where
+    nothing was found.
     """
 
     action: FloatArray
@@ -63,7 +68,7 @@ class QPSolution:
 
 @dataclass(frozen=True)
 class _Piece:
-    """One active set under one gate pattern: u = action_map c + action_shift, lambda = multiplier_map c + multiplier_shift."""
+    """One active set under one gate pattern: u and lambda_S as affine maps of c."""
 
     active: tuple[int, ...]
     action_map: FloatArray
@@ -83,12 +88,12 @@ class ExplicitQP:
     """Quadratic programs that share H, G and h, solved for many linear terms and gates at once.
 
     hessian: (n, n) symmetric positive definite, or (n,) its diagonal. rows: (m, n) G. rhs: (m,) h.
-    tolerance: a solution counts as certified if, with every row of G scaled to length 1, the constraints are violated by at
-    most tolerance * (1 + max|h|), and negative multipliers, the gradient of the Lagrangian and the products multiplier *
-    slack are at most tolerance * (1 + max|c|) (the products times 1 + max|h| too).
+    tolerance: a solution counts as certified if, with every row of G scaled to length 1, the constraints are
+    violated by at most tolerance * (1 + max|h|), and negative multipliers, the gradient of the Lagrangian and
+    the products multiplier * slack are at most tolerance * (1 + max|c|) (the products times 1 + max|h| too).
 
-    Raises SafeframeError: shapes that do not fit, values that are not finite, H not symmetric positive definite, a row of G
-    that is zero, more than `MAX_ACTIVE_SETS` active sets.
+    Raises SafeframeError: shapes that do not fit, values that are not finite, H not symmetric positive
+    definite, a row of G that is zero, more than `MAX_ACTIVE_SETS` active sets.
     """
 
     def __init__(self, hessian: ArrayLike, rows: ArrayLike, rhs: ArrayLike, tolerance: float = 1e-9) -> None:
@@ -124,8 +129,8 @@ class ExplicitQP:
         sets = sum(comb(len(rows_), k) for k in range(min(n, len(rows_)) + 1))
         if sets > MAX_ACTIVE_SETS:
             raise SafeframeError(
-                f"{n} variables and {len(rows_)} constraints have {sets:,} active sets (at most {MAX_ACTIVE_SETS:,} are "
-                "enumerated); use safeframe.optimisation.convex.GatedConvexProgram"
+                f"{n} variables and {len(rows_)} constraints have {sets:,} active sets (at most "
+                f"{MAX_ACTIVE_SETS:,} are enumerated); use safeframe.optimisation.convex.GatedConvexProgram"
             )
         self.hessian, self.tolerance = hessian_, float(tolerance)
         self.rows, self.rhs = rows_ / length[:, None], rhs_ / length
@@ -140,7 +145,8 @@ class ExplicitQP:
         """Solve for every row of `linear`.
 
         linear: (B, n) c. gate: (B, n) bool, True = open (None: all open).
-        Raises SafeframeError for shapes that do not fit, values that are not finite and gates that are not boolean.
+        Raises SafeframeError for shapes that do not fit, values that are not finite and gates that are not
+        boolean.
         """
         c = _finite("linear", linear)
         if c.ndim != 2 or c.shape[1] != self.n:
@@ -158,10 +164,10 @@ class ExplicitQP:
         keys, group = np.unique(bits, axis=0, return_inverse=True)
         order = np.argsort(group.ravel(), kind="stable")
         ends = np.cumsum(np.bincount(group.ravel(), minlength=len(keys)))
-        for start, end in zip(np.concatenate([[0], ends[:-1]]), ends, strict=True):
-            pattern = self._pattern(open_[order[start]])
-            for low in range(start, end, CHUNK):
-                index = order[low : min(low + CHUNK, end)]
+        for members in np.split(order, ends[:-1]) if len(c) else ():
+            pattern = self._pattern(open_[members[0]])
+            for low in range(0, len(members), CHUNK):
+                index = members[low : low + CHUNK]
                 if not pattern.feasible:
                     status[index] = Status.INFEASIBLE.value
                     continue
@@ -234,7 +240,7 @@ class ExplicitQP:
         return self._patterns[key]
 
     def _feasible(self, open_: np.ndarray) -> bool:
-        """Whether some u with u_i = 0 for closed i has G u <= h, by the smallest possible largest violation (a linear program)."""
+        """Whether some u, zero behind closed gates, has G u <= h (the smallest possible violation is 0)."""
         allowed = self.tolerance * (1.0 + np.abs(self.rhs).max(initial=0.0))
         if (self.rhs >= -allowed).all():
             return True  # u = 0
