@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from safeframe.chance_constraint import validate_prior, validate_threshold
-from safeframe.types import UNSAFE, FloatArray, IntArray, SafeframeError
+from safeframe.types import UNSAFE, BoolArray, FloatArray, IntArray, SafeframeError
 
 _INDEPENDENT = "cases are independent, drawn like those in use, and were not used for training"
 
@@ -169,8 +169,13 @@ def fixed_sequence(n_accepted: IntArray, n_unsafe: IntArray, r_t: float, delta: 
     if ((k < 0) | (k > n)).any():
         raise SafeframeError("the counts must satisfy 0 <= n_unsafe <= n_accepted at every threshold")
     passed = stats.binom.cdf(k, n, r_t) <= delta
-    length = len(passed) if passed.all() else int(np.argmin(passed))
+    length = first_failure(passed)
     return length - 1 if length else None
+
+
+def first_failure(passed: BoolArray) -> int:
+    """How many tests (t,) pass before the first that does not: the length of a fixed sequence."""
+    return len(passed) if passed.all() else int(np.argmin(passed))
 
 
 def certify_threshold(

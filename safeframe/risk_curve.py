@@ -146,6 +146,10 @@ class RiskCurve:
         accepted = unsafe + count_below(self._safe, query)
         return accepted.reshape(np.shape(tau)), unsafe.reshape(np.shape(tau))
 
+    def quantile(self, q: Floats) -> FloatArray:
+        """Quantiles of the margins of all cases: like ``q``; where thresholds that accept a share q lie."""
+        return np.quantile(np.concatenate([self._safe, self._unsafe]), q)
+
     @cached_property
     def _suffix_minimum(self) -> FloatArray:
         """Least bound at the candidates u_k, u_{k+1}, ..., +inf: (n_unsafe + 1,), ascending."""
