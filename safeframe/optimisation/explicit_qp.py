@@ -186,7 +186,8 @@ class ExplicitQP:
         c_open = c[:, pattern.open]
         g_open = self.rows[:, pattern.open]
         scale = 1.0 + np.abs(c_open).max(axis=1, initial=0.0)
-        slack = self.rhs + self.tolerance * (1.0 + np.abs(self.rhs).max(initial=0.0))
+        tolerance = self.tolerance / 2  # stricter than the certificate, so that rounding does not decide
+        slack = self.rhs + tolerance * (1.0 + np.abs(self.rhs).max(initial=0.0))
         u = np.zeros(c_open.shape)
         multiplier = np.zeros((len(c), len(self.rhs)))
         found = np.zeros(len(c), dtype=bool)
@@ -195,7 +196,7 @@ class ExplicitQP:
             if not len(left):
                 break
             multiplier_s = c_open[left] @ piece.multiplier_map.T + piece.multiplier_shift
-            fits = (multiplier_s >= -self.tolerance * scale[left, None]).all(axis=1)
+            fits = (multiplier_s >= -tolerance * scale[left, None]).all(axis=1)
             candidate = c_open[left[fits]] @ piece.action_map.T + piece.action_shift
             inside = (candidate @ g_open.T <= slack).all(axis=1)
             hit = np.flatnonzero(fits)[inside]

@@ -21,7 +21,7 @@ def ball_program(**options):
 
 
 def slab_program(**options):
-    """max c'u - |u|^2 with low <= sum(u) <= high; infeasible where low > high, and where all gates close on 0."""
+    """max c'u - |u|^2 with low <= sum(u) <= high."""
 
     def build():
         u, c = cp.Variable(2, name="u"), cp.Parameter(2, name="c")

@@ -98,6 +98,42 @@ def test_degenerate_vertex_with_more_active_rows_than_variables():
     assert solution.count(Status.OPTIMAL) == 3
 
 
+def test_small_integers_where_ties_and_dependent_rows_abound():
+    rng = np.random.default_rng(6)
+    n_solved = n_infeasible = 0
+    for _ in range(60):
+        n = int(rng.integers(2, 5))
+        rows = rng.integers(-1, 2, (7, n)).astype(float)
+        rows = rows[(rows != 0).any(axis=1)]
+        rhs = rng.integers(-1, 3, len(rows)).astype(float)
+        c = rng.integers(-3, 4, n).astype(float)
+        solution = ExplicitQP(np.ones(n), rows, rhs).solve(c[None])
+        status, u, _ = by_clarabel(np.eye(n), rows, rhs, c, np.ones(n, dtype=bool))
+        assert solution.status[0] == (Status.OPTIMAL if status == cp.OPTIMAL else Status.INFEASIBLE)
+        if status == cp.OPTIMAL:
+            np.testing.assert_allclose(solution.action[0], u, atol=1e-5)
+            n_solved += 1
+        else:
+            assert status == cp.INFEASIBLE
+            n_infeasible += 1
+    assert n_solved > 20
+    assert n_infeasible > 5
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e6, 1e9, 1e15])
+def test_extreme_linear_terms_are_right_or_marked(size):
+    rng = np.random.default_rng(7)
+    hessian, rows, rhs = random_problem(rng, 3, 7)
+    c = size * rng.standard_normal((100, 3))
+    solution = ExplicitQP(hessian, rows, rhs).solve(c)
+    optimal = solution.status == Status.OPTIMAL
+    assert (solution.action[optimal] @ rows.T <= rhs + 1e-7).all()
+    assert (solution.action[~optimal] == 0).all()
+    assert solution.count(Status.INFEASIBLE) == 0
+    if size <= 1e6:
+        assert optimal.all()
+
+
 def test_equality_as_two_inequalities():
     rows = np.array([[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]])
     solution = ExplicitQP(np.eye(3), rows, [1.0, -1.0]).solve([[0.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
