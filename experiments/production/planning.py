@@ -131,7 +131,7 @@ def plan_with_cvxpy(
 ) -> Plan:
     """The same by CVXPY and Clarabel in the literal form with |u| as a cone, hour by hour: the reference.
 
-    stack > 1 solves that many hours as one problem (`GatedConvexProgram`), some five times faster.
+    stack > 1 solves that many hours as one problem (`GatedConvexProgram`), two to five times faster.
     """
     demand, open_ = _inputs(problem, predicted_demand, gate)
     solution = literal_program(problem, stack).solve(gate=open_, linear=problem.linear(demand))

@@ -7,8 +7,9 @@ on its risk is at most r_t,i. The gate is a parameter of the compiled problem (c
 one compilation serves every input and every threshold.
 
 A single small problem costs about 1 ms, nearly all of it CVXPY's own bookkeeping. `stack` > 1 puts that many
-rows into one compiled problem with a sum of objectives: about 0.2 ms a row at 50 rows of the production
-problem. Rows without an optimum after that (one infeasible row spoils its stack) are solved again one by one.
+rows into one compiled problem with a sum of objectives, two to five times faster a row at 50 rows of the
+production problem (results/tables/bench_planner.csv). Rows without an optimum after that (one infeasible row
+spoils its stack) are solved again one by one.
 """
 
 from __future__ import annotations
