@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from safeframe.chance_constraint import validate_prior, validate_threshold
-from safeframe.types import UNSAFE, BoolArray, FloatArray, IntArray, SafeframeError
+from safeframe.types import UNSAFE, BoolArray, FloatArray, IntArray, LabelArray, SafeframeError
 
 _INDEPENDENT = "cases are independent, drawn like those in use, and were not used for training"
 
@@ -179,7 +179,7 @@ def first_failure(passed: BoolArray) -> int:
 
 
 def certify_threshold(
-    margin: FloatArray, label: IntArray, taus: FloatArray | Sequence[float], r_t: float, delta: float
+    margin: FloatArray, label: LabelArray, taus: FloatArray | Sequence[float], r_t: float, delta: float
 ) -> CertifiedThreshold:
     """The most permissive tau certified by :func:`fixed_sequence` on cases (n,), walking ``taus`` in the
     given order.

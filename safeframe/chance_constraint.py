@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from safeframe.types import UNSAFE, FloatArray, IntArray, SafeframeError
+from safeframe.types import UNSAFE, FloatArray, LabelArray, SafeframeError
 
 
 def validate_threshold(r_t: float, where: str = "r_t") -> float:
@@ -65,7 +65,7 @@ def validate_prior(prior: float | Sequence[float] | FloatArray, n_classes: int =
     return vector / vector.sum()
 
 
-def empirical_prior(label: IntArray, n_classes: int = 2) -> FloatArray:
+def empirical_prior(label: LabelArray, n_classes: int = 2) -> FloatArray:
     """Shares of the classes 0..n_classes-1 among ``label`` (any shape, ints): (n_classes,).
 
     Raises:
@@ -105,7 +105,7 @@ class ChanceConstraint:
         if min(self.unsafe_classes) < 0:
             raise SafeframeError(f"constraint {self.name!r}: unsafe_classes must not be negative")
 
-    def prior_vector(self, label: IntArray, n_classes: int = 2) -> FloatArray:
+    def prior_vector(self, label: LabelArray, n_classes: int = 2) -> FloatArray:
         """The prior (n_classes,): the given one, or the shares in ``label`` where none was given."""
         if max(self.unsafe_classes) >= n_classes:
             raise SafeframeError(

@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 
 from safeframe.chance_constraint import validate_prior, validate_radius
-from safeframe.types import SQRT2, BoolArray, FloatArray, Floats, IntArray, SafeframeError
+from safeframe.types import SQRT2, BoolArray, FloatArray, Floats, IntArray, LabelArray, SafeframeError
 
 PosteriorForm = Literal["tight", "paper"]
 _CHUNK = 16_384  # rows per chunk: the working set of 8 logits stays in the cache
@@ -156,7 +156,7 @@ def indicator_minus(logits: FloatArray, radius: float) -> BoolArray:
 
 
 def likelihood_bounds(
-    logits: FloatArray, label: IntArray, radius: float, n_classes: int | None = None
+    logits: FloatArray, label: LabelArray, radius: float, n_classes: int | None = None
 ) -> LikelihoodBounds:
     """Bounds p^{-xi} and p^{+xi} on p(o = j | s = i): class-conditional means of the exact indicators.
 
@@ -201,7 +201,8 @@ def posterior_bound(bounds: LikelihoodBounds, prior: Floats, form: PosteriorForm
 
     ``paper`` (arXiv 2504.20924, eq. (8)): p+(j|i) p_i / sum_k p-(j|k) p_k; it can exceed 1.
     ``tight``: p+(j|i) p_i / (p+(j|i) p_i + sum_{k != i} p-(j|k) p_k); valid under the same premises, never
-    larger. Where the denominator is 0 (no evidence that output j ever occurs) the bound is 1 by rule.
+    larger. Where no case speaks for output j (0 / 0) the bound is 1 by rule; eq. (8) with x / 0 is +inf, as
+    it stands.
 
     Args:
         bounds: from :func:`likelihood_bounds`. prior: (s,), or P(unsafe) for two states.
@@ -217,6 +218,6 @@ def posterior_bound(bounds: LikelihoodBounds, prior: Floats, form: PosteriorForm
     if form == "tight":
         others = np.stack([np.delete(weighted, i, axis=0).sum(axis=0) for i in range(len(p))])
         denominator = numerator + others
-    out = np.ones_like(numerator)
+    out = np.where(numerator > 0.0, np.inf, 1.0)
     np.divide(numerator, denominator, out=out, where=denominator > 0.0)
     return out

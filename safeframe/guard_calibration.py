@@ -26,7 +26,7 @@ from safeframe.guard_settings import GuardSettings
 from safeframe.informativeness import block_measured_radius
 from safeframe.risk_curve import RiskCurve
 from safeframe.selected_risk import SelectedRiskCurve
-from safeframe.types import BoolArray, FloatArray, IntArray, SafeframeError
+from safeframe.types import BoolArray, FloatArray, IntArray, LabelArray, SafeframeError
 
 _GRID = 40
 
@@ -46,7 +46,7 @@ class Evidence:
     """
 
     margin: FloatArray
-    label: IntArray
+    label: LabelArray
     score: FloatArray | None
     group: np.ndarray | None
     trained_on: BoolArray
@@ -123,8 +123,8 @@ def usable_evidence(evidence: Evidence, radius: float | Literal["measured"]) -> 
         return evidence
     if trained.all():
         raise SafeframeError(
-            f"all {len(trained)} internal test cases were trained on and radius is {radius!r}: the bound would be "
-            "an optimistic guess. Give held-out cases, or a radius > 0 that covers the difference to fresh data"
+            f"all {len(trained)} internal test cases were trained on and radius is {radius!r}: the bound is "
+            "a guess. Give held-out cases, or a radius > 0 that covers the difference to fresh data"
         )
     warnings.warn(
         f"{int(trained.sum())} of {len(trained)} internal test cases were trained on; with radius {radius!r} "

@@ -28,7 +28,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial.distance import cdist
 
-from safeframe.types import SAFE, SQRT2, UNSAFE, FloatArray, IntArray, SafeframeError
+from safeframe.types import SAFE, SQRT2, UNSAFE, FloatArray, LabelArray, SafeframeError
 
 Side = Literal["both", "lower", "upper"]
 _SIDES: tuple[tuple[int, Side], ...] = ((SAFE, "upper"), (UNSAFE, "lower"))
@@ -147,7 +147,7 @@ class BlockRadius:
 
 def block_measured_radius(
     margin: FloatArray,
-    label: IntArray,
+    label: LabelArray,
     block: np.ndarray,
     delta: float = 0.0,
     window: tuple[float, float] = (-math.inf, math.inf),

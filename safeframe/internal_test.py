@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from safeframe.chance_constraint import empirical_prior
-from safeframe.types import BoolArray, FloatArray, IntArray, SafeframeError
+from safeframe.types import BoolArray, FloatArray, IntArray, LabelArray, SafeframeError
 
 
 class InternalTestData:
@@ -30,7 +30,7 @@ class InternalTestData:
     def __init__(
         self,
         measurement: Any,
-        label: IntArray,
+        label: LabelArray,
         group: np.ndarray | Sequence[Hashable] | None = None,
         n_classes: int = 2,
         trained_on: BoolArray | None = None,
@@ -130,7 +130,7 @@ class InternalTestData:
         return parts
 
 
-def _checked_label(label: IntArray, n_classes: int) -> IntArray:
+def _checked_label(label: LabelArray, n_classes: int) -> IntArray:
     array = np.asarray(label)
     if n_classes < 2:
         raise SafeframeError(f"n_classes is {n_classes}; at least two states are needed")

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from safeframe.conservative_testing import check_logits
-from safeframe.types import SAFE, UNSAFE, FloatArray, Floats, IntArray, SafeframeError
+from safeframe.types import SAFE, UNSAFE, FloatArray, Floats, IntArray, LabelArray, SafeframeError
 
 
 def margin_of(logits: FloatArray) -> FloatArray:
@@ -37,7 +37,7 @@ def count_below(ascending: FloatArray, query: FloatArray) -> IntArray:
         return np.concatenate(list(parts))
 
 
-def split_sorted(margin: FloatArray, label: IntArray) -> tuple[FloatArray, FloatArray]:
+def split_sorted(margin: FloatArray, label: LabelArray) -> tuple[FloatArray, FloatArray]:
     """Margins of the safe and of the unsafe cases, each sorted; two threads (np.sort releases the lock)."""
     values, state = np.asarray(margin), np.asarray(label)
     if values.ndim != 1 or state.shape != values.shape:

@@ -28,7 +28,7 @@ from safeframe.certificates import cases_needed
 from safeframe.chance_constraint import validate_prior, validate_radius, validate_threshold
 from safeframe.conservative_testing import PosteriorForm, check_form
 from safeframe.margins import as_query, count_below, margin_of, split_sorted
-from safeframe.types import SQRT2, UNSAFE, FloatArray, Floats, IntArray, SafeframeError, Threshold
+from safeframe.types import SQRT2, UNSAFE, FloatArray, Floats, IntArray, LabelArray, SafeframeError, Threshold
 
 __all__ = ["GroupedRiskCurve", "RiskCurve", "Thresholds", "margin_of"]
 
@@ -71,8 +71,8 @@ class RiskCurve:
         slack: mass delta that the coupling of the relaxed theorem may miss (METHOD: p <= p^{+xi} + delta):
             added to U+ and taken from L-. 0 gives the paper's bound.
 
-    Rules: an empty conservative accepted set (U+ = L- = 0, or a zero denominator) has bound 1, never NaN and
-    never 0.
+    Rules: an empty conservative accepted set (U+ = L- = 0) has bound 1, never NaN and never 0. In the paper's
+    form U+ > 0 over a zero denominator is +inf, eq. (8) as it stands, so that it only falls between entries.
 
     Raises:
         SafeframeError: on shapes that differ, NaN or infinite margins, labels other than 0/1, or a missing
@@ -82,7 +82,7 @@ class RiskCurve:
     def __init__(
         self,
         margin: FloatArray,
-        label: IntArray,
+        label: LabelArray,
         prior: float | None = None,
         radius: float = 0.0,
         form: PosteriorForm = "tight",
@@ -122,7 +122,7 @@ class RiskCurve:
             safe_share += unsafe_share
         empty = safe_share <= 0.0
         np.divide(unsafe_share, safe_share, out=unsafe_share, where=~empty)
-        unsafe_share[empty] = 1.0
+        unsafe_share[empty] = np.where(unsafe_share[empty] > 0.0, np.inf, 1.0)  # x/0: in eq. (8) only
         return unsafe_share
 
     def bound(self, tau: Floats) -> FloatArray:
@@ -193,7 +193,8 @@ class RiskCurve:
         tau = np.where(last == self.n_unsafe, np.inf, self._unsafe_entry[inner])
         tau = np.where(feasible, tau, -np.inf).astype(np.float64)
         accepted, unsafe = self.counts(tau)
-        return Thresholds(wanted, tau, self.bound(tau), self.acceptance(tau), feasible, accepted, unsafe)
+        bound = np.where(feasible, self.bound(tau), 1.0)
+        return Thresholds(wanted, tau, bound, self.acceptance(tau), feasible, accepted, unsafe)
 
     def largest_threshold(self, r_t: float) -> Threshold:
         """The most permissive tau whose bound is at most r_t (paper: bias correction after training, b =
@@ -217,7 +218,7 @@ class GroupedRiskCurve:
     def __init__(
         self,
         margin: FloatArray,
-        label: IntArray,
+        label: LabelArray,
         group: np.ndarray,
         prior: float | Mapping[Hashable, float] | None = None,
         radius: float = 0.0,

@@ -27,7 +27,16 @@ import numpy as np
 from safeframe.certificates import CertifiedThreshold, cases_needed, certify_counts
 from safeframe.chance_constraint import validate_radius, validate_threshold
 from safeframe.margins import as_query
-from safeframe.types import SQRT2, BoolArray, FloatArray, Floats, IntArray, SafeframeError, Threshold
+from safeframe.types import (
+    SQRT2,
+    BoolArray,
+    FloatArray,
+    Floats,
+    IntArray,
+    LabelArray,
+    SafeframeError,
+    Threshold,
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class _Sweep:
         return self.selected[index], self.unsafe[index]
 
 
-def _sweep(margin: FloatArray, rank: IntArray, label: IntArray) -> _Sweep:
+def _sweep(margin: FloatArray, rank: IntArray, label: LabelArray) -> _Sweep:
     """Sweep over margins (g, c) (inf: absent); ``rank`` 0 is the candidate preferred in its group."""
     order = np.argsort(margin, axis=1, kind="stable")
     entry = np.take_along_axis(margin, order, axis=1)
@@ -83,7 +92,7 @@ class SelectedRiskCurve:
         self,
         margin: FloatArray,
         score: FloatArray,
-        label: IntArray,
+        label: LabelArray,
         radius: float = 0.0,
         mask: BoolArray | None = None,
     ) -> None:

@@ -22,6 +22,7 @@ UNSAFE = 1
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
+LabelArray = NDArray[Any]  # ints or bools
 Floats = float | Sequence[float] | FloatArray
 
 

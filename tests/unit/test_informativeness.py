@@ -1,0 +1,164 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+from safeframe.informativeness import (
+    block_measured_radius,
+    dkw_band,
+    lipschitz_lower,
+    lipschitz_upper,
+    measured_radius,
+    wasserstein_infinity,
+)
+from safeframe.types import SafeframeError
+
+samples = st.lists(st.integers(-6, 6), min_size=1, max_size=12).map(lambda v: np.array(v, float))
+
+
+def holds(reference, other, shift, delta, side):
+    """The definition: the inequalities of half-lines at every threshold, with strict acceptance."""
+    below = lambda sample, tau: (sample < tau).mean()  # noqa: E731
+    points = np.concatenate(
+        [reference, other, reference + shift, reference - shift, other + shift, other - shift]
+    )
+    taus = np.unique(np.concatenate([points, points + 1e-6, points - 1e-6]))
+    slack = 1e-9
+    fine = True
+    for tau in taus:
+        if side != "upper":
+            fine &= below(other, tau) <= below(reference, tau + shift + 1e-7) + delta + slack
+        if side != "lower":
+            fine &= below(other, tau) >= below(reference, tau - shift - 1e-7) - delta - slack
+    return fine
+
+
+@given(samples, samples, st.sampled_from([0.0, 0.1, 0.34]), st.sampled_from(["both", "lower", "upper"]))
+@settings(max_examples=300, deadline=None)
+def test_measured_shift_is_the_smallest_that_satisfies_the_definition(reference, other, delta, side):
+    found = measured_radius(reference, other, delta, side=side)
+    assert holds(reference, other, found.margin_shift, delta, side)
+    if found.margin_shift > 0:
+        assert not holds(reference, other, found.margin_shift - 1e-3, delta, side)
+    assert found.radius == pytest.approx(found.margin_shift / math.sqrt(2))
+
+
+@given(st.integers(0, 10_000), st.integers(1, 7))
+@settings(max_examples=50, deadline=None)
+def test_without_trimming_it_is_the_bottleneck_coupling(seed, n):
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=(2, n))
+    assert measured_radius(a, b).margin_shift == pytest.approx(np.abs(np.sort(a) - np.sort(b)).max())
+    assert wasserstein_infinity(a[:, None], b[:, None]) == pytest.approx(wasserstein_infinity(a, b))
+
+
+def test_bottleneck_matching_in_the_plane_against_assignment():
+    """The least r for which an assignment without a pair further apart than r exists, by another solver."""
+    rng = np.random.default_rng(1)
+    for n in (1, 5, 30):
+        a, b = rng.normal(size=(2, n, 2))
+        distance = cdist(a, b)
+        possible = []
+        for r in np.unique(distance):
+            cost = (distance > r).astype(float)
+            possible += [r] if cost[linear_sum_assignment(cost)].sum() == 0 else []
+        assert wasserstein_infinity(a, b) == min(possible)
+
+
+def test_sides_window_and_trimming():
+    reference, other = np.arange(10.0), np.arange(10.0)
+    other[0] = -5.0  # one unsafe case looks far safer than any in the reference
+    assert measured_radius(reference, other).margin_shift == 5.0
+    assert measured_radius(reference, other, side="upper").margin_shift == 0.0
+    assert measured_radius(reference, other, delta=0.1).margin_shift == 0.0
+    assert measured_radius(reference, other, window=(-2.0, 3.0)).margin_shift == 2.0
+    assert measured_radius(-reference, -other, window=(-3.0, 2.0)).margin_shift == 2.0
+
+
+def test_band():
+    found = measured_radius(np.arange(50.0), np.arange(200.0) / 4, delta=0.02, confidence=0.95)
+    assert found.band == pytest.approx(math.sqrt(math.log(40) / 400))
+    assert found.mass == pytest.approx(0.02 + found.band)
+    assert (found.n_reference, found.n_other) == (50, 200)
+    assert dkw_band(800, 0.95) == pytest.approx(found.band / 2)
+
+
+def test_blocks_find_the_block_that_drifted():
+    rng = np.random.default_rng(2)
+    block = np.repeat(np.arange(4), 2000)
+    label = rng.integers(0, 2, 8000)
+    margin = rng.uniform(size=8000) + 3.0 * label
+    steady = block_measured_radius(margin, label, block)
+    assert steady.radius < 0.05
+    drifted = block_measured_radius(np.where((block == 2) & (label == 1), margin - 0.7, margin), label, block)
+    assert drifted.radius == pytest.approx(0.7 / math.sqrt(2), abs=0.05)
+    assert np.nanargmax(drifted.margin_shift[:, 1]) == 2
+    assert drifted.blocks == [0, 1, 2, 3]
+    assert drifted.quantile(1.0) == pytest.approx(drifted.radius)
+    harmless_margin = np.where((block == 2) & (label == 0), margin - 0.7, margin)
+    harmless = block_measured_radius(harmless_margin, label, block)
+    harmless = block_measured_radius(
+        np.where((block == 2) & (label == 0), margin - 0.7, margin), label, block
+    )
+    assert harmless.margin_shift[2, 0] == 0.0
+
+
+def test_blocks_without_a_class():
+    block = np.repeat(np.arange(3), 4)
+    label = np.array([0, 1, 0, 1, 0, 1, 0, 1, 0, 0, 0, 0])
+    found = block_measured_radius(np.arange(12.0), label, block)
+    assert np.isnan(found.margin_shift[2, 1])
+    with pytest.raises(SafeframeError, match="fewer than two blocks"):
+        block_measured_radius(np.arange(12.0), (np.arange(12) == 0).astype(int), block)
+    with pytest.raises(SafeframeError, match="at least two blocks"):
+        block_measured_radius(np.arange(4.0), label[:4], np.zeros(4))
+
+
+def test_lipschitz_bounds_enclose_the_constant():
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(5, 3).double()
+    exact = float(torch.linalg.svdvals(linear.weight.detach())[0])
+    assert lipschitz_upper(linear) == pytest.approx(exact)
+    points = np.random.default_rng(0).normal(size=(50, 5))
+    below = lipschitz_lower(lambda x: linear(torch.from_numpy(x)), points)
+    assert 0.9 * exact < below <= exact * (1 + 1e-6)
+    net = torch.nn.Sequential(linear, torch.nn.GELU(), torch.nn.Sequential(torch.nn.Linear(3, 2).double()))
+    assert lipschitz_lower(lambda x: net(torch.from_numpy(x)), points) <= lipschitz_upper(net)
+    with pytest.raises(SafeframeError, match="LSTM"):
+        lipschitz_upper(torch.nn.Sequential(torch.nn.LSTM(3, 3)))
+    with pytest.raises(SafeframeError, match="two"):
+        lipschitz_lower(lambda x: x, points[:1])
+
+
+@pytest.mark.parametrize(
+    "layer", [torch.nn.ReLU(), torch.nn.Tanh(), torch.nn.Sigmoid(), torch.nn.SiLU(), torch.nn.GELU(),
+              torch.nn.Softplus(), torch.nn.LeakyReLU(0.2), torch.nn.LeakyReLU(2.0)]
+)  # fmt: skip
+def test_slopes_of_activations(layer):
+    x = torch.linspace(-8, 8, 200_001, dtype=torch.float64, requires_grad=True)
+    slope = torch.autograd.grad(layer(x).sum(), x)[0].abs().max().item()
+    assert slope <= lipschitz_upper(layer) <= slope * 1.001
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: measured_radius(np.array([]), np.array([1.0])),
+        lambda: measured_radius(np.array([1.0]), np.array([np.nan])),
+        lambda: measured_radius(np.array([1.0]), np.array([1.0]), delta=1.0),
+        lambda: measured_radius(np.array([1.0]), np.array([1.0]), side="left"),
+        lambda: measured_radius(np.array([1.0]), np.array([1.0]), window=(1.0, 1.0)),
+        lambda: dkw_band(0, 0.9),
+        lambda: wasserstein_infinity(np.zeros((2, 2)), np.zeros((3, 2))),
+        lambda: wasserstein_infinity(np.full((2, 2), np.nan), np.zeros((2, 2))),
+        lambda: block_measured_radius(np.zeros(3), np.zeros(2, int), np.zeros(3)),
+    ],
+)
+def test_bad_input_is_refused(call):
+    with pytest.raises(SafeframeError):
+        call()

@@ -1,0 +1,215 @@
+"""RiskCurve against the naive loop over cases, with ties; its inverse is really the largest tau."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from safeframe.conservative_testing import likelihood_bounds, posterior_bound
+from safeframe.risk_curve import GroupedRiskCurve, RiskCurve, margin_of
+from safeframe.types import SQRT2, SafeframeError
+
+
+def naive_bound(margin, label, tau, prior, radius, form, slack=0.0):
+    """Section by section as in the paper: a loop over the cases, then Bayes."""
+    upper = [0, 0]
+    lower = [0, 0]
+    count = [0, 0]
+    shift = SQRT2 * radius
+    for m, s in zip(margin, label, strict=True):
+        count[s] += 1
+        upper[s] += m - shift < tau
+        lower[s] += m + shift < tau
+    above = prior * min(upper[1] / count[1] + slack, 1.0)
+    below = (1 - prior) * max(lower[0] / count[0] - slack, 0.0)
+    other = prior * max(lower[1] / count[1] - slack, 0.0) if form == "paper" else above
+    if below + other > 0:
+        return above / (below + other)
+    return np.inf if above > 0 else 1.0
+
+
+def cases(draw, scale=4):
+    """Margins on a coarse grid (many ties), labels with both classes."""
+    n = draw(st.integers(2, 40))
+    margin = np.array(draw(st.lists(st.integers(-scale, scale), min_size=n, max_size=n)), float) / 2
+    label = np.array(draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)))
+    assume(0 < label.sum() < n)
+    return margin, label
+
+
+@st.composite
+def problems(draw):
+    margin, label = cases(draw)
+    prior = draw(st.one_of(st.none(), st.floats(0.001, 0.999)))
+    radius = draw(st.sampled_from([0.0, 0.25, 0.5 / SQRT2, 1.3]))
+    form = draw(st.sampled_from(["tight", "paper"]))
+    slack = draw(st.sampled_from([0.0, 0.0, 0.05]))
+    return margin, label, prior, radius, form, slack
+
+
+def interesting_taus(margin, radius):
+    points = np.concatenate([margin, margin - SQRT2 * radius, margin + SQRT2 * radius])
+    around = [points, np.nextafter(points, np.inf), np.nextafter(points, -np.inf), [-np.inf, np.inf, 0.1]]
+    return np.unique(np.concatenate(around))
+
+
+@given(problems())
+@settings(max_examples=300, deadline=None)
+def test_bound_is_the_naive_loop(problem):
+    margin, label, prior, radius, form, slack = problem
+    curve = RiskCurve(margin, label, prior, radius, form, slack)
+    taus = interesting_taus(margin, radius)
+    share = label.mean() if prior is None else prior
+    wanted = [naive_bound(margin, label, tau, share, radius, form, slack) for tau in taus]
+    np.testing.assert_allclose(curve.bound(taus), wanted, rtol=1e-12)
+    weight = np.where(label == 1, share / label.sum(), (1 - share) / (1 - label).sum())
+    np.testing.assert_allclose(
+        curve.acceptance(taus), [weight[margin < tau].sum() for tau in taus], atol=1e-12
+    )
+    accepted, unsafe = curve.counts(taus)
+    np.testing.assert_array_equal(accepted, [(margin < tau).sum() for tau in taus])
+    np.testing.assert_array_equal(unsafe, [((margin < tau) & (label == 1)).sum() for tau in taus])
+
+
+@given(problems(), st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_inverse_is_the_largest_tau(problem, wanted):
+    margin, label, prior, radius, form, slack = problem
+    curve = RiskCurve(margin, label, prior, radius, form, slack)
+    taus = interesting_taus(margin, radius)
+    bounds = curve.bound(taus)
+    # Levels that occur exactly are the hard ones.
+    exact = bounds[(bounds > 0) & (bounds <= 1)]
+    for r_t in [*wanted, *exact[:3], 1.0]:
+        found = curve.largest_threshold(float(r_t))
+        passing = taus[bounds <= r_t]
+        assert found.feasible == (len(passing) > 0)
+        # Every tau with bound <= r_t, of all that differ, is at most the one found; and the one found passes.
+        assert found.tau == (passing.max() if len(passing) else -np.inf)
+        if found.feasible:
+            assert curve.bound(found.tau) <= r_t
+            assert found.bound == curve.bound(found.tau)
+            if found.tau < np.inf:
+                above = taus[taus > found.tau]
+                assert (curve.bound(above) > r_t).all()
+        else:
+            assert (found.bound, found.n_accepted, found.acceptance) == (1.0, 0, 0.0)
+        assert found.n_accepted == (margin < found.tau).sum()
+        # level: the same decision, case by case.
+        np.testing.assert_array_equal(curve.level(margin) <= r_t, margin < found.tau)
+
+
+@given(problems())
+@settings(max_examples=100, deadline=None)
+def test_tight_is_at_most_paper_and_the_radius_only_adds(problem):
+    margin, label, prior, radius, _, slack = problem
+    taus = interesting_taus(margin, radius)
+    tight = RiskCurve(margin, label, prior, radius, "tight", slack).bound(taus)
+    assert (
+        tight <= RiskCurve(margin, label, prior, radius, "paper", slack).bound(taus) + 1e-12
+    ).all() or slack == 0
+    plain = RiskCurve(margin, label, prior, 0.0).bound(taus)
+    conservative = RiskCurve(margin, label, prior, radius).bound(taus)
+    nonempty = np.isfinite(plain) & (RiskCurve(margin, label, prior).counts(taus)[0] > 0)
+    assert (plain[nonempty] <= conservative[nonempty] + 1e-12).all()
+
+
+def test_at_tau_zero_it_is_the_posterior_bound_of_output_safe():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(500, 2))
+    label = (margin_of(logits) + rng.normal(size=500) > 0.8).astype(int)
+    for form in ("tight", "paper"):
+        general = posterior_bound(likelihood_bounds(logits, label, 0.2), 0.3, form)[1, 0]
+        assert RiskCurve(margin_of(logits), label, 0.3, 0.2, form).bound(0.0) == pytest.approx(general)
+
+
+def test_hand_counted():
+    margin = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    label = np.array([0, 0, 1, 0, 0, 1])
+    curve = RiskCurve(margin, label)
+    np.testing.assert_allclose(curve.bound([0.5, 2.0, 2.5, 4.5, 9.0]), [0.0, 0.0, 1 / 3, 0.2, 1 / 3])
+    # Not monotone: 0.25 is exceeded in between and met again later; the largest is wanted.
+    assert curve.largest_threshold(0.25).tau == 5.0
+    assert curve.largest_threshold(0.1).tau == 2.0
+    assert curve.largest_threshold(0.34).tau == np.inf
+    found = curve.largest_thresholds(np.array([0.1, 0.25]))
+    np.testing.assert_array_equal(found.n_accepted, [2, 5])
+    np.testing.assert_array_equal(found.n_unsafe_accepted, [0, 1])
+    assert found.at(1).r_t == 0.25
+
+
+def test_nothing_qualifies():
+    found = RiskCurve(np.array([0.0, 1.0, 2.0]), np.array([1, 0, 0])).largest_threshold(0.1)
+    assert (found.tau, found.bound, found.feasible, found.n_accepted) == (-np.inf, 1.0, False, 0)
+    assert found.cases_needed == 29
+
+
+def test_large_random_sample_in_single_precision_uses_the_threaded_path():
+    rng = np.random.default_rng(4)
+    label = rng.random(600_000) < 0.5
+    margin = (rng.normal(size=600_000) + label).astype(np.float32)
+    curve = RiskCurve(margin, label, radius=0.1)
+    for r_t in (0.05, 0.2, 0.3):
+        found = curve.largest_threshold(r_t)
+        assert found.bound <= r_t
+        assert curve.bound(np.nextafter(np.float32(found.tau), np.float32(np.inf))) > r_t
+        assert found.bound == pytest.approx(
+            naive_bound(margin, label.astype(int), found.tau, label.mean(), 0.1, "tight")
+        )
+
+
+def test_groups():
+    rng = np.random.default_rng(5)
+    group = rng.integers(0, 3, 3000)
+    label = (rng.random(3000) < 0.3).astype(int)
+    margin = rng.normal(size=3000) + 2 * label + group
+    grouped = GroupedRiskCurve(margin, label, group)
+    for key in range(3):
+        alone = RiskCurve(margin[group == key], label[group == key]).largest_threshold(0.05)
+        assert grouped.largest_threshold(0.05)[key] == alone
+    tau = grouped.tau_of(group, 0.05)
+    assert tau.shape == group.shape
+    for key in range(3):
+        assert (label[(group == key) & (margin < tau)]).mean() <= 0.05
+    with pytest.raises(SafeframeError, match="group 7"):
+        grouped.tau_of(np.array([0, 7]), 0.05)
+    with pytest.raises(SafeframeError, match="group 1: no unsafe"):
+        GroupedRiskCurve(margin, np.where(group == 1, 0, label), group)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros(3), np.zeros(3, int)), "no unsafe"),
+        ((np.zeros(3), np.ones(3, int)), "no safe"),
+        ((np.array([0.0, np.nan]), np.array([0, 1])), "NaN"),
+        ((np.array([-np.inf, 1.0]), np.array([0, 1])), "infinite"),
+        ((np.zeros(3), np.array([0, 1, 2])), "0 .safe. and 1"),
+        ((np.zeros(3), np.array([0, 1, 256])), "0 .safe. and 1"),
+        ((np.zeros(3), np.array([0, 1])), "shape"),
+        ((np.zeros(2), np.array([0, 1]), 1.2), "prior"),
+        ((np.zeros(2), np.array([0, 1]), None, -1.0), "radius"),
+        ((np.zeros(2), np.array([0, 1]), None, 0.0, "loose"), "form"),
+        ((np.zeros(2), np.array([0, 1]), None, 0.0, "tight", 1.0), "slack"),
+    ],
+)
+def test_bad_input_is_refused(arguments, message):
+    with pytest.raises(SafeframeError, match=message):
+        RiskCurve(*arguments)
+
+
+@pytest.mark.parametrize("r_t", [0.0, -0.1, 1.1, np.nan, "a", None])
+def test_threshold_outside_the_unit_interval_is_refused(r_t):
+    curve = RiskCurve(np.array([0.0, 1.0]), np.array([0, 1]))
+    with pytest.raises(SafeframeError, match="r_t"):
+        curve.largest_threshold(r_t)
+
+
+def test_bad_queries_are_refused():
+    curve = RiskCurve(np.array([0.0, 1.0]), np.array([0, 1]))
+    with pytest.raises(SafeframeError, match="NaN"):
+        curve.bound(np.nan)
+    with pytest.raises(SafeframeError, match="exactly 2"):
+        margin_of(np.zeros((4, 3)))
+    with pytest.raises(SafeframeError):
+        curve.largest_thresholds(np.array([0.1, 1.5]))
