@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -47,13 +48,15 @@ def command() -> str:
     return shlex.join(["python", program, *arguments])
 
 
+@functools.cache
 def git_commit() -> str | None:
-    """The commit checked out, None outside a git repository."""
+    """The commit checked out when first asked for, None outside a git repository."""
     return _git("rev-parse", "HEAD")
 
 
+@functools.cache
 def git_dirty() -> bool | None:
-    """Whether tracked files differ from the commit, None outside a git repository."""
+    """Whether tracked files differed from the commit when first asked, None outside a git repository."""
     status = _git("status", "--porcelain", "--untracked-files=no")
     return None if status is None else bool(status)
 
@@ -68,6 +71,7 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Python's version and those of the installed packages that matter here (read without importing them)."""
     found = {"python": platform.python_version()}

@@ -65,7 +65,7 @@ def tidy(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, **constants: Any) -> 
         frame["n_t"] = pd.NA
     if "interval" not in frame:
         frame["interval"] = ""
-    frame["interval"] = frame["interval"].fillna("")
+    frame["interval"] = frame["interval"].astype("string").fillna("")
     frame = _typed(frame[[*COLUMNS, *OPTIONAL]].reset_index(drop=True))
     _check(frame)
     return frame

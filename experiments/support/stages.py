@@ -64,6 +64,7 @@ class Stage:
             record = self.directory / "stage.json"
             if record.exists():
                 self.reused = True
+                (self.directory / "checkpoint").unlink(missing_ok=True)
                 return self._load(record, load)
             for leftover in self.directory.glob(".*.tmp*"):
                 leftover.unlink()

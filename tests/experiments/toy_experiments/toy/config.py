@@ -23,7 +23,6 @@ class DataConfig:
 class ToyConfig(BaseConfig):
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    fail: bool = False
 
     def validate(self) -> None:
         super().validate()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,8 @@ def run(config: ToyConfig, context: RunContext) -> pd.DataFrame:
         ".txt",
     )
     kill_point("trained")
-    if config.fail:
+    time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
+    if os.environ.get("TOY_FAIL"):
         raise RuntimeError("told to fail")
     context.log({"mean": mean})
     context.record([{"method": "toy", "metric": "mean", "value": mean, "n": len(data), "r_t": config.r_t}])

@@ -1,0 +1,77 @@
+"""A tiny experiment (toy_experiments/toy) found by the same mechanism as the real ones."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from experiments.support import registry, runs
+from experiments.support.config import to_object
+from experiments.support.files import REPOSITORY
+
+HERE = Path(__file__).resolve().parent
+TOY_CONFIGS = HERE / "toy_configs"
+
+
+@pytest.fixture
+def toy_package(monkeypatch):
+    monkeypatch.setenv("SAFEFRAME_EXPERIMENTS", "toy_experiments")
+    for name in ("TOY_LOG", "TOY_KILL_AT", "TOY_FAIL", "TOY_SLEEP"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def composed(toy_package, tmp_path) -> Callable:
+    """Compose a configuration as run.py does: `composed("seed=1")`."""
+
+    def compose_(*overrides: str):
+        registry.register_schemas()
+        search = f"hydra.searchpath=[file://{TOY_CONFIGS}]"
+        with initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
+            arguments = [search, "experiment=toy", f"output={tmp_path}", "progress=false", *overrides]
+            return compose("config", overrides=arguments)
+
+    return compose_
+
+
+@pytest.fixture
+def toy(composed) -> Callable:
+    """A checked configuration object of the toy experiment."""
+    return lambda *overrides: to_object(composed(*overrides), registry.get("toy").schema)
+
+
+@pytest.fixture
+def run_toy(toy) -> Callable:
+    """Do a run of the toy experiment in this process; its directory."""
+    return lambda *overrides: runs.perform(registry.get("toy"), toy(*overrides))
+
+
+@pytest.fixture
+def command(toy_package, tmp_path) -> Callable:
+    """`python run.py ...` in a process of its own; with wait=False, the running process."""
+
+    def command_(*overrides: str, wait: bool = True, multirun: bool = False, **environment: str):
+        path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+        arguments = [sys.executable, str(REPOSITORY / "run.py"), f"--config-dir={TOY_CONFIGS}"]
+        arguments += ["--multirun"] * multirun
+        arguments += ["experiment=toy", f"output={tmp_path / 'runs'}", *overrides]
+        process = subprocess.Popen(
+            arguments,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": path} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if not wait:
+            return process
+        out, err = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    return command_

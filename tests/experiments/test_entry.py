@@ -1,0 +1,83 @@
+"""The command line: exit codes, one message per error, sweeps, parallel launchers."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def directories(tmp_path):
+    return [path for path in (tmp_path / "runs" / "toy").glob("*") if path.name != ".locks"]
+
+
+def test_a_run_from_anywhere_prints_its_summary_and_place(command, tmp_path):
+    done = command("r_t=1e-2")
+    assert done.returncode == 0, done.stderr
+    assert "above" in done.stdout
+    (directory,) = directories(tmp_path)
+    assert f"done: {directory}" in done.stderr
+    # nothing beside the run: no Hydra folders, no log files
+    assert {path.name for path in tmp_path.iterdir()} == {"runs"}
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"cache", "toy"}
+
+
+@pytest.mark.parametrize("override", ["r_t=2", "training.epochz=1", "data.path=/no/such.csv"])
+def test_bad_configuration_is_one_line_exit_code_2_and_no_files(command, tmp_path, override):
+    done = command(override)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert override.split("=")[0] in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_stack(command):
+    done = command("r_t=2", SAFEFRAME_DEBUG="1")
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+
+
+def test_a_failing_run_has_exit_code_1_and_its_error_file(command, tmp_path):
+    done = command(TOY_FAIL="1")
+    assert done.returncode == 1
+    assert done.stderr.count("told to fail") >= 1
+    (directory,) = directories(tmp_path)
+    assert "told to fail" in (directory / "error.txt").read_text()
+
+
+def test_a_sweep_goes_on_after_a_bad_job_and_skips_what_is_done(command, tmp_path):
+    sweep = ("seed=0,1", "r_t=1e-2,7")
+    done = command(*sweep, multirun=True)
+    assert done.returncode == 2
+    assert done.stderr.count("error: r_t") == 2
+    assert "Traceback" not in done.stderr
+    assert len(directories(tmp_path)) == 2
+    again = command("seed=0,1,2", "r_t=1e-2", multirun=True)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("already done, skipped") == 2
+    assert again.stderr.count("done: /") == 1
+    assert len(directories(tmp_path)) == 3
+
+
+def test_a_sweep_in_parallel_processes(command, tmp_path):
+    done = command("launcher=joblib", "seed=0,1", multirun=True)
+    assert done.returncode == 0, done.stderr
+    assert len(directories(tmp_path)) == 2
+    assert all((directory / "DONE").exists() for directory in directories(tmp_path))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_launchers_report_failures(command, tmp_path, launcher):
+    done = command(f"launcher={launcher}", "seed=0,1", multirun=True, TOY_FAIL="1")
+    assert done.returncode == 1, done.stderr
+    assert len(directories(tmp_path)) == 2
+    again = command(f"launcher={launcher}", "seed=0,1", multirun=True)
+    assert again.returncode == 0, again.stderr
+
+
+def test_what_would_run_can_be_seen_without_running(command, tmp_path):
+    done = command("training.epochs=7", "--cfg=job")
+    assert done.returncode == 0, done.stderr
+    assert "epochs: 7" in done.stdout
+    assert list(tmp_path.iterdir()) == []
