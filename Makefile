@@ -43,7 +43,7 @@ test-long: $(READY)
 lint: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m pyright
+	$(PY) -m pyright --pythonpath $(PY)
 	$(VENV)/bin/lint-imports
 
 format: $(READY)
@@ -51,7 +51,7 @@ format: $(READY)
 	$(PY) -m ruff format .
 
 bench: $(READY)
-	$(PY) scripts/bench.py $(ARGS)
+	for script in scripts/bench_*.py; do $(PY) $$script $(ARGS) || exit 1; done
 
 figure-2: $(READY)
 	$(PY) run.py -m +sweep=figure-2 $(ARGS)

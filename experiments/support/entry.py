@@ -24,6 +24,7 @@ from experiments.support.config import to_object
 from experiments.support.config_errors import explain
 from experiments.support.errors import ConfigError, UserError
 from experiments.support.files import REPOSITORY
+from experiments.support.progress import ProgressHandler
 from safeframe.types import SafeframeError
 
 log = logging.getLogger("safeframe")
@@ -109,7 +110,7 @@ def configure_logging() -> None:
     """Messages go to standard error, once, without Hydra's own log files."""
     root = logging.getLogger()
     if not root.handlers:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = ProgressHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
         root.addHandler(handler)
     root.setLevel(logging.INFO)

@@ -1,7 +1,8 @@
-"""Progress of long loops, by tqdm: a bar on a terminal, a line every ten seconds in a log file."""
+"""Progress of long loops, by tqdm: a bar on a terminal, an update every ten seconds in a log file."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable
 
@@ -21,5 +22,13 @@ def progress(
         file=sys.stderr,
         dynamic_ncols=interactive,
         mininterval=0.2 if interactive else 10.0,
-        leave=interactive,
+        delay=1.0,
     )
+
+
+class ProgressHandler(logging.StreamHandler):
+    """Log lines on standard error that do not tear a progress bar apart."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the record above the bars, if there are any."""
+        tqdm.write(self.format(record), file=sys.stderr)

@@ -166,6 +166,7 @@ def perform(experiment: Experiment, config: BaseConfig) -> Path:
             log.info("already done, skipped (force=true runs it again): %s", shown(directory))
             if results.done(directory).get("code") != code_of(experiment):
                 log.warning("note: the code has changed since that run was made; force=true runs it again")
+            _mirror(experiment, config, directory)
         else:
             _run(experiment, config, directory, root / "cache")
             log.info("done: %s", shown(directory))
@@ -203,6 +204,7 @@ def _run(experiment: Experiment, config: BaseConfig, directory: Path, cache: Pat
         record["status"] = "failed" if isinstance(error, Exception) else "interrupted"
         if isinstance(error, Exception):
             atomic_write(directory / "error.txt", traceback.format_exc())
+            log.error("failed: the error is in %s", shown(directory / "error.txt"))
         _finish(record, directory, context, started)
         tracker.finish({"status": record["status"]}, failed=True)
         raise
@@ -210,6 +212,13 @@ def _run(experiment: Experiment, config: BaseConfig, directory: Path, cache: Pat
     _finish(record, directory, context, started)
     write_json(directory / "DONE", {"sha256": sums, "code": code_of(experiment)})
     tracker.finish(_summary(frame))
+
+
+def _mirror(experiment: Experiment, config: BaseConfig, directory: Path) -> None:
+    """Show a run that is done to the tracker, if it was made without one."""
+    if config.tracking.mode != "none" and not (directory / "wandb").exists():
+        tracker = tracking.start(config.tracking, directory, experiment.name, identity(config))
+        tracker.finish(_summary(results.read(directory)))
 
 
 def _finish(record: dict[str, Any], directory: Path, context: RunContext | None, started: float) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from toy_experiments.toy.config import ToyConfig
 
-from experiments.support import registry, runs
+from experiments.support import manifest, registry, runs
 
 STEPS = ("data", "epoch 0", "epoch 1", "epoch 3", "trained", "evaluated")
 replace = os.replace
@@ -71,6 +71,9 @@ def outcome(root: Path) -> dict:
 
 
 def main(scratch: Path, everything: bool) -> None:
+    # what every child would find out anew
+    runs.code_of(registry.get("toy"))
+    manifest.git_commit(), manifest.git_dirty(), manifest.versions()
     reference = scratch / "reference"
     assert in_child(run(reference)) == 0
     expected = outcome(reference)

@@ -122,6 +122,12 @@ def test_identity_follows_the_content_of_input_files(toy, tmp_path):
     assert run_id(toy(f"data.path={second}")) != same
 
 
+def test_a_missing_input_file_stops_the_run_before_anything_is_written(run_toy, tmp_path):
+    with pytest.raises(ConfigError, match=r"data.path: no such file: '/no/such.csv'; give the path"):
+        run_toy("data.path=/no/such.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_canonical_forms():
     class Colour(enum.Enum):
         RED = 1

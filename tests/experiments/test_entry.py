@@ -20,7 +20,7 @@ def test_a_run_from_anywhere_prints_its_summary_and_place(command, tmp_path):
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"cache", "toy"}
 
 
-@pytest.mark.parametrize("override", ["r_t=2", "training.epochz=1", "data.path=/no/such.csv"])
+@pytest.mark.parametrize("override", ["r_t=2", "training.epochz=1"])
 def test_bad_configuration_is_one_line_exit_code_2_and_no_files(command, tmp_path, override):
     done = command(override)
     assert done.returncode == 2
@@ -31,6 +31,7 @@ def test_bad_configuration_is_one_line_exit_code_2_and_no_files(command, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_debug_shows_the_stack(command):
     done = command("r_t=2", SAFEFRAME_DEBUG="1")
     assert done.returncode == 2
@@ -59,6 +60,7 @@ def test_a_sweep_goes_on_after_a_bad_job_and_skips_what_is_done(command, tmp_pat
     assert len(directories(tmp_path)) == 3
 
 
+@pytest.mark.long
 def test_a_sweep_in_parallel_processes(command, tmp_path):
     done = command("launcher=joblib", "seed=0,1", multirun=True)
     assert done.returncode == 0, done.stderr
@@ -76,6 +78,7 @@ def test_launchers_report_failures(command, tmp_path, launcher):
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.long
 def test_what_would_run_can_be_seen_without_running(command, tmp_path):
     done = command("training.epochs=7", "--cfg=job")
     assert done.returncode == 0, done.stderr

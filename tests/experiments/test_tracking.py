@@ -62,6 +62,18 @@ def test_what_is_mirrored(run_toy, fake):
     assert run.exit_code == 0
 
 
+def test_a_run_that_was_done_without_tracking_is_mirrored_later(run_toy, fake):
+    run, calls = fake
+    directory = run_toy()
+    assert calls == []
+    assert run_toy("tracking=wandb") == directory
+    assert calls[0]["id"] == directory.name
+    assert set(run.summary) == {"toy/mean", "toy/above"}
+    (directory / "wandb").mkdir()
+    run_toy("tracking=wandb")
+    assert len(calls) == 1
+
+
 def test_a_failed_run_is_marked(run_toy, fake, monkeypatch):
     run, _ = fake
     monkeypatch.setenv("TOY_FAIL", "1")
