@@ -147,8 +147,11 @@ class SafetyGuard:
         action, default = self._with_default(action, score)
         n = len(margin)
         ids = self._groups(group, n)
-        keys = [EVERYTHING] * n if ids is None else ids.tolist()
-        tau = np.array([found[key].tau for key in keys], dtype=np.float64).reshape(n)
+        keys = [EVERYTHING] if ids is None else np.unique(ids).tolist()
+        rows = {key: np.ones(n, bool) if ids is None else ids == key for key in keys}
+        tau = np.empty(n)
+        for key, mine in rows.items():
+            tau[mine] = found[key].tau
         if score is None:
             action, score, margin = action[:, None], np.zeros((n, 1)), margin[:, None]
         decisions = choose(margin < tau[:, None], score)
@@ -157,8 +160,7 @@ class SafetyGuard:
         )
         margin = margin[np.arange(n), chosen]
         bound = np.empty(n)
-        for key in set(keys):
-            mine = np.array([other == key for other in keys], dtype=bool)
+        for key, mine in rows.items():
             ruling = self._curves[key].ruling
             bound[mine] = 1.0 if ruling is None else ruling.level(margin[mine])
         status = np.where(tau == -np.inf, Status.INFEASIBLE.value, decisions.status)

@@ -5,6 +5,7 @@ done.
 import numpy as np
 import pytest
 
+from safeframe.internal_test import InternalTestData
 from safeframe.types import SafeframeError
 from tests.unit.guard_problem import (
     calibrated,
@@ -89,3 +90,11 @@ def test_nan_logits_while_acting_leave_the_guard_as_it_was():
         calibrated(threshold=[0.05, 0.1]).act(problem(5)[0])
     with pytest.raises(SafeframeError, match="r_t"):
         made.act(problem(5)[0], r_t=0.0)
+
+
+def test_internal_test_data_without_measurements_are_refused():
+    data = InternalTestData(None, problem()[1])
+    with pytest.raises(SafeframeError, match="no measurements"):
+        guard(internal_test=data).calibrate()
+    with pytest.raises(SafeframeError, match="two classes"):
+        guard(internal_test=InternalTestData(None, np.arange(3), n_classes=3))

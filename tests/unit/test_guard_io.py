@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 import safeframe.guard_io as guard_io
 from safeframe.guard import SafetyGuard
@@ -57,6 +58,19 @@ def test_save_and_load_with_groups_and_candidates(tmp_path):
     assert again.calibrations == made.calibrations
     acted = again.act(y[:6], group=group[:6])
     np.testing.assert_array_equal(acted.index, made.act(y[:6], group=group[:6]).index)
+
+
+def test_save_and_load_of_torch_data(tmp_path):
+    network = torch.nn.Linear(3, 2)
+    y, label = problem()
+    data = InternalTestData(torch.from_numpy(y), label)
+    made = calibrated(model=torch.nn.Identity(), classifier=network, internal_test=data, threshold=0.5)
+    made.save(tmp_path)
+    again = SafetyGuard.load(tmp_path, torch.nn.Identity(), network)
+    assert again.calibrations == made.calibrations
+    assert torch.equal(again.act(data.measurement).action, made.act(data.measurement).action)
+    with pytest.raises(SafeframeError, match="other margins"):
+        SafetyGuard.load(tmp_path, torch.nn.Identity(), torch.nn.Linear(3, 2))
 
 
 def test_another_classifier_is_noticed(tmp_path):
