@@ -158,11 +158,9 @@ class RiskCurve:
         safe_share[:n] = count_below(self._safe_entry, self._unsafe_entry)
         safe_share[n] = self.n_safe
         safe_share /= self.n_safe
-        # Strictly below u_k: k cases, or fewer where earlier ones tie with it.
+        # Strictly below u_k: k cases. Where entries tie this is right for the first of them and too much for the
+        # others, which changes no minimum from the first on, and only the first is ever looked up.
         unsafe_share = np.arange(n + 1, dtype=np.float64)
-        tied = np.flatnonzero(self._unsafe_entry[1:] == self._unsafe_entry[:-1]) + 1
-        if tied.size:
-            unsafe_share[tied] = np.searchsorted(self._unsafe_entry, self._unsafe_entry[tied], side="left")
         unsafe_share /= n
         candidates = np.append(self._unsafe_entry, np.inf) if self.form == "paper" else safe_share
         bound = self._bound_from(unsafe_share, safe_share, candidates)

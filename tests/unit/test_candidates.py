@@ -47,6 +47,18 @@ def test_sampling_never_takes_zero_mass_and_falls_back_to_the_default():
         np.testing.assert_array_equal(found.index, [1, -1, -1])
 
 
+def test_sampling_at_the_end_of_the_interval():
+    """The draw u = 0 must not fall on a leading candidate of zero mass."""
+
+    class Zero(np.random.Generator):
+        def random(self, *arguments, **keywords):
+            return np.zeros(arguments[0])
+
+    feasible, probability = np.array([[False, True, True]]), np.array([[0.5, 0.2, 0.3]])
+    found = choose(feasible, rule="sample", probability=probability, rng=Zero(np.random.PCG64(0)))
+    np.testing.assert_array_equal(found.index, [1])
+
+
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [

@@ -145,10 +145,16 @@ def test_a_certified_guard_fails_at_most_delta_and_a_plug_in_one_more(prior):
             threshold=r_t, default_action=0.0, prior=prior, **keywords,
         )  # fmt: skip
         found = guard.calibrate()[r_t]["all"]
-        return found.feasible, found.feasible and risk(found.tau) > r_t
+        understated = (
+            found.certificate is not None and found.feasible and found.certificate.value < risk(found.tau)
+        )
+        return found.feasible, found.feasible and risk(found.tau) > r_t, understated
 
     certified = np.array([run(certificate_delta=delta, rule="certificate") for _ in range(repeats)])
-    plug_in = np.array([run() for _ in range(repeats)])
+    plug_in = np.array([run(certificate_delta=delta) for _ in range(repeats)])
+    assert plug_in[:, 2].sum() <= allowed(delta, repeats), (
+        "a certificate of the plug-in threshold must hold too"
+    )
     assert certified[:, 1].sum() <= allowed(delta, repeats)
     assert certified[:, 0].sum() > repeats / 2
     assert plug_in[:, 1].sum() > allowed(delta, repeats)
