@@ -158,7 +158,7 @@ class RiskCurve:
         safe_share[:n] = count_below(self._safe_entry, self._unsafe_entry)
         safe_share[n] = self.n_safe
         safe_share /= self.n_safe
-        # Strictly below u_k: k cases. Where entries tie this is right for the first of them and too much for the
+        # Strictly below u_k: k cases. Where entries tie this is exact for the first of them, too much for the
         # others, which changes no minimum from the first on, and only the first is ever looked up.
         unsafe_share = np.arange(n + 1, dtype=np.float64)
         unsafe_share /= n
