@@ -40,12 +40,20 @@ def now() -> str:
 
 
 def command() -> str:
-    """The command line of this process as it could be typed in the repository's root."""
-    program, *arguments = sys.argv
-    path = Path(program)
-    if path.is_absolute() and path.is_relative_to(REPOSITORY):
-        program = str(path.relative_to(REPOSITORY))
-    return shlex.join(["python", program, *arguments])
+    """The command line of this process as it could be typed in the repository's root.
+
+    Manifests and claims are published, so a path that only this machine has is cut to its last part.
+    """
+    return shlex.join(["python", *(_portable(argument) for argument in sys.argv)])
+
+
+def _portable(argument: str) -> str:
+    key, sign, value = argument.rpartition("=")
+    path = Path(value)
+    if not path.is_absolute():
+        return argument
+    inside = path.is_relative_to(REPOSITORY)
+    return f"{key}{sign}{path.relative_to(REPOSITORY) if inside else path.name}"
 
 
 @functools.cache

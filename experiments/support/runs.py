@@ -29,7 +29,7 @@ import safeframe
 from experiments.support import manifest, progress, results, tracking
 from experiments.support.code import fingerprint
 from experiments.support.config import BaseConfig, identity, output_root, run_id
-from experiments.support.files import REPOSITORY, atomic_write, write_json
+from experiments.support.files import REPOSITORY, atomic_write, checksum, write_json
 from experiments.support.locks import exclusive
 from experiments.support.registry import Experiment
 from experiments.support.seeding import Seeds, limit_threads
@@ -59,6 +59,9 @@ class RunContext:
         self._code = code_of(experiment)
         self._cache = cache
         self._tracker = tracker
+        self.inputs = {
+            key: {"file": Path(path).name, "sha256": checksum(path)} for key, path in config.inputs().items()
+        }
         self._rows: list[dict[str, Any]] = []
 
     @contextlib.contextmanager
@@ -228,7 +231,7 @@ def _finish(record: dict[str, Any], directory: Path, context: RunContext | None,
         "stages": context.stage_times if context else {},
         "seed": context.config.seed if context else None,
         "threads": context.config.threads if context else None,
-        "inputs": {key: str(path) for key, path in context.config.inputs().items()} if context else {},
+        "inputs": context.inputs if context else {},
         "versions": manifest.versions(),
         "hardware": manifest.hardware(),
     }

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from experiments.support import collect, registry, results, runs
 from experiments.support.errors import CacheError, ResultsError
+from experiments.support.files import REPOSITORY, checksum
 from experiments.support.tracking import NoTracker
 
 
@@ -33,6 +34,19 @@ def test_a_run_leaves_its_record(run_toy, tmp_path):
     assert set(frame["experiment"]) == {"toy"}
     assert set(frame["seed"]) == {3}
     pd.testing.assert_frame_equal(results.tidy(pd.read_csv(directory / "results.csv")), frame)
+
+
+def test_the_manifest_names_input_files_but_no_place_of_this_machine(run_toy, monkeypatch, tmp_path):
+    data = tmp_path / "data.csv"
+    data.write_text("x")
+    arguments = [str(REPOSITORY / "run.py"), f"data.path={data}", "seed=3"]
+    monkeypatch.setattr("sys.argv", arguments)
+    directory = run_toy(f"data.path={data}", f"output={tmp_path / 'runs'}")
+    text = (directory / "manifest.json").read_text()
+    assert str(tmp_path) not in text
+    manifest = json.loads(text)
+    assert manifest["command"] == "python run.py data.path=data.csv seed=3"
+    assert manifest["inputs"] == {"data.path": {"file": "data.csv", "sha256": checksum(data)}}
 
 
 def test_done_is_skipped_and_force_runs_again(run_toy, monkeypatch, tmp_path, caplog):
