@@ -1,0 +1,77 @@
+"""The approximate loss and its gradient.
+
+    L~(o) = ( min_u [lambda L(u) + J(u, o) - beta' min(c(u, o), 0)]
+              - min_u [J(u, o) - beta' min(c(u, o), 0)] ) / lambda
+
+(arXiv 2504.20924, eq. (9)), with J the objective of the optimisation stage, L the loss of the action taken,
+c >= 0 the constraints and o what the networks put out. As beta grows and lambda falls, L~ tends to L at the
+action that the optimisation stage takes (Theorem 2), but it is continuous in o where that one jumps.
+
+Gradient (Danskin's theorem, doi:10.1007/978-3-642-46156-1): the derivative of a minimum is the derivative at
+the minimiser. The minimisers u1 (with the loss) and u2 (without) are found without gradients and held fixed;
+autograd then differentiates the bracket in o. Nothing is differentiated through a solver, so the minimiser
+may be an enumeration, a convex solver or a search. Wherever the minimisers are unique this is the gradient;
+elsewhere it is one of the generalised gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from safeframe.types import SafeframeError
+
+Term = Callable[[Any, Any], Tensor]
+"""(action, output) -> (b,) or (b, k), one row per input."""
+
+
+@dataclass(frozen=True)
+class ApproximateLoss:
+    """L~ for a user's own objective, loss, constraints and minimiser; b inputs, k constraints.
+
+    objective(action, output) -> (b,): J, minimised. loss(action, output) -> (b,): L; it must not depend on
+    the weights. constraints(action, output) -> (b, k): c, satisfied where >= 0; logarithms of probabilities
+    do well here. minimiser(weight, output) -> action: minimises weight L + J - beta' min(c, 0); called
+    without gradients, with weight lambda and 0. What an action and an output are is up to the user (tensors,
+    indices, tuples).
+    penalty: beta >= 0, a number or (k,). perturbation: lambda > 0.
+
+    Raises SafeframeError for lambda <= 0, beta < 0, and terms that are not finite.
+    """
+
+    objective: Term
+    loss: Term
+    constraints: Term
+    minimiser: Callable[[float, Any], Any]
+    penalty: float | Tensor
+    perturbation: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.perturbation < math.inf:
+            raise SafeframeError(f"perturbation (lambda) is {self.perturbation}; it must be finite and > 0")
+        if not bool((torch.as_tensor(self.penalty) >= 0).all()):
+            raise SafeframeError(f"penalty (beta) is {self.penalty}; it must be >= 0")
+
+    def penalised(self, weight: float, action: Any, output: Any) -> Tensor:
+        """(b,) weight L + J - beta' min(c, 0) at an action, differentiable in the output."""
+        violation = torch.clamp(self.constraints(action, output), max=0.0)
+        value = self.objective(action, output) - (violation * torch.as_tensor(self.penalty)).sum(-1)
+        return value + weight * self.loss(action, output) if weight else value
+
+    def __call__(self, output: Any) -> Tensor:
+        """(b,) L~ of every input; its gradient in `output` is the envelope gradient."""
+        with torch.no_grad():
+            with_loss = self.minimiser(self.perturbation, output)
+            without = self.minimiser(0.0, output)
+        value = self.penalised(self.perturbation, with_loss, output) - self.penalised(0.0, without, output)
+        if not bool(torch.isfinite(value).all()):
+            bad = int((~torch.isfinite(value)).sum())
+            raise SafeframeError(
+                f"the approximate loss is not finite for {bad} of {len(value)} inputs; check its terms"
+            )
+        return value / self.perturbation

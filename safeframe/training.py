@@ -1,0 +1,146 @@
+"""The training loop: any loss, averaged weights, checkpoints that resume to the same numbers.
+
+Both phases of the method use it: cross-entropy warm-up, then the approximate loss (arXiv 2504.20924, section
+3.5). Batches are drawn from a generator seeded by (seed, step), so a run that was interrupted and resumed
+gives the same weights as one that was not. Averaging the weights over the last steps (Polyak,
+doi:10.1137/0330046) calms the gradient of the tail, which rests on few cases.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from safeframe.types import SafeframeError
+
+_SEED_STRIDE = 1_000_003
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """steps: number of updates. learning_rate: of AdamW, peak of a one-cycle schedule if `one_cycle`.
+    weight_decay: of AdamW. average: decay of the weights' moving average in [0, 1), which starts at the first
+    weights; 0 = none. clip: largest norm of the gradient. checkpoint_every: steps between checkpoints.
+
+    Raises SafeframeError for values outside these ranges.
+    """
+
+    steps: int
+    learning_rate: float
+    weight_decay: float = 0.0
+    one_cycle: bool = True
+    average: float = 0.0
+    clip: float = 1.0
+    checkpoint_every: int = 200
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.learning_rate <= 0 or self.clip <= 0 or self.checkpoint_every < 1:
+            raise SafeframeError(f"{self}: steps, learning_rate, clip and checkpoint_every must be > 0")
+        if not 0 <= self.average < 1:
+            raise SafeframeError(f"average is {self.average}; it must lie in [0, 1)")
+
+
+def generator_of(seed: int, step: int) -> Generator:
+    """The random stream of one step."""
+    return torch.Generator().manual_seed((seed * _SEED_STRIDE + step) % 2**63)
+
+
+def train(
+    module: nn.Module,
+    loss: Callable[[nn.Module, Generator], Tensor],
+    settings: TrainingSettings,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    progress: Callable[[range], Iterable[int]] = iter,
+) -> nn.Module:
+    """A trained copy of `module`.
+
+    loss(module, generator) -> scalar draws its batch from the generator. checkpoint: file that is written
+    atomically every `checkpoint_every` steps and resumed from if it exists; removing it is the caller's
+    business. progress: wraps the range of steps (tqdm). Buffers (batch normalisation) are the last ones.
+    Raises SafeframeError if the loss or its gradient is not finite, or the checkpoint is damaged or of
+    another training.
+    """
+    model = copy.deepcopy(module)
+    averaged = copy.deepcopy(model)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    schedule = (
+        torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, total_steps=settings.steps)
+        if settings.one_cycle
+        else None
+    )
+    state = {"model": model, "averaged": averaged, "optimiser": optimiser} | (
+        {"schedule": schedule} if schedule else {}
+    )
+    start = _resume(checkpoint, state, settings, seed) if checkpoint and checkpoint.exists() else 0
+    model.train()
+    for step in progress(range(start, settings.steps)):
+        value = loss(model, generator_of(seed, step))
+        if not bool(torch.isfinite(value)):
+            raise SafeframeError(
+                f"the loss is {float(value)} at step {step}; lower the learning rate or check the data"
+            )
+        optimiser.zero_grad()
+        value.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        if not bool(torch.isfinite(norm)):
+            raise SafeframeError(
+                f"the gradient's norm is {float(norm)} at step {step} (loss {float(value)}); check the loss"
+            )
+        optimiser.step()
+        if schedule:
+            schedule.step()
+        with torch.no_grad():
+            for mean, new in zip(averaged.parameters(), model.parameters(), strict=True):
+                mean.lerp_(new, 1.0 - settings.average)
+            for kept, last in zip(averaged.buffers(), model.buffers(), strict=True):
+                kept.copy_(last)
+        if checkpoint and (step + 1) % settings.checkpoint_every == 0 and step + 1 < settings.steps:
+            _save(checkpoint, state, settings, seed, step + 1)
+    return averaged.eval()
+
+
+def _save(path: Path, state: dict[str, Any], settings: TrainingSettings, seed: int, step: int) -> None:
+    content = {name: part.state_dict() for name, part in state.items()}
+    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
+    try:
+        with open(temporary, "wb") as stream:
+            torch.save({"step": step, "settings": repr(settings), "seed": seed, "state": content}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _resume(path: Path, state: dict[str, Any], settings: TrainingSettings, seed: int) -> int:
+    try:
+        content = torch.load(path, weights_only=True)
+        step, parts = int(content["step"]), content["state"]
+        same = content["settings"] == repr(settings) and content["seed"] == seed
+    except Exception as error:  # torch.load raises many kinds; all mean the same here
+        raise SafeframeError(
+            f"the checkpoint {path} is damaged ({error}); delete it to start again"
+        ) from error
+    if not same:
+        raise SafeframeError(
+            f"the checkpoint {path} is of another training (settings or seed differ); delete it to start"
+            " again"
+        )
+    try:
+        for name, part in state.items():
+            part.load_state_dict(parts[name])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise SafeframeError(
+            f"the checkpoint {path} is of another module ({error}); delete it to start again"
+        ) from error
+    return step
