@@ -1,0 +1,299 @@
+"""Figures 2A (violation against revenue) and 2B (violation against r_t), and the scaling in n_t.
+
+Drawn from saved results only. Points pool the runs; where no violation was seen, the point lies on the line
+marked 0 and its bar ends at the one-sided 95 % Clopper-Pearson upper limit. Settings that produce nothing
+have no violation share and no point; captions name them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.production.comparison import curves
+from experiments.production.measured import ORACLE, Measured, gather, ratio, read
+from experiments.production.report import TRAINED_AT, summary
+from experiments.support import figures
+from experiments.support.files import atomic_write
+from safeframe.certificates import clopper_pearson_upper
+
+__all__ = ["draw", "summary", "figure_2", "figure_2_scaling", "panels", "caption"]
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAMES = {
+    "ours": "ours",
+    "ours_xi_0": "ours, $\\xi$ = 0",
+    "cross_entropy": "cross-entropy",
+    "cross_entropy_xi_0": "cross-entropy, $\\xi$ = 0",
+    "mean_variance": "MeanVar",
+    "two_stage": "TwoStage",
+    "end_to_end": "EndToEnd",
+}
+LOOKS: dict[str, dict[str, Any]] = {
+    "ours": {"color": "#0072B2", "marker": "o"},
+    "ours_xi_0": {"color": "#56B4E9", "marker": "o", "linestyle": "--", "markerfacecolor": "white"},
+    "cross_entropy": {"color": "#D55E00", "marker": "s"},
+    "cross_entropy_xi_0": {
+        "color": "#E69F00",
+        "marker": "s",
+        "linestyle": "--",
+        "markerfacecolor": "white",
+    },
+    "mean_variance": {"color": "#009E73", "marker": "^"},
+    "two_stage": {"color": "#CC79A7", "marker": "D"},
+    "end_to_end": {"color": "#000000", "marker": "v"},
+}
+
+
+def look(method: str) -> dict[str, Any]:
+    """Line, marker, colour and label of a method; a plain grey for one that is not known."""
+    return {"label": NAMES.get(method, method), **LOOKS.get(method, {"color": "#777777", "marker": "X"})}
+
+
+def limits(measured: Measured) -> pd.DataFrame:
+    """`curves` with `zero` and `limit`, the one-sided 95 % upper limit where no violation was seen; settings
+    that produced nothing are left out.
+    """
+    table = curves(measured)
+    table = table[(table["produced"] > 0) & (table["method"] != ORACLE)].copy()
+    once = (table["produced"] / measured.shared).clip(lower=1).astype(int)
+    table["zero"] = table["violations"] == 0
+    table["limit"] = [clopper_pearson_upper(0, n, 0.05) for n in once]
+    return table
+
+
+def silent(measured: Measured) -> list[str]:
+    """Settings that produced nothing in any run, as text."""
+    table = curves(measured)
+    table = table[(table["produced"] == 0) & (table["method"] != ORACLE)]
+    return [f"{row.method} at {_setting(row)}" for row in table.itertuples()]
+
+
+def _setting(row: Any) -> str:
+    return f"r_t = {row.r_t:.3g}" if np.isfinite(row.r_t) else f"knob {row.knob:.3g}"
+
+
+def panels(measured: Measured) -> Figure:
+    """Both panels side by side, one legend below."""
+    import matplotlib.pyplot as plt
+
+    table = limits(measured)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(figures.PAGE[0], 3.5))
+    rail = _rail(table)
+    for method in measured.methods:
+        rows = table[table["method"] == method]
+        if len(rows):
+            _curve(left, rows, "revenue_share", rail)
+    left.axvline(1.0, color="#555555", linestyle=":", linewidth=1.0)
+    quiet = {"textcoords": "offset points", "ha": "right", "fontsize": 7, "color": "#555555"}
+    place = ("data", "axes fraction")
+    left.annotate("oracle", (1.0, 0.3), place, (-2, 0), va="center", rotation=90, **quiet)
+    left.set_xlabel("revenue (share of the oracle's)")
+    left.set_xlim(min(0.0, float(table["revenue_share"].min()) * 1.05), 1.05)
+    over = [method for method in measured.methods if (table["method"] == method).any()]
+    over = [m for m in over if np.isfinite(table.loc[table["method"] == m, "r_t"]).any()]
+    for index, method in enumerate(over):
+        shift = 1.06 ** (index - (len(over) - 1) / 2)
+        _curve(right, table[table["method"] == method], "r_t", rail, shift)
+    thresholds = np.array([table["r_t"].min() / 1.6, 1.6])
+    right.plot(thresholds, 100 * thresholds, color="#555555", linestyle=":", linewidth=1.0)
+    right.annotate("y = x", (3e-3, 0.3), xytext=(-5, 6), **quiet)
+    right.set_xscale("log")
+    right.set_xlim(*thresholds)
+    right.set_xlabel("threshold $r_t$")
+    for axes, letter in ((left, "A"), (right, "B")):
+        _share_axis(
+            axes, rail, 100 * float(max(table["violation"].max(), thresholds[-1] if axes is right else 0))
+        )
+        axes.set_ylabel("violations among what was produced (%)")
+        axes.set_title(letter, loc="left", fontweight="bold")
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _rail(table: pd.DataFrame) -> float:
+    """Height, in per cent, of the line that stands for zero: below everything that is drawn."""
+    seen = table.loc[~table["zero"], "violation"]
+    lowest = min([*seen, *(table.loc[table["zero"], "limit"])], default=1e-4)
+    return 100 * 10 ** (np.floor(np.log10(lowest)) - 0.7)
+
+
+def _curve(axes: Axes, rows: pd.DataFrame, x: str, rail: float, shift: float = 1.0) -> None:
+    rows = rows.sort_values(["r_t", "knob"], ascending=[True, False])
+    style = look(rows["method"].iloc[0])
+    zero = rows["zero"].to_numpy()
+    across = rows[x].to_numpy(dtype=float) * shift
+    height = np.where(zero, rail, 100 * rows["violation"].to_numpy())
+    dense = len(rows) > 15
+    axes.plot(across, height, **style, zorder=3, markersize=1.8 if dense else 3.5)
+    low = np.where(zero, rail, np.maximum(100 * rows["violation_low"].to_numpy(), rail))
+    high = 100 * np.where(zero, rows["limit"], rows["violation_high"])
+    bars = {
+        "color": style["color"],
+        "linewidth": 0.6 if dense else 0.8,
+        "alpha": 0.3 if dense else 0.6,
+        "zorder": 2,
+    }
+    axes.vlines(across, low, high, **bars)
+    axes.scatter(across[zero], high[zero], marker="_", s=18, **bars)
+    if x == "revenue_share" and rows["revenue_share_low"].notna().all():
+        axes.hlines(height, rows["revenue_share_low"], rows["revenue_share_high"], **bars)
+
+
+def _share_axis(axes: Axes, rail: float, top: float) -> None:
+    """A logarithmic axis in per cent with a line for zero at the bottom."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axes.set_yscale("log")
+    axes.set_ylim(rail / 1.5, top * 1.6)
+    decades = 10.0 ** np.arange(np.ceil(np.log10(rail * 1.01)), np.floor(np.log10(top * 1.6)) + 1)
+    axes.yaxis.set_major_locator(FixedLocator([rail, *decades]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: "0" if np.isclose(y, rail) else f"{y:g}"))
+    axes.axhline(rail, color="#555555", linewidth=0.6)
+    axes.axhspan(rail / 1.5, rail * 1.6, color="#000000", alpha=0.05, linewidth=0)
+
+
+def caption(measured: Measured, source: str) -> str:
+    """What the figure shows, with n, seeds and which interval."""
+    runs, hours = len(measured.runs), int(measured.hours.sum(axis=1).mean())
+    orders = len({tuple(order) for order in measured.runs["order"]})
+    produced = limits(measured)["produced"]
+    interval = (
+        "t interval (95 %) over runs, lower ends below the axis cut"
+        if runs > 1
+        else "Clopper-Pearson (95 %), hours taken as independent"
+    )
+    shared = (
+        "The runs validate on the same hours: their interval is over training, not over another year. "
+        if runs > 1 and measured.shared > 1
+        else ""
+    )
+    nothing = silent(measured)
+    several = "s" if runs > 1 else ""
+    parts = [
+        f"Production planning, data: {source}. Points pool {runs} run{several} (seeds: "
+        f"{', '.join(map(str, measured.seeds))}; orders of the quarters: {orders}), {hours:,} validation hours "
+        f"each; n = {produced.min():,} to {produced.max():,} product-hours produced per point.",
+        f"Bars: {interval}. {shared}".strip(),
+        "On the line marked 0: no violation seen; the bar ends at the one-sided 95 % Clopper-Pearson upper "
+        "limit (hours that runs share count once).",
+        "A: every method over its own knob; revenue as a share of what a plan that knows the demand earns.",
+        "B: dotted line, violation = r_t; points are shifted sideways by a few per cent so that they do not "
+        "hide each other.",
+        f"Not shown, nothing produced: {'; '.join(nothing)}." if nothing else "",
+        *(f"Note: {note}." for note in measured.notes),
+    ]
+    return " ".join(part for part in parts if part) + "\n"
+
+
+def figure_2(
+    measured: Measured, source: str, name: str | None = None, directory: Path | None = None
+) -> list[Path]:
+    """Draw both panels, write the caption beside them as text; paths of png, pdf and txt."""
+    with figures.style():
+        paths = figures.save(panels(measured), name or f"figure_2_{source}", directory)
+    text = paths[0].with_suffix(".txt")
+    atomic_write(text, caption(measured, source))
+    return [*paths, text]
+
+
+def draw(directory: Path, source: str = "this run") -> list[Path]:
+    """Both panels of one run, from its weekly.parquet, saved beside it as figure_2a_2b."""
+    directory = Path(directory)
+    return figure_2(gather([read(directory, finished=False)]), source, "figure_2a_2b", directory)
+
+
+def line(n_t: np.ndarray, value: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """Least squares on log10 n_t: fitted value and half width of its 95 % t interval at `at`, slope and its
+    half width. NaN widths for fewer than three points.
+    """
+    from scipy import stats
+
+    x = np.log10(np.asarray(n_t, dtype=float))
+    fit = stats.linregress(x, value)
+    free = len(x) - 2
+    middle, spread = x.mean(), np.sum((x - x.mean()) ** 2)
+    error = np.sqrt(np.sum((value - fit.intercept - fit.slope * x) ** 2) / free) if free > 0 else np.nan
+    t = stats.t.ppf(0.975, free) if free > 0 else np.nan
+    away = np.log10(np.asarray(at, dtype=float))
+    half = t * error * np.sqrt(1 / len(x) + (away - middle) ** 2 / spread)
+    return fit.intercept + fit.slope * away, half, float(fit.slope), float(t * error / np.sqrt(spread))
+
+
+def scaling_rows(by_n_t: dict[int, Measured], r_t: float = TRAINED_AT, method: str = "ours") -> pd.DataFrame:
+    """Per run: n_t, seed, share of the oracle's revenue, acceptance, violations and product-hours produced at
+    r_t.
+    """
+    rows = []
+    for n_t, measured in by_n_t.items():
+        at = measured.at(method, r_t)
+        if at is None:
+            continue
+        sums = {
+            name: getattr(measured, name)[:, at].sum(axis=1) for name in ("produced", "violations", "revenue")
+        }
+        oracle = measured.revenue[:, measured.oracle].sum(axis=1)
+        accepted = measured.metric("acceptance", method, r_t)
+        for run, seed in enumerate(measured.runs["seed"]):
+            row = {"n_t": n_t, "seed": int(seed), "revenue_share": sums["revenue"][run] / oracle[run]}
+            row |= {"acceptance": accepted["value"].iloc[run] if len(accepted) else np.nan}
+            rows.append(row | {name: int(sums[name][run]) for name in ("produced", "violations")})
+    return pd.DataFrame(rows)
+
+
+def figure_2_scaling(
+    by_n_t: dict[int, Measured], source: str, directory: Path | None = None, r_t: float = TRAINED_AT
+) -> list[Path]:
+    """Revenue and violation of ours at r_t against n_t; empty list if fewer than two n_t were run."""
+    import matplotlib.pyplot as plt
+
+    rows = scaling_rows(by_n_t, r_t)
+    if rows.empty or rows["n_t"].nunique() < 2:
+        return []
+    with figures.style():
+        figure, (left, right) = plt.subplots(1, 2, figsize=figures.PAGE)
+        style = {"color": LOOKS["ours"]["color"]}
+        grid = np.geomspace(rows["n_t"].min(), rows["n_t"].max(), 100)
+        fitted, half, slope, width = line(rows["n_t"].to_numpy(), rows["revenue_share"].to_numpy(), grid)
+        left.scatter(rows["n_t"], rows["revenue_share"], s=12, alpha=0.7, linewidth=0, **style)
+        left.plot(grid, fitted, **style)
+        left.fill_between(grid, fitted - half, fitted + half, alpha=0.15, linewidth=0, **style)
+        left.set_ylabel("revenue (share of the oracle's)")
+        given = f" ± {width:.2g}" if np.isfinite(width) else ""
+        left.set_title(f"A   slope {slope:.2g}{given} per decade", loc="left")
+        groups = [group for _, group in rows.groupby("n_t")]
+        at = [group["n_t"].iloc[0] for group in groups]
+        pooled = [100 * ratio(g["violations"].to_numpy(), g["produced"].to_numpy())[0] for g in groups]
+        right.scatter(
+            rows["n_t"], 100 * rows["violations"] / rows["produced"], s=12, alpha=0.5, linewidth=0, **style
+        )
+        right.plot(at, pooled, marker="o", **style)
+        right.axhline(100 * r_t, color="#555555", linestyle=":", linewidth=1.0)
+        right.annotate("$r_t$", (1.0, 100 * r_t), xycoords=("axes fraction", "data"), xytext=(-3, 3),
+                       textcoords="offset points", ha="right", fontsize=7, color="#555555")  # fmt: skip
+        right.set_ylim(bottom=0)
+        right.set_ylabel("violations among what was produced (%)")
+        right.set_title("B", loc="left")
+        for axes in (left, right):
+            axes.set_xscale("log")
+            axes.set_xlabel("internal test cases $n_t$")
+        paths = figures.save(figure, f"figure_2_scaling_{source}", directory)
+    text = paths[0].with_suffix(".txt")
+    seeds = sorted(rows["seed"].unique())
+    atomic_write(
+        text,
+        f"Production planning, data: {source}; ours at r_t = {r_t:g}. n = {len(rows)} runs, seeds "
+        f"{', '.join(map(str, seeds))}, n_t = {', '.join(map(str, at))}. Small points: runs. A: least-squares "
+        f"line of revenue on log10 n_t, slope {slope:.4g}{given} per decade; band: 95 % t interval of the line, "
+        "runs taken as independent. B: line, pooled over runs; dotted, r_t. Runs that produced nothing have no "
+        "point in B.\n",
+    )
+    return [*paths, text]

@@ -1,0 +1,293 @@
+"""What finished runs measured, pooled: counts and revenue per run, point of a curve, and week of validation.
+
+A point is a method with its setting: r_t, or its own knob (larger is stricter), or neither (oracle). A run is
+one seed on one order of the quarters. Several runs may validate on the same hours (they share a
+`realisation`): then they differ by training alone, and interval over runs says nothing about another year.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import OmegaConf
+from scipy import stats
+
+from experiments.support import collect, results
+from experiments.support.config import EXECUTION_SETTINGS
+from experiments.support.errors import ResultsError
+from safeframe.certificates import clopper_pearson_lower, clopper_pearson_upper
+
+ORACLE = "oracle"
+POINT = ["method", "r_t", "knob"]
+WEEKLY = (*POINT, "week", "hours", "produced", "violations", "revenue")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Sums over the hours of each week: `produced`, `violations`, `revenue` (runs, points, weeks); `hours`
+    (runs, weeks).
+
+    `points`: columns method, r_t, knob, from strict to loose within a method. `runs`: columns run, seed,
+    order, directory. `realisation` (runs,): runs with the same number validate on the same hours. `frame`:
+    tidy results with a column run, or None. `notes`: what was left out.
+    """
+
+    points: pd.DataFrame
+    runs: pd.DataFrame
+    produced: np.ndarray
+    violations: np.ndarray
+    revenue: np.ndarray
+    hours: np.ndarray
+    realisation: np.ndarray
+    frame: pd.DataFrame | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def where(self, method: str) -> np.ndarray:
+        """Indices of a method's points, from strict to loose; empty if it was not run."""
+        return np.flatnonzero((self.points["method"] == method).to_numpy())
+
+    def at(self, method: str, r_t: float) -> int | None:
+        """The index of a method's point at r_t, None if there is none."""
+        found = [i for i in self.where(method) if np.isclose(self.points["r_t"].iloc[i], r_t, rtol=1e-6)]
+        return int(found[0]) if found else None
+
+    @property
+    def oracle(self) -> int:
+        """The oracle's point. Raises `ResultsError` if it was not run."""
+        found = self.where(ORACLE)
+        if len(found) != 1:
+            raise ResultsError(f"weekly results: {len(found)} points of {ORACLE!r}; exactly one is needed")
+        return int(found[0])
+
+    @property
+    def methods(self) -> list[str]:
+        return list(dict.fromkeys(self.points["method"]))
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({int(seed) for seed in self.runs["seed"]})
+
+    @property
+    def shared(self) -> float:
+        """Runs per realisation of demand: 1 where every run validates on hours of its own."""
+        return len(self.runs) / len(set(self.realisation.tolist()))
+
+    def metric(self, name: str, method: str, r_t: float) -> pd.DataFrame:
+        """Rows (one per run, in the order of `runs`; columns value, n) of a tidy metric at r_t; empty if any
+        run lacks it.
+        """
+        if self.frame is None:
+            return pd.DataFrame(columns=["value", "n"])
+        rows = self.frame[(self.frame["method"] == method) & (self.frame["metric"] == name)]
+        rows = rows[np.isclose(rows["r_t"].to_numpy(dtype=float), r_t, rtol=1e-6)].set_index("run")
+        rows = rows.reindex(self.runs["run"])[["value", "n"]]
+        return rows if not rows["value"].isna().any() else rows.iloc[:0]
+
+
+def gather(parts: Iterable[Mapping[str, Any]]) -> Measured:
+    """Pool runs, each a mapping with run, seed, order, weekly (table) and perhaps frame (tidy) and directory.
+
+    Points that some run lacks are left out, with a note. Raises `ResultsError` for no runs, for missing
+    columns, for runs of different lengths, and for counts that cannot be.
+    """
+    parts = [dict(part) for part in parts]
+    if not parts:
+        raise ResultsError("no runs to pool")
+    tables = [_checked(part["weekly"], part["run"]) for part in parts]
+    indexed = [_keyed(table) for table in tables]
+    counts = pd.Series(np.concatenate([table["point"].unique() for table in indexed])).value_counts()
+    lacking = sorted(str(_shown(point)) for point, count in counts.items() if count < len(parts))
+    notes = [f"left out, since some runs lack it: {', '.join(lacking)}"] if lacking else []
+    kept = [point for point, count in counts.items() if count == len(parts)]
+    kept.sort(key=_strict_first(list(dict.fromkeys(tables[0]["method"]))))
+    weeks = sorted(indexed[0]["week"].unique())
+    sums = {name: np.zeros((len(parts), len(kept), len(weeks))) for name in (*WEEKLY[5:], "hours")}
+    for run, table in enumerate(indexed):
+        for name, values in sums.items():
+            wide = table.pivot(index="point", columns="week", values=name)
+            if sorted(wide.columns) != weeks or wide.loc[kept].isna().to_numpy().any():
+                raise ResultsError(
+                    f"weekly results of run {parts[run]['run']}: weeks differ between points or runs"
+                )
+            values[run] = wide.loc[kept, weeks].to_numpy(dtype=float)
+    points = pd.DataFrame([_shown(point) for point in kept], columns=POINT)
+    runs = pd.DataFrame([{k: p.get(k) for k in ("run", "seed", "order", "directory")} for p in parts])
+    frames = [part["frame"].assign(run=part["run"]) for part in parts if part.get("frame") is not None]
+    found = Measured(
+        points=points,
+        runs=runs,
+        produced=sums["produced"],
+        violations=sums["violations"],
+        revenue=sums["revenue"],
+        hours=sums["hours"][:, 0],
+        realisation=np.zeros(len(parts), dtype=int),
+        frame=pd.concat(frames, ignore_index=True) if len(frames) == len(parts) else None,
+        notes=notes,
+    )
+    found.realisation[:] = _realisations(found.revenue[:, found.oracle])
+    return found
+
+
+def _checked(weekly: pd.DataFrame, run: str) -> pd.DataFrame:
+    missing = [name for name in WEEKLY if name not in weekly]
+    if missing:
+        raise ResultsError(
+            f"weekly results of run {run}: missing columns {missing}; needed: {', '.join(WEEKLY)}"
+        )
+    wrong = (
+        (weekly["violations"] > weekly["produced"]) | (weekly["violations"] < 0) | weekly["revenue"].isna()
+    )
+    if wrong.any():
+        row = weekly[wrong].iloc[0].to_dict()
+        raise ResultsError(
+            f"weekly results of run {run}: 0 <= violations <= produced and revenue must hold: {row}"
+        )
+    return weekly
+
+
+def _keyed(table: pd.DataFrame) -> pd.DataFrame:
+    """A column `point`: method, r_t, knob as text, so that NaN equals NaN and rounding does not matter."""
+    key = [
+        f"{m}|{r:.9g}|{k:.9g}" for m, r, k in zip(table["method"], table["r_t"], table["knob"], strict=True)
+    ]
+    table = table.assign(point=key)
+    if table.duplicated(["point", "week"]).any():
+        raise ResultsError(
+            f"weekly results: {table[table.duplicated(['point', 'week'])].iloc[0].to_dict()} twice"
+        )
+    return table
+
+
+def _shown(point: str) -> tuple[str, float, float]:
+    method, r_t, knob = point.split("|")
+    return method, float(r_t), float(knob)
+
+
+def _strict_first(methods: list[str]):
+    def order(point: str) -> tuple:
+        method, r_t, knob = _shown(point)
+        return methods.index(method), np.nan_to_num(r_t), -np.nan_to_num(knob)
+
+    return order
+
+
+def _realisations(oracle: np.ndarray) -> list[int]:
+    """Runs whose oracle earns the same in every week validate on the same hours."""
+    found: list[np.ndarray] = []
+    numbers = []
+    for weekly in oracle:
+        same = [i for i, other in enumerate(found) if np.allclose(other, weekly, rtol=1e-4)]
+        numbers.append(same[0] if same else len(found))
+        found += [] if same else [weekly]
+    return numbers
+
+
+def read(directory: Path, finished: bool = True) -> dict[str, Any]:
+    """One run's files as `gather` wants them; `finished`: the tidy results too, checked against DONE."""
+    path = directory / "weekly.parquet"
+    if not path.is_file():
+        raise ResultsError(
+            f"{path} is missing: was the run made by an older version? force=true runs it again"
+        )
+    config = OmegaConf.load(directory / "config.yaml") if (directory / "config.yaml").is_file() else None
+    order = OmegaConf.select(config, "data.order", default=None) if config is not None else None
+    return {
+        "run": directory.name,
+        "directory": directory,
+        "seed": OmegaConf.select(config, "seed", default=0) if config is not None else 0,
+        "order": tuple(order) if order is not None else (0, 1, 2, 3),
+        "weekly": pd.read_parquet(path),
+        "frame": results.read(directory) if finished else None,
+    }
+
+
+def load(
+    source: str, preset: str, where: Mapping[str, Any] | None = None, root: Path = collect.RUNS
+) -> dict[int, Measured]:
+    """Finished runs on `source` by the internal test cases that they calibrate on (n_t), largest first.
+
+    Runs that differ in more than seed, order of the quarters and n_t are not pooled: those of the
+    configuration with the most runs (then the latest) are taken, and the notes say what was left out; `where`
+    ({"training.steps": 400}) chooses. Raises `ResultsError` if there are none.
+    """
+    wanted = {"data.source": source, "preset": preset, **(where or {})}
+    groups: dict[str, list[tuple[int, Path]]] = {}
+    for directory in collect.finished("production", wanted, root):
+        config = OmegaConf.to_container(OmegaConf.load(directory / "config.yaml"))
+        n_t, shape = _shape(config)
+        groups.setdefault(shape, []).append((n_t, directory))
+    if not groups:
+        shown = ", ".join(f"{key}={value}" for key, value in wanted.items())
+        raise ResultsError(f"no finished run of production with {shown} under {root}")
+    ranked = sorted(groups, key=lambda shape: (len(groups[shape]), max(map(_finished, groups[shape]))))
+    best = groups[ranked[-1]]
+    notes = [f"{len(groups[s])} runs left out: other {_differences(s, ranked[-1])}" for s in ranked[:-1]]
+    found = {}
+    for n_t in sorted({n_t for n_t, _ in best}, reverse=True):
+        found[n_t] = gather(read(directory) for n, directory in best if n == n_t)
+        found[n_t].notes.extend(notes)
+    return found
+
+
+def _shape(config: dict[str, Any]) -> tuple[int, str]:
+    """n_t, and everything else that runs must share to be pooled."""
+    evaluation, data = config["evaluation"], config["data"]
+    n_t = evaluation.pop("n_t", None)
+    full = data["hours_per_quarter"]
+    for key in ("path", "order"):
+        data.pop(key, None)
+    for key in (*EXECUTION_SETTINGS, "seed"):
+        config.pop(key, None)
+    return (full if n_t is None else min(n_t, full)), json.dumps(config, sort_keys=True)
+
+
+def _finished(run: tuple[int, Path]) -> str:
+    path = run[1] / "manifest.json"
+    return str(json.loads(path.read_text()).get("finished", "")) if path.is_file() else ""
+
+
+def _differences(one: str, other: str) -> str:
+    a, b = (pd.json_normalize(json.loads(text)).iloc[0].to_dict() for text in (one, other))
+    return ", ".join(
+        f"{k}={a.get(k)} (not {b.get(k)})" for k in sorted({*a, *b}) if str(a.get(k)) != str(b.get(k))
+    )
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, float, float]:
+    """Pooled ratio sum / sum over runs, (runs,) each, with the 95 % t interval over runs.
+
+    Linearised ratio estimator (Cochran, Sampling Techniques, 1977, section 6.3); NaN limits for a single run,
+    NaN if the denominator is zero.
+    """
+    total = float(np.sum(denominator))
+    if total == 0:
+        return np.nan, np.nan, np.nan
+    value, runs = float(np.sum(numerator)) / total, len(numerator)
+    if runs < 2:
+        return value, np.nan, np.nan
+    residual = np.asarray(numerator) - value * np.asarray(denominator)
+    half = stats.t.ppf(0.975, runs - 1) * np.sqrt(runs / (runs - 1) * np.sum(residual**2)) / total
+    return value, value - float(half), value + float(half)
+
+
+def share_interval(k: np.ndarray, n: np.ndarray, shared: float = 1.0) -> tuple[float, float, float, str]:
+    """Pooled violation share of counts per run (runs,), its interval and the interval's name.
+
+    t over runs where there are several (cut to [0, 1]); Clopper-Pearson over product-hours for one run, and
+    where no run violates (then hours that `shared` runs have in common count once).
+    """
+    cases, bad = int(np.sum(n)), int(np.sum(k))
+    if cases == 0:
+        return np.nan, np.nan, np.nan, ""
+    if len(k) > 1 and bad > 0:
+        value, low, high = ratio(k, n)
+        return value, max(low, 0.0), min(high, 1.0), "t over runs 95%"
+    once = cases if bad else max(int(cases / shared), 1)
+    low, high = clopper_pearson_lower(bad, once, 0.025), clopper_pearson_upper(bad, once, 0.025)
+    return bad / cases, low, high, "Clopper-Pearson 95%"

@@ -1,0 +1,92 @@
+"""Figures, tables and claims from finished runs:  python scripts/figures.py figure-2
+
+draws figures 2A and 2B (and the scaling in n_t, where runs with several were made) for each source of demand
+that has finished runs, writes the tables and manifests behind them under results/ and the claims to
+results/claims.csv. Runs that differ in more than seed, order of the quarters and n_t are not pooled; --where
+chooses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from experiments.production import figures, measured, report
+from experiments.production.comparison import times_safer
+from experiments.production.config import SOURCES
+from experiments.support import collect
+from experiments.support.config import PRESETS
+from experiments.support.errors import ResultsError
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("figure", choices=["figure-2"])
+    parser.add_argument("--preset", default="laptop", choices=PRESETS)
+    parser.add_argument(
+        "--data", choices=SOURCES, help="one source only; without it, every one that has runs"
+    )
+    parser.add_argument("--where", nargs="*", default=[], metavar="KEY=VALUE", help="only runs configured so")
+    parser.add_argument("--runs", type=Path, default=collect.RUNS, help="where runs are kept")
+    parser.add_argument("--results", type=Path, default=report.RESULTS, help="where figures and tables go")
+    options = parser.parse_args(arguments)
+    where = {}
+    for text in options.where:
+        key, sign, value = text.partition("=")
+        if not sign:
+            parser.error(f"--where {text!r}: KEY=VALUE is needed")
+        where[key] = yaml.safe_load(value)
+    drawn = 0
+    for source in [options.data] if options.data else SOURCES:
+        try:
+            by_n_t = measured.load(source, options.preset, where, options.runs)
+        except ResultsError as error:
+            if options.data or "no finished run" not in str(error):
+                print(f"error: {error}", file=sys.stderr)
+                return 1
+            print(f"{source}: no finished runs of preset {options.preset}, left out")
+            continue
+        figure_2(by_n_t, source, options.preset, options.results)
+        drawn += 1
+    if not drawn:
+        print("error: nothing to draw; python run.py -m +sweep=figure-2 makes the runs", file=sys.stderr)
+        return 1
+    return 0
+
+
+def figure_2(by_n_t: dict[int, measured.Measured], source: str, preset: str, results: Path) -> None:
+    full = by_n_t[max(by_n_t)]
+    print(f"{source}: {len(full.runs)} runs, seeds {full.seeds}, n_t = {max(by_n_t):,}")
+    for note in full.notes:
+        print(f"note: {note}")
+    paths = figures.figure_2(full, source, directory=results / "figures")
+    paths += figures.figure_2_scaling(by_n_t, source, directory=results / "figures")
+    paths += report.write_tables(full, source, results)
+    paths += [report.write_manifests(by_n_t, source, results)]
+    ledger = None if results == report.RESULTS else results / "claims.csv"
+    safer = times_safer(full)
+    for text in report.record(full, source, preset, safer, ledger):
+        print(f"not claimed: {text}")
+    columns = [
+        "method",
+        "revenue_share",
+        "violation",
+        "ours_violation",
+        "ratio",
+        "low",
+        "high",
+        "limit",
+        "note",
+    ]
+    print(safer[columns].to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    for path in paths:
+        print(path.relative_to(report.REPOSITORY) if path.is_relative_to(report.REPOSITORY) else path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
