@@ -41,8 +41,11 @@ class TrainingSettings:
     checkpoint_every: int = 200
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.learning_rate <= 0 or self.clip <= 0 or self.checkpoint_every < 1:
+        positive = self.steps, self.learning_rate, self.clip, self.checkpoint_every
+        if not all(value > 0 for value in positive):
             raise SafeframeError(f"{self}: steps, learning_rate, clip and checkpoint_every must be > 0")
+        if not self.weight_decay >= 0:
+            raise SafeframeError(f"weight_decay is {self.weight_decay}; it must be >= 0")
         if not 0 <= self.average < 1:
             raise SafeframeError(f"average is {self.average}; it must lie in [0, 1)")
 
@@ -87,14 +90,14 @@ def train(
         value = loss(model, generator_of(seed, step))
         if not bool(torch.isfinite(value)):
             raise SafeframeError(
-                f"the loss is {float(value)} at step {step}; lower the learning rate or check the data"
+                f"the loss is {value.item()} at step {step}; lower the learning rate or check the data"
             )
         optimiser.zero_grad()
         value.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         if not bool(torch.isfinite(norm)):
             raise SafeframeError(
-                f"the gradient's norm is {float(norm)} at step {step} (loss {float(value)}); check the loss"
+                f"the gradient's norm is {float(norm)} at step {step} (loss {value.item()}); check the loss"
             )
         optimiser.step()
         if schedule:
