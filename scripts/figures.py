@@ -16,7 +16,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.production import figures, measured, report
+from experiments.production import figures, measured, report, scaling
 from experiments.production.comparison import times_safer
 from experiments.production.config import SOURCES
 from experiments.support import collect
@@ -65,7 +65,7 @@ def figure_2(by_n_t: dict[int, measured.Measured], source: str, preset: str, res
     for note in full.notes:
         print(f"note: {note}")
     paths = figures.figure_2(full, source, directory=results / "figures")
-    paths += figures.figure_2_scaling(by_n_t, source, directory=results / "figures")
+    paths += scaling.figure_2_scaling(by_n_t, source, directory=results / "figures")
     paths += report.write_tables(full, source, results)
     paths += [report.write_manifests(by_n_t, source, results)]
     ledger = None if results == report.RESULTS else results / "claims.csv"

@@ -1,4 +1,4 @@
-"""Figures 2A (violation against revenue) and 2B (violation against r_t), and the scaling in n_t.
+"""Figures 2A (violation against revenue) and 2B (violation against r_t).
 
 Drawn from saved results only. Points pool the runs; where no violation was seen, the point lies on the line
 marked 0 and its bar ends at the one-sided 95 % Clopper-Pearson upper limit. Settings that produce nothing
@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 
 from experiments.production.comparison import curves
-from experiments.production.measured import ORACLE, Measured, gather, ratio, read
-from experiments.production.report import TRAINED_AT, summary
+from experiments.production.measured import ORACLE, Measured, gather, read
+from experiments.production.report import summary
 from experiments.support import figures
 from experiments.support.files import atomic_write
 from safeframe.certificates import clopper_pearson_upper
 
-__all__ = ["draw", "summary", "figure_2", "figure_2_scaling", "panels", "caption"]
+__all__ = ["draw", "summary", "figure_2", "panels", "caption"]
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,7 +93,7 @@ def panels(measured: Measured) -> Figure:
     left.axvline(1.0, color="#555555", linestyle=":", linewidth=1.0)
     quiet = {"textcoords": "offset points", "ha": "right", "fontsize": 7, "color": "#555555"}
     place = ("data", "axes fraction")
-    left.annotate("oracle", (1.0, 0.3), place, (-2, 0), va="center", rotation=90, **quiet)
+    left.annotate("oracle", (1.0, 0.3), (-2, 0), place, va="center", rotation=90, **quiet)
     left.set_xlabel("revenue (share of the oracle's)")
     left.set_xlim(min(0.0, float(table["revenue_share"].min()) * 1.05), 1.05)
     over = [method for method in measured.methods if (table["method"] == method).any()]
@@ -180,8 +180,8 @@ def caption(measured: Measured, source: str) -> str:
     several = "s" if runs > 1 else ""
     parts = [
         f"Production planning, data: {source}. Points pool {runs} run{several} (seeds: "
-        f"{', '.join(map(str, measured.seeds))}; orders of the quarters: {orders}), {hours:,} validation hours "
-        f"each; n = {produced.min():,} to {produced.max():,} product-hours produced per point.",
+        f"{', '.join(map(str, measured.seeds))}; orders of the quarters: {orders}), {hours:,} validation "
+        f"hours each; n = {produced.min():,} to {produced.max():,} product-hours produced per point.",
         f"Bars: {interval}. {shared}".strip(),
         "On the line marked 0: no violation seen; the bar ends at the one-sided 95 % Clopper-Pearson upper "
         "limit (hours that runs share count once).",
@@ -209,91 +209,3 @@ def draw(directory: Path, source: str = "this run") -> list[Path]:
     """Both panels of one run, from its weekly.parquet, saved beside it as figure_2a_2b."""
     directory = Path(directory)
     return figure_2(gather([read(directory, finished=False)]), source, "figure_2a_2b", directory)
-
-
-def line(n_t: np.ndarray, value: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, float]:
-    """Least squares on log10 n_t: fitted value and half width of its 95 % t interval at `at`, slope and its
-    half width. NaN widths for fewer than three points.
-    """
-    from scipy import stats
-
-    x = np.log10(np.asarray(n_t, dtype=float))
-    fit = stats.linregress(x, value)
-    free = len(x) - 2
-    middle, spread = x.mean(), np.sum((x - x.mean()) ** 2)
-    error = np.sqrt(np.sum((value - fit.intercept - fit.slope * x) ** 2) / free) if free > 0 else np.nan
-    t = stats.t.ppf(0.975, free) if free > 0 else np.nan
-    away = np.log10(np.asarray(at, dtype=float))
-    half = t * error * np.sqrt(1 / len(x) + (away - middle) ** 2 / spread)
-    return fit.intercept + fit.slope * away, half, float(fit.slope), float(t * error / np.sqrt(spread))
-
-
-def scaling_rows(by_n_t: dict[int, Measured], r_t: float = TRAINED_AT, method: str = "ours") -> pd.DataFrame:
-    """Per run: n_t, seed, share of the oracle's revenue, acceptance, violations and product-hours produced at
-    r_t.
-    """
-    rows = []
-    for n_t, measured in by_n_t.items():
-        at = measured.at(method, r_t)
-        if at is None:
-            continue
-        sums = {
-            name: getattr(measured, name)[:, at].sum(axis=1) for name in ("produced", "violations", "revenue")
-        }
-        oracle = measured.revenue[:, measured.oracle].sum(axis=1)
-        accepted = measured.metric("acceptance", method, r_t)
-        for run, seed in enumerate(measured.runs["seed"]):
-            row = {"n_t": n_t, "seed": int(seed), "revenue_share": sums["revenue"][run] / oracle[run]}
-            row |= {"acceptance": accepted["value"].iloc[run] if len(accepted) else np.nan}
-            rows.append(row | {name: int(sums[name][run]) for name in ("produced", "violations")})
-    return pd.DataFrame(rows)
-
-
-def figure_2_scaling(
-    by_n_t: dict[int, Measured], source: str, directory: Path | None = None, r_t: float = TRAINED_AT
-) -> list[Path]:
-    """Revenue and violation of ours at r_t against n_t; empty list if fewer than two n_t were run."""
-    import matplotlib.pyplot as plt
-
-    rows = scaling_rows(by_n_t, r_t)
-    if rows.empty or rows["n_t"].nunique() < 2:
-        return []
-    with figures.style():
-        figure, (left, right) = plt.subplots(1, 2, figsize=figures.PAGE)
-        style = {"color": LOOKS["ours"]["color"]}
-        grid = np.geomspace(rows["n_t"].min(), rows["n_t"].max(), 100)
-        fitted, half, slope, width = line(rows["n_t"].to_numpy(), rows["revenue_share"].to_numpy(), grid)
-        left.scatter(rows["n_t"], rows["revenue_share"], s=12, alpha=0.7, linewidth=0, **style)
-        left.plot(grid, fitted, **style)
-        left.fill_between(grid, fitted - half, fitted + half, alpha=0.15, linewidth=0, **style)
-        left.set_ylabel("revenue (share of the oracle's)")
-        given = f" ± {width:.2g}" if np.isfinite(width) else ""
-        left.set_title(f"A   slope {slope:.2g}{given} per decade", loc="left")
-        groups = [group for _, group in rows.groupby("n_t")]
-        at = [group["n_t"].iloc[0] for group in groups]
-        pooled = [100 * ratio(g["violations"].to_numpy(), g["produced"].to_numpy())[0] for g in groups]
-        right.scatter(
-            rows["n_t"], 100 * rows["violations"] / rows["produced"], s=12, alpha=0.5, linewidth=0, **style
-        )
-        right.plot(at, pooled, marker="o", **style)
-        right.axhline(100 * r_t, color="#555555", linestyle=":", linewidth=1.0)
-        right.annotate("$r_t$", (1.0, 100 * r_t), xycoords=("axes fraction", "data"), xytext=(-3, 3),
-                       textcoords="offset points", ha="right", fontsize=7, color="#555555")  # fmt: skip
-        right.set_ylim(bottom=0)
-        right.set_ylabel("violations among what was produced (%)")
-        right.set_title("B", loc="left")
-        for axes in (left, right):
-            axes.set_xscale("log")
-            axes.set_xlabel("internal test cases $n_t$")
-        paths = figures.save(figure, f"figure_2_scaling_{source}", directory)
-    text = paths[0].with_suffix(".txt")
-    seeds = sorted(rows["seed"].unique())
-    atomic_write(
-        text,
-        f"Production planning, data: {source}; ours at r_t = {r_t:g}. n = {len(rows)} runs, seeds "
-        f"{', '.join(map(str, seeds))}, n_t = {', '.join(map(str, at))}. Small points: runs. A: least-squares "
-        f"line of revenue on log10 n_t, slope {slope:.4g}{given} per decade; band: 95 % t interval of the line, "
-        "runs taken as independent. B: line, pooled over runs; dotted, r_t. Runs that produced nothing have no "
-        "point in B.\n",
-    )
-    return [*paths, text]
