@@ -10,8 +10,10 @@ action that the optimisation stage takes (Theorem 2), but it is continuous in o 
 Gradient (Danskin's theorem, doi:10.1007/978-3-642-46156-1): the derivative of a minimum is the derivative at
 the minimiser. The minimisers u1 (with the loss) and u2 (without) are found without gradients and held fixed;
 autograd then differentiates the bracket in o. Nothing is differentiated through a solver, so the minimiser
-may be an enumeration, a convex solver or a search. Wherever the minimisers are unique this is the gradient;
-elsewhere it is one of the generalised gradients.
+may be an enumeration, a convex solver or a search. Wherever the minimisers are unique and no constraint is
+exactly zero at them this is the gradient. A continuous minimiser likes to sit exactly at c = 0, the kink of
+min(c, 0); there the derivative is that of -mu' c with the solver's multipliers 0 <= mu <= beta, which
+`multipliers` passes on (without them, rounding decides between 0 and beta).
 """
 
 from __future__ import annotations
@@ -39,9 +41,11 @@ class ApproximateLoss:
     do well here. minimiser(weight, output) -> action: minimises weight L + J - beta' min(c, 0); called
     without gradients, with weight lambda and 0. What an action and an output are is up to the user (tensors,
     indices, tuples).
-    penalty: beta >= 0, a number or (k,). perturbation: lambda > 0.
+    penalty: beta >= 0, a number or (k,). perturbation: lambda > 0, finite.
+    multipliers(weight, action, output) -> (b, k): mu in [0, beta], 0 where c > 0, beta where c < 0; for
+    minimisers that can sit at c = 0, not needed for finite sets of actions.
 
-    Raises SafeframeError for lambda <= 0, beta < 0, and terms that are not finite.
+    Raises SafeframeError for lambda <= 0, beta < 0, and terms or multipliers that are not finite.
     """
 
     objective: Term
@@ -50,6 +54,7 @@ class ApproximateLoss:
     minimiser: Callable[[float, Any], Any]
     penalty: float | Tensor
     perturbation: float
+    multipliers: Callable[[float, Any, Any], Tensor] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.perturbation < math.inf:
@@ -59,8 +64,14 @@ class ApproximateLoss:
 
     def penalised(self, weight: float, action: Any, output: Any) -> Tensor:
         """(b,) weight L + J - beta' min(c, 0) at an action, differentiable in the output."""
-        violation = torch.clamp(self.constraints(action, output), max=0.0)
-        value = self.objective(action, output) - (violation * torch.as_tensor(self.penalty)).sum(-1)
+        slack = self.constraints(action, output)
+        penalty = -(torch.clamp(slack, max=0.0) * torch.as_tensor(self.penalty)).sum(-1)
+        if self.multipliers is not None:
+            with torch.no_grad():
+                multiplier = self.multipliers(weight, action, output)
+            linear = -(multiplier * slack).sum(-1)
+            penalty = penalty.detach() + (linear - linear.detach())  # its value, the derivative of -mu' c
+        value = self.objective(action, output) + penalty
         return value + weight * self.loss(action, output) if weight else value
 
     def __call__(self, output: Any) -> Tensor:
