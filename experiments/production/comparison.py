@@ -11,17 +11,21 @@ the strictest point earns more than R, that point counts, and only if it also vi
 earns R, there is no ratio. The column `note` says so.
 
 Interval. Hours depend on each other, so weeks are the unit: pigeonhole bootstrap (Owen 2007,
-doi:10.1214/07-AOAS122) of runs and of weeks, percentiles, the points held fixed. Runs that validate on the
-same hours share the draw of weeks, and so do both sides of the ratio. A draw in which ours does not reach R
-counts as ratio 0, one in which R lies below ours' curve takes its strictest point: both lower the limit.
+doi:10.1214/07-AOAS122) of runs and of weeks, one fewer of each than there are (Rao & Wu 1988,
+doi:10.1080/01621459.1988.10478591: no bias from few units), percentiles, the points held fixed. With few runs
+percentiles are too narrow, so both distances from the ratio are stretched, on the logarithm, by the t
+quantile for runs - 1 (weeks - 1 for one run) degrees of freedom over the normal one. Runs that validate on
+the same hours share the draw of weeks, and so do both sides of the ratio. A draw in which ours does not reach
+R counts as ratio 0, one in which R lies below ours' curve takes its strictest point: both lower the limit.
 Draws in which a baseline's own curve does not span a common revenue have no ratio and are left out.
-`draws_out_of_range` counts the first and the last kind. The interval is widened to hold the ratio.
+`draws_out_of_range` counts the first and the last kind. The interval always holds the ratio.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from experiments.production.measured import ORACLE, Measured, ratio, share_interval
 from safeframe.certificates import clopper_pearson_upper
@@ -33,6 +37,8 @@ producing nothing; a plant that forgoes more than half of the attainable revenue
 given another method, so points below are no standard for a comparison of safety."""
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
 DRAWS = 2000
+ROUNDING = 1e-12
+"""Of shares of revenue, which are sums in floating point."""
 COMPARED = ["method", "r_t", "knob", "revenue_share", "violation", "violations", "produced"]
 
 
@@ -44,14 +50,20 @@ def corrected(violations: np.ndarray, produced: np.ndarray) -> np.ndarray:
 
 def weights(measured: Measured, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     """Times that each week of each run counts in each draw, (draws, runs, weeks): runs drawn with replacement
-    times weeks drawn with replacement within each realisation of demand.
+    times weeks drawn with replacement within each realisation of demand, one fewer than there are of each.
     """
     rng = np.random.default_rng(seed)
     runs, _, weeks = measured.produced.shape
-    of_runs = rng.multinomial(runs, np.full(runs, 1 / runs), size=draws)
+    of_runs = rng.multinomial(max(runs - 1, 1), np.full(runs, 1 / runs), size=draws)
     kinds = int(measured.realisation.max()) + 1
-    of_weeks = rng.multinomial(weeks, np.full(weeks, 1 / weeks), size=(draws, kinds))
+    of_weeks = rng.multinomial(max(weeks - 1, 1), np.full(weeks, 1 / weeks), size=(draws, kinds))
     return of_runs[:, :, None] * of_weeks[:, measured.realisation]
+
+
+def stretch(runs: int, weeks: int) -> float:
+    """t quantile over normal quantile (97.5 %), for the units of which there are fewest."""
+    free = max((runs if runs > 1 else weeks) - 1, 1)
+    return float(stats.t.ppf(0.975, free) / stats.norm.ppf(0.975))
 
 
 def pooled(measured: Measured, weight: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -62,6 +74,7 @@ def pooled(measured: Measured, weight: np.ndarray | None = None) -> tuple[np.nda
     if weight is None:
         weight = np.ones((1, runs, weeks), dtype=int)
     flat = weight.reshape(len(weight), -1).astype(float)
+    flat *= runs * weeks / flat.sum(axis=1, keepdims=True)  # as many weeks as there are, for the zero rule
     sums = [
         flat @ values.transpose(0, 2, 1).reshape(runs * weeks, points)
         for values in (measured.violations, measured.produced, measured.revenue)
@@ -79,12 +92,14 @@ def crossing(
     share of the way from the point before (1 where that point is an end: there is none before, or it
     produced nothing). Points whose value is NaN are passed over.
     """
-    reached = (revenue >= target[:, None]) & np.isfinite(value)
+    reached = (revenue >= target[:, None] - ROUNDING) & np.isfinite(value)
     index = np.where(reached.any(axis=1), reached.argmax(axis=1), -1)
     draw, before = np.arange(len(revenue)), np.maximum(index - 1, 0)
     start = np.where((index > 0) & np.isfinite(value[draw, before]), before, np.maximum(index, 0))
     step = revenue[draw, index] - revenue[draw, start]
-    way = np.where(start == index, 1.0, (target - revenue[draw, start]) / np.where(step == 0, 1.0, step))
+    way = np.where(
+        (start == index) | (index < 0), 1.0, (target - revenue[draw, start]) / np.where(step == 0, 1.0, step)
+    )
     low, high = value[draw, start], value[draw, index]
     return np.where(index >= 0, low + way * (high - low), np.nan), index, way
 
@@ -188,14 +203,16 @@ def _against(measured: Measured, weight: np.ndarray, theirs, share: float | None
     row |= {"ours_violations": int(k.sum()), "ours_produced": int(n.sum()), "ours_zero": bool(k.sum() == 0)}
     row |= {"ours_violation": base["ours"][0]}
     earned = base["revenue"][0, index]
-    above = way == 1.0 and earned > base["target"][0]
+    above = bool(way == 1.0 and earned > base["target"][0] + ROUNDING)
     if above and base["ours"][0] >= base["theirs"][0]:
         return row | {"note": f"ours begins at {earned:.1%} of the oracle's, and violates no less there"}
     drawn = _sides(measured, weight, theirs, share)
     ratios = np.where(drawn["index"] < 0, 0.0, drawn["theirs"] / drawn["ours"])
     value = float(base["theirs"][0] / base["ours"][0])
     low, high = np.nanpercentile(ratios, [2.5, 97.5])
-    row |= {"ratio": value, "low": min(float(low), value), "high": max(float(high), value)}
+    low, high = min(float(low), value), max(float(high), value)
+    widen = stretch(row["runs"], row["weeks"])
+    row |= {"ratio": value, "low": value * (low / value) ** widen, "high": value * (high / value) ** widen}
     row |= {"draws_out_of_range": int(np.sum((drawn["index"] < 0) | np.isnan(ratios)))}
     if row["ours_zero"]:
         worst = [clopper_pearson_upper(0, max(int(cases / measured.shared), 1), 0.05) for cases in n]
@@ -217,7 +234,7 @@ def _sides(
     else:
         target = np.full(len(earned), share)
         logs, index, way = crossing(earned[:, theirs], np.log(violation[:, theirs]), target)
-        begins = (way == 1.0) & (earned[np.arange(len(earned)), theirs[index]] > target + 1e-12)
+        begins = (way == 1.0) & (earned[np.arange(len(earned)), theirs[index]] > target + ROUNDING)
         baseline = np.where((index < 0) | begins, np.nan, np.exp(logs))
     if len(ours) == 0:
         return {"theirs": baseline}
