@@ -69,14 +69,16 @@ def limits(measured: Measured) -> pd.DataFrame:
 
 
 def silent(measured: Measured) -> list[str]:
-    """Settings that produced nothing in any run, as text."""
+    """Settings that produced nothing in any run, as text, one for each method."""
     table = curves(measured)
     table = table[(table["produced"] == 0) & (table["method"] != ORACLE)]
-    return [f"{row.method} at {_setting(row)}" for row in table.itertuples()]
-
-
-def _setting(row: Any) -> str:
-    return f"r_t = {row.r_t:.3g}" if np.isfinite(row.r_t) else f"knob {row.knob:.3g}"
+    found = []
+    for method, rows in table.groupby("method", sort=False):
+        name = "r_t =" if rows["r_t"].notna().all() else "knob"
+        values = np.sort(rows["r_t"].fillna(rows["knob"]).to_numpy())
+        ends = f"{values[0]:.3g}" + (f" to {values[-1]:.3g}" if len(values) > 1 else "")
+        found.append(f"{method} at {name} {ends}")
+    return found
 
 
 def panels(measured: Measured) -> Figure:
@@ -95,7 +97,8 @@ def panels(measured: Measured) -> Figure:
     place = ("data", "axes fraction")
     left.annotate("oracle", (1.0, 0.3), (-2, 0), place, va="center", rotation=90, **quiet)
     left.set_xlabel("revenue (share of the oracle's)")
-    left.set_xlim(min(0.0, float(table["revenue_share"].min()) * 1.05), 1.05)
+    shares = table["revenue_share"]
+    left.set_xlim(min(0.0, float(shares.min()) * 1.05), max(1.05, float(shares.max()) * 1.04))
     over = [method for method in measured.methods if (table["method"] == method).any()]
     over = [m for m in over if np.isfinite(table.loc[table["method"] == m, "r_t"]).any()]
     for index, method in enumerate(over):
@@ -185,7 +188,8 @@ def caption(measured: Measured, source: str) -> str:
         f"Bars: {interval}. {shared}".strip(),
         "On the line marked 0: no violation seen; the bar ends at the one-sided 95 % Clopper-Pearson upper "
         "limit (hours that runs share count once).",
-        "A: every method over its own knob; revenue as a share of what a plan that knows the demand earns.",
+        "A: every method over its own knob; revenue as a share of what a plan that knows the demand and "
+        "never violates earns (violating can earn more).",
         "B: dotted line, violation = r_t; points are shifted sideways by a few per cent so that they do not "
         "hide each other.",
         f"Not shown, nothing produced: {'; '.join(nothing)}." if nothing else "",
