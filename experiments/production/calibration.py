@@ -1,0 +1,68 @@
+"""From margins to gates: the bound of every product on the internal test quarter for validation, and its
+threshold.
+
+Every product has its own risk curve (group-conditional testing), so the promise holds for each product and
+not only on average. The radius is configured, or measured on the same quarter as the largest gap, in either
+direction and for either class, between the margins of its even and its odd weeks
+(`safeframe.informativeness`): how much a law moves from one set of weeks to another. The mass `trim` left out
+of that comparison is not added to the bound (it would exceed it); the figure says what is kept in practice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from safeframe.informativeness import measured_radius
+from safeframe.risk_curve import RiskCurve
+from safeframe.types import SAFE, SQRT2, UNSAFE, Threshold
+
+HOURS_PER_WEEK = 168
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One product's curve with the radius used and the one measured."""
+
+    curve: RiskCurve
+    radius: float
+    measured: float
+
+    def threshold(self, r_t: float) -> Threshold:
+        """The most permissive threshold whose bound is at most r_t."""
+        return self.curve.largest_threshold(r_t)
+
+
+def weekly_radius(margin: np.ndarray, label: np.ndarray, hour: np.ndarray, trim: float) -> float:
+    """xi between the even and the odd weeks; margin, label, hour: (n,). SafeframeError if a class is absent
+    from either.
+    """
+    odd = (hour // HOURS_PER_WEEK) % 2 == 1
+    gaps = [
+        measured_radius(margin[~odd & (label == state)], margin[odd & (label == state)], trim).margin_shift
+        for state in (SAFE, UNSAFE)
+    ]
+    return max(gaps) / SQRT2
+
+
+def calibrate(
+    margin: np.ndarray, label: np.ndarray, hour: np.ndarray, radius: float | None, trim: float
+) -> list[Calibration]:
+    """One calibration per product; margin (n, p), label (n, p) 0/1, hour (n,); radius None = the measured
+    one.
+    """
+    found = []
+    for i in range(margin.shape[1]):
+        measured = weekly_radius(margin[:, i], label[:, i], hour, trim)
+        used = measured if radius is None else radius
+        found.append(Calibration(RiskCurve(margin[:, i], label[:, i], radius=used), used, measured))
+    return found
+
+
+def gates(
+    calibrations: list[Calibration], margin: np.ndarray, r_t: float
+) -> tuple[np.ndarray, list[Threshold]]:
+    """(n, p) bool, products that may be made, and the thresholds behind them."""
+    thresholds = [calibration.threshold(r_t) for calibration in calibrations]
+    return margin < np.array([threshold.tau for threshold in thresholds]), thresholds
