@@ -10,13 +10,15 @@ of that comparison is not added to the bound (it would exceed it); the figure sa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from experiments.production.demand import UNSAFE_BELOW
 from safeframe.informativeness import measured_radius
 from safeframe.risk_curve import RiskCurve
-from safeframe.types import SAFE, SQRT2, UNSAFE, Threshold
+from safeframe.types import SAFE, SQRT2, UNSAFE, SafeframeError, Threshold
 
 HOURS_PER_WEEK = 168
 
@@ -44,6 +46,27 @@ def weekly_radius(margin: np.ndarray, label: np.ndarray, hour: np.ndarray, trim:
         for state in (SAFE, UNSAFE)
     ]
     return max(gaps) / SQRT2
+
+
+def require_both_classes(
+    unsafe: np.ndarray, hour: np.ndarray, names: Sequence[str], where: str, weeks: bool
+) -> None:
+    """SafeframeError, naming the product, if a class has no hour; unsafe (n, p) bool, hour (n,).
+
+    weeks: in the even and in the odd weeks alike, as measuring the radius needs it.
+    """
+    odd = (hour // HOURS_PER_WEEK) % 2 == 1
+    parts = (("even weeks of ", ~odd), ("odd weeks of ", odd)) if weeks else (("", np.ones(len(hour), bool)),)
+    for which, rows in parts:
+        for i, name in enumerate(names):
+            low, total = int(unsafe[rows, i].sum()), int(rows.sum())
+            if low in (0, total):
+                raise SafeframeError(
+                    f"{name}: {low} of {total} hours in the {which}{where} have a demand below "
+                    f"{UNSAFE_BELOW:g}; safe and unsafe hours are both needed there: take other series or"
+                    " more hours"
+                    + (", or give evaluation.xi as a number instead of measuring it" if weeks else "")
+                )
 
 
 def calibrate(

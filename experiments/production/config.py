@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from experiments.production.demand import N_PRODUCTS, check_order, first_target
 from experiments.support.config import BaseConfig, require_choice, require_range, require_threshold
 from experiments.support.errors import ConfigError
+from safeframe.chance_constraint import validate_radius
+from safeframe.types import SafeframeError
 
 SOURCES = ("synthetic", "eia")
+_ANY = 2**62  # hours: a series as long as needed
 THRESHOLDS = (1e-4, *(round(10 ** (-3 + 3 * k / 9), 10) for k in range(10)))
 """1e-4 and ten thresholds, equally spaced in logarithms, in [1e-3, 1]."""
 
@@ -39,6 +43,20 @@ class ProblemConfig:
     slope: list[float] | None = None
     coupling: list[list[float]] | None = None
     capacity: list[float] | None = None
+
+    def validate(self) -> None:
+        """Raises ConfigError for constants that make no problem of four products."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if not given:
+            return
+        from experiments.production.planning import ProductionProblem  # heavy: only where needed
+
+        try:
+            products = ProductionProblem(**given).n_products
+        except SafeframeError as error:
+            raise ConfigError(f"problem.{error}") from error
+        if products != N_PRODUCTS:
+            raise ConfigError(f"problem.price names {products} products; the data have {N_PRODUCTS}")
 
 
 @dataclass
@@ -111,6 +129,12 @@ class ProductionConfig(BaseConfig):
             )
         for key in ("lookback", "lead", "hours_per_quarter"):
             require_range(f"data.{key}", getattr(self.data, key), low=1)
+        try:
+            first_target(_ANY, self.data.lookback, self.data.lead, self.data.hours_per_quarter)
+            check_order(self.data.order)
+        except SafeframeError as error:
+            raise ConfigError(f"data: {error}") from error
+        self.problem.validate()
         for section, keys in (
             ("model", ("hidden", "classifier_hidden")),
             ("training", ("epochs", "batch", "steps")),
@@ -140,6 +164,8 @@ class ProductionConfig(BaseConfig):
             require_threshold(f"evaluation.thresholds[{index}]", r_t)
         for index, value in enumerate(self.evaluation.penalties):
             require_range(f"evaluation.penalties[{index}]", value, low=0)
+            if value in self.evaluation.penalties[:index]:
+                raise ConfigError(f"evaluation.penalties[{index}]={value} is there already: give each once")
         if self.evaluation.n_t is not None:
             require_range("evaluation.n_t", self.evaluation.n_t, low=100, high=self.data.hours_per_quarter)
         require_range("evaluation.xi_trim", self.evaluation.xi_trim, low=0, high=0.5)
@@ -155,8 +181,7 @@ class ProductionConfig(BaseConfig):
             raise ConfigError(
                 f'evaluation.xi={self.evaluation.xi!r}: "measured" or a number >= 0 is needed'
             ) from None
-        require_range("evaluation.xi", radius, low=0)
-        return radius
+        return validate_radius(radius, "evaluation.xi")
 
     def inputs(self) -> dict[str, str]:
         return {"data.path": self.data.path} if self.data.source == "eia" and self.data.path else {}

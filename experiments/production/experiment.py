@@ -25,7 +25,13 @@ from scipy.stats import beta
 from torch import nn
 
 from experiments.production import demand, eia, models, planning, supervised, synthetic, tailored
-from experiments.production.calibration import Calibration, calibrate, gates, weekly_radius
+from experiments.production.calibration import (
+    Calibration,
+    calibrate,
+    gates,
+    require_both_classes,
+    weekly_radius,
+)
 from experiments.production.config import ProductionConfig
 from experiments.production.demand import UNSAFE_BELOW, DemandData, Quarter
 from experiments.production.figures import draw, summary
@@ -79,6 +85,12 @@ class Experiment:
         ]
         self.test = self._internal_test()
         self.validation = self.data.where(Quarter.VALIDATION)
+        for index, where in (
+            (self.trained_on[1].numpy(), "internal test quarter for training"),
+            (self.test, "internal test quarter for validation"),
+        ):
+            unsafe, hour = self.data.unsafe[index], self.data.target_hour[index]
+            require_both_classes(unsafe, hour, self.data.names, where, config.fixed_radius() is None)
         self.rows: list[dict[str, Any]] = []
         self.weekly: list[pd.DataFrame] = []
 
