@@ -78,17 +78,17 @@ class TrainingConfig:
     violation_cost (in L) in units of a product's mean gain; perturbation: lambda.
     """
 
-    epochs: int = 15
+    epochs: int = 30
     batch: int = 128
-    learning_rate: float = 5e-3
-    weight_decay: float = 0.1
-    steps: int = 400
-    tailored_rate: float = 3e-3
-    average: float = 0.99
+    learning_rate: float = 1e-2
+    weight_decay: float = 0.01
+    steps: int = 200
+    tailored_rate: float = 1e-3
+    average: float = 0.98
     inputs: int = 1024
     test_cases: int = 4096
-    temperature: float = 0.5
-    temperature_output: float = 0.5
+    temperature: float = 1.0
+    temperature_output: float = 1.0
     penalty: float = 0.3
     perturbation: float = 1.5
     violation_cost: float = 1.0
