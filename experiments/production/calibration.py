@@ -56,13 +56,17 @@ def require_both_classes(
     weeks: in the even and in the odd weeks alike, as measuring the radius needs it.
     """
     odd = (hour // HOURS_PER_WEEK) % 2 == 1
-    parts = (("even weeks of ", ~odd), ("odd weeks of ", odd)) if weeks else (("", np.ones(len(hour), bool)),)
+    parts = (
+        (("the even weeks of ", ~odd), ("the odd weeks of ", odd))
+        if weeks
+        else (("", np.ones(len(hour), bool)),)
+    )
     for which, rows in parts:
         for i, name in enumerate(names):
             low, total = int(unsafe[rows, i].sum()), int(rows.sum())
             if low in (0, total):
                 raise SafeframeError(
-                    f"{name}: {low} of {total} hours in the {which}{where} have a demand below "
+                    f"{name}: {low} of {total} hours in {which}{where} have a demand below "
                     f"{UNSAFE_BELOW:g}; safe and unsafe hours are both needed there: take other series or"
                     " more hours"
                     + (", or give evaluation.xi as a number instead of measuring it" if weeks else "")

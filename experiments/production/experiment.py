@@ -86,8 +86,8 @@ class Experiment:
         self.test = self._internal_test()
         self.validation = self.data.where(Quarter.VALIDATION)
         for index, where in (
-            (self.trained_on[1].numpy(), "internal test quarter for training"),
-            (self.test, "internal test quarter for validation"),
+            (self.trained_on[1].numpy(), "the internal test quarter for training"),
+            (self.test, "the internal test quarter for validation"),
         ):
             unsafe, hour = self.data.unsafe[index], self.data.target_hour[index]
             require_both_classes(unsafe, hour, self.data.names, where, config.fixed_radius() is None)
