@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from experiments.production.config import ProductionConfig
 from experiments.support import registry
+from experiments.support.config import to_object
 from experiments.support.files import REPOSITORY
 
 README = REPOSITORY / "README.md"
@@ -138,14 +139,15 @@ def test_make_targets_named_exist(document):
 
 
 def test_commands_of_the_readme_compose():
-    """Every `python run.py ...` line gives a configuration of its experiment."""
+    """Every `python run.py ...` line gives a valid configuration of its experiment."""
     lines = re.findall(r"python run\.py ([^#`\n]+)", text_of(README) + PAPER_MAP.read_text())
     assert len(lines) >= 5
     registry.register_schemas()
     for line in lines:
         words = [word for word in line.split() if not word.startswith("-")]
         with initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
-            compose("config", overrides=words)
+            composed = compose("config", overrides=words)
+        to_object(composed, registry.get(composed.experiment).schema)
 
 
 def test_the_ten_lines_run_and_print_what_the_readme_says():
