@@ -9,7 +9,7 @@ Methods:
 
 - ours: classifier trained by the approximate loss with conservative testing; conservative bound
 - ours_xi_0: the same with radius 0 in training and in the bound
-- cross_entropy, cross_entropy_xi_0: the warm-up classifier with the same bias correction, radius as ours and 0
+- cross_entropy, cross_entropy_xi_0: the warm-up classifier with the same bias correction; radius as ours, 0
 - mean_variance: make what has predicted mean - knob * spread >= 3
 - two_stage: make what has predicted demand >= 3 + knob
 - end_to_end: a network from measurement to amounts, one for each penalty (knob) on unsafe amounts
