@@ -16,11 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.production.demand import UNSAFE_BELOW
+from safeframe.certificates import cases_needed, certify_threshold
 from safeframe.informativeness import measured_radius
 from safeframe.risk_curve import RiskCurve
 from safeframe.types import SAFE, SQRT2, UNSAFE, SafeframeError, Threshold
 
 HOURS_PER_WEEK = 168
+_SEQUENCE = 200  # thresholds that a certificate walks through
+_START = 1.05  # it begins where this multiple of the least number of cases is accepted
 
 
 @dataclass(frozen=True)
@@ -93,3 +96,25 @@ def gates(
     """(n, p) bool, products that may be made, and the thresholds behind them."""
     thresholds = [calibration.threshold(r_t) for calibration in calibrations]
     return margin < np.array([threshold.tau for threshold in thresholds]), thresholds
+
+
+def certified_gates(
+    margin: np.ndarray, test: np.ndarray, other: np.ndarray, label: np.ndarray, r_t: float, delta: float
+) -> np.ndarray:
+    """(n, p) bool, products that may be made under a finite-sample certificate instead of the plug-in bound.
+
+    Every product's threshold is chosen by fixed-sequence testing (`certify_threshold`) at confidence
+    1 - delta, for that product alone. margin: (n, p) to gate. test, label: (k, p) of the internal test
+    quarter for validation. other: (l, p) margins of the other internal test quarter, whose quantiles fix the
+    sequence beforehand. With fewer cases than r_t needs nothing may be made. Hours are dependent, the
+    certificate assumes that they are not: it is a stricter rule here, not a proof.
+    """
+    share = _START * cases_needed(r_t, delta) / len(test)
+    if share > 1:
+        return np.zeros(margin.shape, dtype=bool)
+    levels = np.linspace(share, 1.0, _SEQUENCE)
+    taus = [
+        certify_threshold(test[:, i], label[:, i], np.quantile(other[:, i], levels), r_t, delta).tau
+        for i in range(margin.shape[1])
+    ]
+    return margin < np.array(taus)

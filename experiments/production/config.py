@@ -101,11 +101,13 @@ class EvaluationConfig:
 
     xi_trim: mass trimmed when the radius is measured. thresholds: r_t validated at (the run's own r_t is
     added).
+    delta: 1 - confidence of the certified thresholds.
     """
 
     n_t: int | None = None
     xi: str = "measured"
     xi_trim: float = 0.01
+    delta: float = 0.05
     thresholds: list[float] = field(default_factory=lambda: list(THRESHOLDS))
     penalties: list[float] = field(default_factory=lambda: [1.0, 3.0, 10.0, 30.0, 100.0, 300.0])
 
@@ -168,6 +170,7 @@ class ProductionConfig(BaseConfig):
                 raise ConfigError(f"evaluation.penalties[{index}]={value} is there already: give each once")
         if self.evaluation.n_t is not None:
             require_range("evaluation.n_t", self.evaluation.n_t, low=100, high=self.data.hours_per_quarter)
+        require_range("evaluation.delta", self.evaluation.delta, low=1e-12, high=0.5)
         require_range("evaluation.xi_trim", self.evaluation.xi_trim, low=0, high=0.5)
         self.fixed_radius()
 

@@ -9,6 +9,7 @@ Methods:
 
 - ours: classifier trained by the approximate loss with conservative testing; conservative bound
 - ours_xi_0: the same with radius 0 in training and in the bound
+- ours_certified: the classifier of ours, thresholds by fixed-sequence testing (finite-sample certificate)
 - cross_entropy, cross_entropy_xi_0: the warm-up classifier with the same bias correction; radius as ours, 0
 - mean_variance: make what has predicted mean - knob * spread >= 3
 - two_stage: make what has predicted demand >= 3 + knob
@@ -24,22 +25,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import beta
 from torch import nn
 
 from experiments.production import demand, eia, models, planning, supervised, synthetic, tailored
-from experiments.production.calibration import (
-    Calibration,
-    calibrate,
-    gates,
-    require_both_classes,
-    weekly_radius,
-)
+from experiments.production.calibration import require_both_classes, weekly_radius
 from experiments.production.config import ProductionConfig
 from experiments.production.demand import UNSAFE_BELOW, DemandData, Quarter
+from experiments.production.evaluation import Evaluation
 from experiments.production.figures import draw, summary
 from experiments.production.models import Inputs, SequenceNetwork
-from experiments.production.planning import ProductionProblem, plan, produced, revenue, violations
+from experiments.production.planning import ProductionProblem, plan
 from experiments.support.files import atomic_path
 from experiments.support.runs import RunContext
 from experiments.support.stages import Stage
@@ -48,7 +43,6 @@ from safeframe.types import SQRT2
 
 MARGINS = np.round(np.linspace(0.0, 6.0, 31), 3)  # knob of two_stage, demand units
 SPREADS = np.round(np.linspace(0.0, 8.0, 33), 3)  # knob of mean_variance, predicted standard deviations
-_LEVEL = 0.95
 _TRAINING_CODE = (models, supervised, demand, synthetic, eia, planning, training)
 _TAILORED_CODE = (*_TRAINING_CODE, tailored, approximate_loss, relaxed_bound)
 _TRAINING_KEYS = ("data", "problem", "model", "seed", "training")
@@ -87,15 +81,13 @@ class Experiment:
             for quarter in (Quarter.TRAINING, Quarter.INTERNAL_TEST_TRAINING)
         ]
         self.test = self._internal_test()
-        self.validation = self.data.where(Quarter.VALIDATION)
         for index, where in (
             (self.trained_on[1].numpy(), "the internal test quarter for training"),
             (self.test, "the internal test quarter for validation"),
         ):
             unsafe, hour = self.data.unsafe[index], self.data.target_hour[index]
             require_both_classes(unsafe, hour, self.data.names, where, config.fixed_radius() is None)
-        self.rows: list[dict[str, Any]] = []
-        self.weekly: list[pd.DataFrame] = []
+        self.evaluation = Evaluation(config, self.problem, self.data, self.inputs, self.test)
 
     def _internal_test(self) -> np.ndarray:
         """Cases to calibrate on: the last quarter, or n_t of its hours spread evenly by chance."""
@@ -104,9 +96,6 @@ class Experiment:
         if n_t is None or n_t >= len(index):
             return index
         return np.sort(self.context.seeds.generator("n_t").choice(index, n_t, replace=False))
-
-    # Networks
-    # ---------------------------------------------------------------------------------------------------
 
     def network(
         self, name: str, outputs: int, hidden: int, loss: supervised.BatchLoss, depends: dict | None = None
@@ -185,7 +174,7 @@ class Experiment:
             network.load_state_dict(torch.load(path, weights_only=True))
             return network.eval()
 
-        keys = {key: self.context._value(key) for key in _TRAINING_KEYS} | depends
+        keys = {key: self.context.value(key) for key in _TRAINING_KEYS} | depends
         return self.context.cache(
             name,
             keys,
@@ -199,96 +188,12 @@ class Experiment:
     def _progress(self, steps: range, name: str) -> Any:
         return self.context.progress(steps, name, total=len(steps))
 
-    # Counting
-    # ---------------------------------------------------------------------------------------------------
-
-    def count(
-        self, method: str, action: np.ndarray, r_t: float = np.nan, knob: float = np.nan, **extra: Any
-    ) -> None:
-        """Record what a plan (hours, p) for the validation quarter earned and violated."""
-        true = self.data.demand[self.validation].astype(np.float64)
-        earned = revenue(self.problem, action, true)
-        made, bad = produced(action), violations(action, true)
-        week = (np.arange(len(true)) // 168).astype(int)
-        self.weekly.append(
-            pd.DataFrame(
-                {
-                    "week": week,
-                    "hours": 1,
-                    "produced": made.sum(1),
-                    "violations": bad.sum(1),
-                    "revenue": earned,
-                }
-            )
-            .groupby("week", as_index=False)
-            .sum()
-            .assign(method=method, r_t=r_t, knob=knob)
-        )
-        point = {"method": method, "r_t": r_t, "knob": knob, "n_t": len(self.test)} | extra
-        self.rows.append(point | {"metric": "revenue", "value": earned.mean(), "n": len(earned)})
-        self.rows.append(point | _rate("violation", bad.sum(), made.sum()))
-        self.rows.append(point | _rate("acceptance", made.sum(), made.size, interval=False))
-        for i, name in enumerate(self.products):
-            self.rows.append(point | _rate(f"violation.{name}", bad[:, i].sum(), made[:, i].sum()))
-            self.rows.append(point | _rate(f"acceptance.{name}", made[:, i].sum(), len(made), interval=False))
-
-    @property
-    def products(self) -> list[str]:
-        """Names of the products as parts of metrics."""
-        return [name.lower().replace("-", "_") for name in self.data.names]
-
-    def guarded(
-        self, method: str, classifier: nn.Module, predicted: np.ndarray, radius: float | None
-    ) -> None:
-        """Calibrate a classifier, plan at every threshold behind its gates, and count."""
-        margin = self.inputs.outputs(classifier)
-        calibrations = calibrate(
-            margin[self.test],
-            self.data.unsafe[self.test].astype(np.int64),
-            self.data.target_hour[self.test],
-            radius,
-            self.config.evaluation.xi_trim,
-        )
-        xi = float(np.mean([calibration.radius for calibration in calibrations]))
-        for r_t in sorted({*self.config.evaluation.thresholds, self.config.r_t}):
-            gate, thresholds = gates(calibrations, margin[self.validation], r_t)
-            action = plan(self.problem, predicted[self.validation], gate).action
-            self.count(method, action, r_t=r_t, xi=xi)
-            self._calibration_rows(method, r_t, xi, calibrations, thresholds)
-
-    def _calibration_rows(
-        self, method: str, r_t: float, xi: float, calibrations: list[Calibration], thresholds: list
-    ) -> None:
-        point = {"method": method, "r_t": r_t, "n_t": len(self.test), "xi": xi, "n": len(self.test)}
-        accepted = float(np.mean([threshold.acceptance for threshold in thresholds]))
-        self.rows.append(point | {"metric": "calibration_acceptance", "value": accepted})
-        for name, calibration, threshold in zip(self.products, calibrations, thresholds, strict=True):
-            for metric, value in (
-                ("bound", threshold.bound),
-                ("calibration_acceptance", threshold.acceptance),
-                ("radius", calibration.radius),
-                ("measured_radius", calibration.measured),
-            ):
-                self.rows.append(point | {"metric": f"{metric}.{name}", "value": value})
-
-
-def _rate(metric: str, k: int, n: int, interval: bool = True) -> dict[str, Any]:
-    """A share with its exact interval (Clopper-Pearson); NaN where n = 0."""
-    k, n = int(k), int(n)
-    row: dict[str, Any] = {"metric": metric, "value": k / n if n else np.nan, "n": n}
-    if interval and n:
-        tail = (1 - _LEVEL) / 2
-        low = beta.ppf(tail, k, n - k + 1) if k else 0.0
-        high = beta.ppf(1 - tail, k + 1, n - k) if k < n else 1.0
-        row |= {"low": low, "high": high, "interval": "Clopper-Pearson 95%"}
-    return row
-
 
 def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
     """All methods on one seed; see the module's text."""
     this = Experiment(config, context)
     p, hidden, small = this.problem.n_products, config.model.hidden, config.model.classifier_hidden
-    everything = np.ones((len(this.validation), p), dtype=bool)
+    counting, validation = this.evaluation, this.evaluation.validation
 
     demand_network = this.network("demand", p, hidden, supervised.demand_loss(this.inputs))
     gaussian = this.network("gaussian", 2 * p, hidden, supervised.gaussian_loss(this.inputs))
@@ -299,14 +204,14 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
 
     with context.stage("evaluation"):
         radius = config.fixed_radius()
-        this.guarded("ours", ours, predicted, radius)
-        this.guarded("ours_xi_0", ours_xi_0, predicted, 0.0)
-        this.guarded("cross_entropy", warm, predicted, radius)
-        this.guarded("cross_entropy_xi_0", warm, predicted, 0.0)
-        validation = this.validation
+        counting.guarded("ours", ours, predicted, radius)
+        counting.guarded("ours_xi_0", ours_xi_0, predicted, 0.0)
+        counting.certified("ours_certified", ours, predicted)
+        counting.guarded("cross_entropy", warm, predicted, radius)
+        counting.guarded("cross_entropy_xi_0", warm, predicted, 0.0)
         for knob in MARGINS:
             gate = predicted[validation] >= UNSAFE_BELOW + knob
-            this.count("two_stage", plan(this.problem, predicted[validation], gate).action, knob=knob)
+            counting.count("two_stage", plan(this.problem, predicted[validation], gate).action, knob=knob)
         mean, spread = (
             part.double().numpy()
             for part in supervised.mean_and_spread(
@@ -315,19 +220,19 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
         )
         for knob in SPREADS:
             gate = mean - knob * spread >= UNSAFE_BELOW
-            this.count("mean_variance", plan(this.problem, mean, gate).action, knob=knob)
+            counting.count("mean_variance", plan(this.problem, mean, gate).action, knob=knob)
         true = this.data.demand[validation].astype(np.float64)
-        this.count("oracle", plan(this.problem, true, everything & (true >= UNSAFE_BELOW)).action)
+        counting.count("oracle", plan(this.problem, true, true >= UNSAFE_BELOW).action)
 
     for penalty in config.evaluation.penalties:
         loss = supervised.decision_loss(this.inputs, this.problem, penalty)
         network = this.network(f"end_to_end_{penalty:g}", p, hidden, loss, {"penalty": penalty})
         output = torch.from_numpy(this.inputs.outputs(network)[validation])
-        this.count("end_to_end", supervised.decide(this.problem, output).numpy(), knob=penalty)
+        counting.count("end_to_end", supervised.decide(this.problem, output).numpy(), knob=penalty)
 
     with atomic_path(context.directory / "weekly.parquet") as path:
-        pd.concat(this.weekly, ignore_index=True).to_parquet(path, index=False)
-    return pd.DataFrame(this.rows)
+        pd.concat(counting.weekly, ignore_index=True).to_parquet(path, index=False)
+    return pd.DataFrame(counting.rows)
 
 
 def report(config: ProductionConfig, directory: Path, frame: pd.DataFrame) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NAMES = {
     "ours": "ours",
     "ours_xi_0": "ours, $\\xi$ = 0",
+    "ours_certified": "ours, certified",
     "cross_entropy": "cross-entropy",
     "cross_entropy_xi_0": "cross-entropy, $\\xi$ = 0",
     "mean_variance": "MeanVar",
@@ -38,6 +39,7 @@ NAMES = {
 LOOKS: dict[str, dict[str, Any]] = {
     "ours": {"color": "#0072B2", "marker": "o"},
     "ours_xi_0": {"color": "#56B4E9", "marker": "o", "linestyle": "--", "markerfacecolor": "white"},
+    "ours_certified": {"color": "#56B4E9", "marker": "P", "linestyle": ":"},
     "cross_entropy": {"color": "#D55E00", "marker": "s"},
     "cross_entropy_xi_0": {
         "color": "#E69F00",

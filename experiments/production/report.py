@@ -133,7 +133,10 @@ def record(
         claims.record(f"production.{name}", value, n=int(n), **ends, **common)
 
     _times_safer(times_safer(measured) if safer is None else safer, claim, missing)
-    for method, suffix in ((OURS, ""), ("ours_xi_0", "_ours_xi_0"), ("cross_entropy", "_cross_entropy")):
+    for method, suffix in (
+        (OURS, ""),
+        *((name, f"_{name}") for name in ("ours_xi_0", "ours_certified", "cross_entropy")),
+    ):
         _over_threshold(measured, method, f"violation_over_threshold_max{suffix}", claim, missing)
     for metric in ("acceptance", "calibration_acceptance"):
         for suffix in ("", "_xi_0"):

@@ -145,10 +145,11 @@ class RunContext:
             if isinstance(item, Stage):
                 found[f"stage:{item.name}"] = item.hash
             else:
-                found[item] = self._value(item)
+                found[item] = self.value(item)
         return found
 
-    def _value(self, key: str) -> Any:
+    def value(self, key: str) -> Any:
+        """The configuration value behind a dotted key, as it enters the run's identity; KeyError if absent."""
         place: Any = self._identity
         for name in key.split("."):
             if not isinstance(place, Mapping) or name not in place:

@@ -28,7 +28,15 @@ from experiments.support.files import REPOSITORY
 from safeframe import training
 
 HOURS = 700
-METHODS = {"ours", "ours_xi_0", "cross_entropy", "cross_entropy_xi_0", "two_stage", "mean_variance"}
+METHODS = {
+    "ours",
+    "ours_xi_0",
+    "ours_certified",
+    "cross_entropy",
+    "cross_entropy_xi_0",
+    "two_stage",
+    "mean_variance",
+}
 TINY = (
     "experiment=production", "preset=smoke", "progress=false", "threads=1", f"data.hours_per_quarter={HOURS}",
     "training.epochs=1", "training.steps=210", "training.inputs=64", "training.test_cases=256",

@@ -1,0 +1,130 @@
+"""Counting on the validation quarter: what every method earned and violated, by week and in total."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import beta
+from torch import nn
+
+from experiments.production.calibration import Calibration, calibrate, certified_gates, gates
+from experiments.production.config import ProductionConfig
+from experiments.production.demand import DemandData, Quarter
+from experiments.production.models import Inputs
+from experiments.production.planning import ProductionProblem, plan, produced, revenue, violations
+
+_LEVEL = 0.95
+
+
+class Evaluation:
+    """Collects tidy `rows` and `weekly` sums of every point that is counted.
+
+    test: index (n_t,) of the cases to calibrate on.
+    """
+
+    def __init__(
+        self,
+        config: ProductionConfig,
+        problem: ProductionProblem,
+        data: DemandData,
+        inputs: Inputs,
+        test: np.ndarray,
+    ):
+        self.config, self.problem, self.data, self.inputs, self.test = config, problem, data, inputs, test
+        self.validation = data.where(Quarter.VALIDATION)
+        self.rows: list[dict[str, Any]] = []
+        self.weekly: list[pd.DataFrame] = []
+
+    def count(
+        self, method: str, action: np.ndarray, r_t: float = np.nan, knob: float = np.nan, **extra: Any
+    ) -> None:
+        """Record what a plan (hours, p) for the validation quarter earned and violated."""
+        true = self.data.demand[self.validation].astype(np.float64)
+        earned = revenue(self.problem, action, true)
+        made, bad = produced(action), violations(action, true)
+        week = (np.arange(len(true)) // 168).astype(int)
+        self.weekly.append(
+            pd.DataFrame(
+                {
+                    "week": week,
+                    "hours": 1,
+                    "produced": made.sum(1),
+                    "violations": bad.sum(1),
+                    "revenue": earned,
+                }
+            )
+            .groupby("week", as_index=False)
+            .sum()
+            .assign(method=method, r_t=r_t, knob=knob)
+        )
+        point = {"method": method, "r_t": r_t, "knob": knob, "n_t": len(self.test)} | extra
+        self.rows.append(point | {"metric": "revenue", "value": earned.mean(), "n": len(earned)})
+        self.rows.append(point | _rate("violation", bad.sum(), made.sum()))
+        self.rows.append(point | _rate("acceptance", made.sum(), made.size, interval=False))
+        for i, name in enumerate(self.products):
+            self.rows.append(point | _rate(f"violation.{name}", bad[:, i].sum(), made[:, i].sum()))
+            self.rows.append(point | _rate(f"acceptance.{name}", made[:, i].sum(), len(made), interval=False))
+
+    @property
+    def products(self) -> list[str]:
+        """Names of the products as parts of metrics."""
+        return [name.lower().replace("-", "_") for name in self.data.names]
+
+    def guarded(
+        self, method: str, classifier: nn.Module, predicted: np.ndarray, radius: float | None
+    ) -> None:
+        """Calibrate a classifier, plan at every threshold behind its gates, and count."""
+        margin = self.inputs.outputs(classifier)
+        calibrations = calibrate(
+            margin[self.test],
+            self.data.unsafe[self.test].astype(np.int64),
+            self.data.target_hour[self.test],
+            radius,
+            self.config.evaluation.xi_trim,
+        )
+        xi = float(np.mean([calibration.radius for calibration in calibrations]))
+        for r_t in sorted({*self.config.evaluation.thresholds, self.config.r_t}):
+            gate, thresholds = gates(calibrations, margin[self.validation], r_t)
+            action = plan(self.problem, predicted[self.validation], gate).action
+            self.count(method, action, r_t=r_t, xi=xi)
+            self._calibration_rows(method, r_t, xi, calibrations, thresholds)
+
+    def certified(self, method: str, classifier: nn.Module, predicted: np.ndarray) -> None:
+        """As `guarded`, with thresholds from a finite-sample certificate."""
+        margin = self.inputs.outputs(classifier)
+        other = margin[self.data.where(Quarter.INTERNAL_TEST_TRAINING)]
+        label = self.data.unsafe[self.test].astype(np.int64)
+        for r_t in sorted({*self.config.evaluation.thresholds, self.config.r_t}):
+            gate = certified_gates(
+                margin[self.validation], margin[self.test], other, label, r_t, self.config.evaluation.delta
+            )
+            self.count(method, plan(self.problem, predicted[self.validation], gate).action, r_t=r_t)
+
+    def _calibration_rows(
+        self, method: str, r_t: float, xi: float, calibrations: list[Calibration], thresholds: list
+    ) -> None:
+        point = {"method": method, "r_t": r_t, "n_t": len(self.test), "xi": xi, "n": len(self.test)}
+        accepted = float(np.mean([threshold.acceptance for threshold in thresholds]))
+        self.rows.append(point | {"metric": "calibration_acceptance", "value": accepted})
+        for name, calibration, threshold in zip(self.products, calibrations, thresholds, strict=True):
+            for metric, value in (
+                ("bound", threshold.bound),
+                ("calibration_acceptance", threshold.acceptance),
+                ("radius", calibration.radius),
+                ("measured_radius", calibration.measured),
+            ):
+                self.rows.append(point | {"metric": f"{metric}.{name}", "value": value})
+
+
+def _rate(metric: str, k: int, n: int, interval: bool = True) -> dict[str, Any]:
+    """A share with its exact interval (Clopper-Pearson); NaN where n = 0."""
+    k, n = int(k), int(n)
+    row: dict[str, Any] = {"metric": metric, "value": k / n if n else np.nan, "n": n}
+    if interval and n:
+        tail = (1 - _LEVEL) / 2
+        low = beta.ppf(tail, k, n - k + 1) if k else 0.0
+        high = beta.ppf(1 - tail, k + 1, n - k) if k < n else 1.0
+        row |= {"low": low, "high": high, "interval": "Clopper-Pearson 95%"}
+    return row
