@@ -149,7 +149,7 @@ class RunContext:
         return found
 
     def value(self, key: str) -> Any:
-        """The value behind a dotted configuration key, as it enters the run's identity; KeyError if absent."""
+        """The value behind a dotted configuration key as it enters the run's identity; KeyError if absent."""
         place: Any = self._identity
         for name in key.split("."):
             if not isinstance(place, Mapping) or name not in place:
