@@ -2,10 +2,12 @@
 threshold.
 
 Every product has its own risk curve (group-conditional testing), so the promise holds for each product and
-not only on average. The radius is configured, or measured on the same quarter as the largest gap, in either
-direction and for either class, between the margins of its even and its odd weeks
-(`safeframe.informativeness`): how much a law moves from one set of weeks to another. The mass `trim` left out
-of that comparison is not added to the bound (it would exceed it); the figure says what is kept in practice.
+not only on average. The radius is configured, or measured for each r_t on the same quarter, between its even
+and its odd weeks (`safeframe.informativeness`): how much the law of the margins moves from one set of weeks
+to another. A coupling that fails on mass delta gives p <= p^{+xi} + delta (section 4 of the method), so the
+mass left out of the comparison must be small against r_t and is added to the bound: delta = share * r_t. Only
+thresholds up to the one with radius 0 can be chosen, so only these count. What is safe enough at a stricter
+r_t is so at a looser one: of all validated thresholds up to r_t, the most permissive tau is taken.
 """
 
 from __future__ import annotations
@@ -28,15 +30,10 @@ _START = 1.05  # it begins where this multiple of the least number of cases is a
 
 @dataclass(frozen=True)
 class Calibration:
-    """One product's curve with the radius used and the one measured."""
+    """One product's choice at one r_t: the threshold, and the radius behind it."""
 
-    curve: RiskCurve
+    threshold: Threshold
     radius: float
-    measured: float
-
-    def threshold(self, r_t: float) -> Threshold:
-        """The most permissive threshold whose bound is at most r_t."""
-        return self.curve.largest_threshold(r_t)
 
 
 def weekly_radius(margin: np.ndarray, label: np.ndarray, hour: np.ndarray, trim: float) -> float:
@@ -76,26 +73,50 @@ def require_both_classes(
                 )
 
 
-def calibrate(
-    margin: np.ndarray, label: np.ndarray, hour: np.ndarray, radius: float | None, trim: float
-) -> list[Calibration]:
-    """One calibration per product; margin (n, p), label (n, p) 0/1, hour (n,); radius None = the measured
-    one.
+def local_radius(
+    margin: np.ndarray, label: np.ndarray, hour: np.ndarray, reach: float, delta: float
+) -> float:
+    """xi between the even and the odd weeks for thresholds tau <= reach, with mass delta left out.
+
+    margin, label, hour: (n,). Takes for each class the side that counts (unsafe hours not lower, safe ones
+    not higher than in the other weeks), in both directions. SafeframeError if a class is absent from either.
     """
-    found = []
-    for i in range(margin.shape[1]):
-        measured = weekly_radius(margin[:, i], label[:, i], hour, trim)
-        used = measured if radius is None else radius
-        found.append(Calibration(RiskCurve(margin[:, i], label[:, i], radius=used), used, measured))
+    odd = (hour // HOURS_PER_WEEK) % 2 == 1
+    gaps = []
+    for state, side in ((SAFE, "upper"), (UNSAFE, "lower")):
+        parts = margin[odd & (label == state)], margin[~odd & (label == state)]
+        for reference, other in (parts, parts[::-1]):
+            found = measured_radius(reference, other, delta, side=side, window=(-np.inf, reach))
+            gaps.append(found.radius)
+    return max(gaps)
+
+
+def calibrate(
+    margin: np.ndarray,
+    label: np.ndarray,
+    hour: np.ndarray,
+    thresholds: Sequence[float],
+    radius: float | None,
+    share: float,
+) -> list[Calibration]:
+    """One product's choices, one for each r_t of the ascending `thresholds`.
+
+    margin, label (0/1), hour: (n,). radius: xi; None = measured for each r_t with delta = share * r_t.
+    """
+    plain = RiskCurve(margin, label)
+    found: list[Calibration] = []
+    for r_t in thresholds:
+        used, delta = radius, 0.0
+        if used is None:
+            delta, reach = share * r_t, plain.largest_threshold(r_t).tau
+            # reach = -inf: nothing can be accepted, with any radius
+            used = local_radius(margin, label, hour, reach, delta) if reach > -np.inf else 0.0
+        choice = RiskCurve(margin, label, radius=used, slack=delta).largest_threshold(r_t)
+        if found and found[-1].threshold.tau >= choice.tau:
+            found.append(found[-1])
+        else:
+            found.append(Calibration(choice, used))
     return found
-
-
-def gates(
-    calibrations: list[Calibration], margin: np.ndarray, r_t: float
-) -> tuple[np.ndarray, list[Threshold]]:
-    """(n, p) bool, products that may be made, and the thresholds behind them."""
-    thresholds = [calibration.threshold(r_t) for calibration in calibrations]
-    return margin < np.array([threshold.tau for threshold in thresholds]), thresholds
 
 
 def certified_gates(

@@ -99,13 +99,15 @@ class EvaluationConfig:
     """n_t: hours of the last internal test quarter to calibrate on, None = all. xi: "measured" or a number >=
     0.
 
-    xi_trim: mass trimmed when the radius is measured. thresholds: r_t validated at (the run's own r_t is
-    added).
+    xi_mass: mass left out when the radius is measured, in units of r_t; it is added to the bound. xi_trim:
+    mass trimmed when the radius of tailored training is measured. thresholds: r_t validated at (the run's
+    own r_t is added).
     delta: 1 - confidence of the certified thresholds.
     """
 
     n_t: int | None = None
     xi: str = "measured"
+    xi_mass: float = 0.5
     xi_trim: float = 0.01
     delta: float = 0.05
     thresholds: list[float] = field(default_factory=lambda: list(THRESHOLDS))
@@ -171,6 +173,7 @@ class ProductionConfig(BaseConfig):
         if self.evaluation.n_t is not None:
             require_range("evaluation.n_t", self.evaluation.n_t, low=100, high=self.data.hours_per_quarter)
         require_range("evaluation.delta", self.evaluation.delta, low=1e-12, high=0.5)
+        require_range("evaluation.xi_mass", self.evaluation.xi_mass, low=0, high=1)
         require_range("evaluation.xi_trim", self.evaluation.xi_trim, low=0, high=0.5)
         self.fixed_radius()
 

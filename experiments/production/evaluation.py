@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 from scipy.stats import beta
 from torch import nn
 
-from experiments.production.calibration import Calibration, calibrate, certified_gates, gates
+from experiments.production.calibration import Calibration, calibrate, certified_gates
 from experiments.production.config import ProductionConfig
 from experiments.production.demand import DemandData, Quarter
 from experiments.production.models import Inputs
@@ -77,43 +78,43 @@ class Evaluation:
     ) -> None:
         """Calibrate a classifier, plan at every threshold behind its gates, and count."""
         margin = self.inputs.outputs(classifier)
-        calibrations = calibrate(
-            margin[self.test],
-            self.data.unsafe[self.test].astype(np.int64),
-            self.data.target_hour[self.test],
-            radius,
-            self.config.evaluation.xi_trim,
-        )
-        xi = float(np.mean([calibration.radius for calibration in calibrations]))
-        for r_t in sorted({*self.config.evaluation.thresholds, self.config.r_t}):
-            gate, thresholds = gates(calibrations, margin[self.validation], r_t)
-            action = plan(self.problem, predicted[self.validation], gate).action
-            self.count(method, action, r_t=r_t, xi=xi)
-            self._calibration_rows(method, r_t, xi, calibrations, thresholds)
+        label, hour = self.data.unsafe[self.test].astype(np.int64), self.data.target_hour[self.test]
+        levels, share = self.levels, self.config.evaluation.xi_mass
+        by_product = [
+            calibrate(margin[self.test, i], label[:, i], hour, levels, radius, share)
+            for i in range(self.problem.n_products)
+        ]
+        for r_t, chosen in zip(levels, zip(*by_product, strict=True), strict=True):
+            gate = margin[self.validation] < np.array([product.threshold.tau for product in chosen])
+            xi = float(np.mean([product.radius for product in chosen]))
+            self.count(method, plan(self.problem, predicted[self.validation], gate).action, r_t=r_t, xi=xi)
+            self._calibration_rows(method, r_t, xi, chosen)
+
+    @property
+    def levels(self) -> list[float]:
+        """Thresholds r_t to validate at, ascending; the run's own is one of them."""
+        return sorted({*self.config.evaluation.thresholds, self.config.r_t})
 
     def certified(self, method: str, classifier: nn.Module, predicted: np.ndarray) -> None:
         """As `guarded`, with thresholds from a finite-sample certificate."""
         margin = self.inputs.outputs(classifier)
         other = margin[self.data.where(Quarter.INTERNAL_TEST_TRAINING)]
         label = self.data.unsafe[self.test].astype(np.int64)
-        for r_t in sorted({*self.config.evaluation.thresholds, self.config.r_t}):
+        for r_t in self.levels:
             gate = certified_gates(
                 margin[self.validation], margin[self.test], other, label, r_t, self.config.evaluation.delta
             )
             self.count(method, plan(self.problem, predicted[self.validation], gate).action, r_t=r_t)
 
-    def _calibration_rows(
-        self, method: str, r_t: float, xi: float, calibrations: list[Calibration], thresholds: list
-    ) -> None:
+    def _calibration_rows(self, method: str, r_t: float, xi: float, chosen: Sequence[Calibration]) -> None:
         point = {"method": method, "r_t": r_t, "n_t": len(self.test), "xi": xi, "n": len(self.test)}
-        accepted = float(np.mean([threshold.acceptance for threshold in thresholds]))
+        accepted = float(np.mean([product.threshold.acceptance for product in chosen]))
         self.rows.append(point | {"metric": "calibration_acceptance", "value": accepted})
-        for name, calibration, threshold in zip(self.products, calibrations, thresholds, strict=True):
+        for name, product in zip(self.products, chosen, strict=True):
             for metric, value in (
-                ("bound", threshold.bound),
-                ("calibration_acceptance", threshold.acceptance),
-                ("radius", calibration.radius),
-                ("measured_radius", calibration.measured),
+                ("bound", product.threshold.bound),
+                ("calibration_acceptance", product.threshold.acceptance),
+                ("radius", product.radius),
             ):
                 self.rows.append(point | {"metric": f"{metric}.{name}", "value": value})
 

@@ -138,7 +138,7 @@ def test_violations_follow_from_the_saved_networks(done):
     predicted = outputs("demand", 8)
     test, validation = data.where(Quarter.INTERNAL_TEST_VALIDATION), data.where(Quarter.VALIDATION)
     unsafe = data.demand < 3
-    for method, stage in (("ours", "tailored"), ("cross_entropy_xi_0", "cross_entropy")):
+    for method, stage in (("ours_xi_0", "tailored_xi_0"), ("cross_entropy_xi_0", "cross_entropy")):
         margin = outputs(stage, 4)
         for r_t in (1e-2, THRESHOLDS[-2], 1.0):
             gate = np.zeros((HOURS, 4), dtype=bool)
