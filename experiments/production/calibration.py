@@ -6,8 +6,9 @@ not only on average. The radius is configured, or measured for each r_t on the s
 and its odd weeks (`safeframe.informativeness`): how much the law of the margins moves from one set of weeks
 to another. A coupling that fails on mass delta gives p <= p^{+xi} + delta (section 4 of the method), so the
 mass left out of the comparison must be small against r_t and is added to the bound: delta = share * r_t. Only
-thresholds up to the one with radius 0 can be chosen, so only these count. What is safe enough at a stricter
-r_t is so at a looser one: of all validated thresholds up to r_t, the most permissive tau is taken.
+thresholds up to the one with radius 0 can be chosen, so only these count. One more unsafe hour than was seen
+is counted, 1 / (n + 1) of n: no unsafe hour among a thousand says nothing about 1e-4 (the correction of
+conformal risk control, arXiv 2208.02814). What is safe enough at a stricter r_t is so at a looser one: of all validated thresholds up to r_t, the most permissive tau is taken.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from safeframe.types import SAFE, SQRT2, UNSAFE, SafeframeError, Threshold
 
 HOURS_PER_WEEK = 168
 _SEQUENCE = 200  # thresholds that a certificate walks through
-_START = 1.05  # it begins where this multiple of the least number of cases is accepted
+_START = 1.05  # it begins where this multiple of the least number of cases is accepted,
+_LEAST_START = 0.05  # and at least this share of all
 
 
 @dataclass(frozen=True)
@@ -101,17 +103,20 @@ def calibrate(
 ) -> list[Calibration]:
     """One product's choices, one for each r_t of the ascending `thresholds`.
 
-    margin, label (0/1), hour: (n,). radius: xi; None = measured for each r_t with delta = share * r_t.
+    margin, label (0/1), hour: (n,). radius: xi, and nothing else; None = xi measured for each r_t with
+    delta = share * r_t, and one unsafe hour more than was seen.
     """
     plain = RiskCurve(margin, label)
+    one_more = 1.0 / (int(label.sum()) + 1)
     found: list[Calibration] = []
     for r_t in thresholds:
-        used, delta = radius, 0.0
+        used, slack = radius, 0.0
         if used is None:
             delta, reach = share * r_t, plain.largest_threshold(r_t).tau
             # reach = -inf: nothing can be accepted, with any radius
             used = local_radius(margin, label, hour, reach, delta) if reach > -np.inf else 0.0
-        choice = RiskCurve(margin, label, radius=used, slack=delta).largest_threshold(r_t)
+            slack = delta + one_more
+        choice = RiskCurve(margin, label, radius=used, slack=slack).largest_threshold(r_t)
         if found and found[-1].threshold.tau >= choice.tau:
             found.append(found[-1])
         else:
@@ -133,7 +138,7 @@ def certified_gates(
     share = _START * cases_needed(r_t, delta) / len(test)
     if share > 1:
         return np.zeros(margin.shape, dtype=bool)
-    levels = np.linspace(share, 1.0, _SEQUENCE)
+    levels = np.linspace(max(share, _LEAST_START), 1.0, _SEQUENCE)
     taus = [
         certify_threshold(test[:, i], label[:, i], np.quantile(other[:, i], levels), r_t, delta).tau
         for i in range(margin.shape[1])

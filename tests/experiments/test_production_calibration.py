@@ -77,6 +77,16 @@ def test_nothing_can_be_accepted():
     assert chosen.threshold.tau == -np.inf
 
 
+def test_too_few_unsafe_hours_for_a_strict_level_refuse_it():
+    """Classes far apart, so that no unsafe hour is ever accepted: what remains is how many were seen."""
+    label = np.tile([0, 1], len(HOUR) // 2)
+    margin = 20.0 * label - 10.0 + np.random.default_rng(0).normal(size=len(HOUR))
+    resolved = 1 / (label.sum() + 1)  # about 2.3e-4
+    chosen = calibrate(margin, label, HOUR, [resolved / 4, resolved * 4], None, 0.5)
+    assert [product.threshold.tau > -np.inf for product in chosen] == [False, True]
+    assert calibrate(margin, label, HOUR, [resolved / 4], 0.0, 0.5)[0].threshold.tau > -np.inf
+
+
 def test_a_class_absent_from_some_weeks_is_an_error():
     label = ((HOUR // 168) % 2).astype(np.int64)
     with pytest.raises(SafeframeError, match="sample is empty"):
