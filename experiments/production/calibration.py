@@ -8,7 +8,8 @@ to another. A coupling that fails on mass delta gives p <= p^{+xi} + delta (sect
 mass left out of the comparison must be small against r_t and is added to the bound: delta = share * r_t. Only
 thresholds up to the one with radius 0 can be chosen, so only these count. One more unsafe hour than was seen
 is counted, 1 / (n + 1) of n: no unsafe hour among a thousand says nothing about 1e-4 (the correction of
-conformal risk control, arXiv 2208.02814). What is safe enough at a stricter r_t is so at a looser one: of all validated thresholds up to r_t, the most permissive tau is taken.
+conformal risk control, arXiv 2208.02814). What is safe enough at a stricter r_t is so at a looser one: of all
+validated thresholds up to r_t, the most permissive tau is taken.
 """
 
 from __future__ import annotations
