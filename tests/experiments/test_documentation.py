@@ -86,7 +86,7 @@ def test_files_named_exist(document):
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:|#", link)]
     assert links or document != README
     missing = [name for name in named if not (REPOSITORY / name).exists() and name not in MADE]
-    missing += [link for link in links if not (document.parent / link).exists()]
+    missing += [link for link in links if not (document.parent / link.split("#")[0]).exists()]
     assert missing == []
 
 
