@@ -20,6 +20,7 @@ OVER_R_T = {
     "ours_xi_0": (0.9, 1.05),
     "cross_entropy": (0.6, 0.85),
     "cross_entropy_xi_0": (1.1, 0.9),
+    "ours_certified": (0.7, 0.8),
 }
 OVER_KNOB = {"mean_variance": 0.12, "two_stage": 0.05, "end_to_end": 0.08}
 
