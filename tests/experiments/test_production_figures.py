@@ -199,7 +199,7 @@ def test_command_writes_figures_tables_claims_and_manifests(runs, script, tmp_pa
     assert "figures/figure_2_scaling_synthetic.pdf" in names
     assert "figures/figure_2_scaling_eia.pdf" not in names  # one n_t only
     manifests = json.loads((tmp_path / "manifests" / "production_synthetic.json").read_text())
-    assert len(manifests) == 7  # three seeds, two n_t
+    assert len(manifests) == 6  # three seeds, two n_t
     table = pd.read_csv(tmp_path / "tables" / "production_times_safer_synthetic.csv")
     assert len(table) == 7
     assert set(claims.read(tmp_path / "claims.csv")["data"]) == {"synthetic", "eia"}
