@@ -79,8 +79,8 @@ def _line(row: pd.Series, useful: bool) -> tuple[str, ...]:
 def write_tables(
     measured: Measured, source: str, directory: Path = RESULTS, draws: int = DRAWS
 ) -> list[Path]:
-    """tables/production_{times_safer,times_safer_at,curves}_<source>.csv and
-    manifests/production_<source>.json; the paths.
+    """tables/production_{times_safer,times_safer_at,curves,per_product}_<source>.csv; the paths. The last
+    needs the tidy results.
     """
     tables = {
         "times_safer": times_safer(measured, draws=draws),
@@ -88,11 +88,26 @@ def write_tables(
         "curves": curves(measured),
     }
     paths = []
+    if measured.frame is not None:
+        tables["per_product"] = per_product(measured.frame)
     for name, table in tables.items():
         paths.append(directory / "tables" / f"production_{name}_{source}.csv")
         with atomic_path(paths[-1]) as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.8g")
     return paths
+
+
+def per_product(frame: pd.DataFrame) -> pd.DataFrame:
+    """Violation share of every product, run and r_t of ours, with and without conservative testing: what the
+    promise is about. `over` is the share over r_t; low and high are Clopper-Pearson, hours as independent.
+    """
+    rows = frame[frame["metric"].str.startswith("violation.") & (frame["n"] > 0)]
+    rows = rows[rows["method"].isin([OURS, "ours_xi_0"])]
+    rows = rows.assign(
+        product=rows["metric"].str.removeprefix("violation."), over=rows["value"] / rows["r_t"]
+    )
+    columns = ["method", "r_t", "seed", "product", "value", "low", "high", "n", "over"]
+    return rows[columns].sort_values(columns[:4]).rename(columns={"value": "violation", "n": "produced"})
 
 
 def write_manifests(by_n_t: dict[int, Measured], source: str, directory: Path = RESULTS) -> Path:
