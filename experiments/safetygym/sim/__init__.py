@@ -1,0 +1,1 @@
+"""PointGoal1 and CarGoal1 of Safety Gym (Ray, Achiam and Amodei 2019), rebuilt on current libraries."""

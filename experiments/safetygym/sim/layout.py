@@ -1,0 +1,80 @@
+"""Where objects are placed: rejection sampling in the original's order (Safety Gym `engine.py`)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from experiments.safetygym.sim.random import uniform
+from experiments.safetygym.sim.task import (
+    EXTENT,
+    GOAL_KEEPOUT,
+    HAZARD_KEEPOUT,
+    N_HAZARDS,
+    PLACEMENT_TRIES,
+    ROBOT_KEEPOUT,
+    VASE_KEEPOUT,
+)
+
+N_OBJECTS = N_HAZARDS + 3  # robot, goal, hazards, vase
+
+
+@njit(cache=True)
+def sample_layout(rng: np.ndarray, i: int, placed: np.ndarray) -> None:
+    """Fill placed (11, 2): robot, goal, eight hazards, vase. Starts anew when an object finds no place."""
+    while True:
+        complete = True
+        for k in range(N_OBJECTS):
+            keepout = ROBOT_KEEPOUT if k == 0 else GOAL_KEEPOUT if k == 1 else HAZARD_KEEPOUT
+            if k == N_OBJECTS - 1:
+                keepout = VASE_KEEPOUT
+            found = False
+            for _ in range(PLACEMENT_TRIES):
+                x = uniform(rng, i, -EXTENT + keepout, EXTENT - keepout)
+                y = uniform(rng, i, -EXTENT + keepout, EXTENT - keepout)
+                found = True
+                for j in range(k):
+                    other = ROBOT_KEEPOUT if j == 0 else GOAL_KEEPOUT if j == 1 else HAZARD_KEEPOUT
+                    if math.hypot(x - placed[j, 0], y - placed[j, 1]) < keepout + other:
+                        found = False
+                        break
+                if found:
+                    placed[k, 0], placed[k, 1] = x, y
+                    break
+            if not found:
+                complete = False
+                break
+        if complete:
+            return
+
+
+@njit(cache=True)
+def sample_goal(
+    rng: np.ndarray,
+    i: int,
+    x: float,
+    y: float,
+    vase_x: float,
+    vase_y: float,
+    hazards: np.ndarray,
+    goal: np.ndarray,
+) -> None:
+    """Draw goal[i] anew, clear of the robot at (x, y), the vase and hazards[i]; at most 10,000 tries, as the
+    original, after which the old goal stays."""
+    low, high = -EXTENT + GOAL_KEEPOUT, EXTENT - GOAL_KEEPOUT
+    for _ in range(10_000):
+        gx, gy = uniform(rng, i, low, high), uniform(rng, i, low, high)
+        if math.hypot(gx - x, gy - y) < GOAL_KEEPOUT + ROBOT_KEEPOUT:
+            continue
+        if math.hypot(gx - vase_x, gy - vase_y) < GOAL_KEEPOUT + VASE_KEEPOUT:
+            continue
+        clear = True
+        for h in range(N_HAZARDS):
+            if math.hypot(gx - hazards[i, h, 0], gy - hazards[i, h, 1]) < GOAL_KEEPOUT + HAZARD_KEEPOUT:
+                clear = False
+                break
+        if clear:
+            goal[i, 0], goal[i, 1] = gx, gy
+            return

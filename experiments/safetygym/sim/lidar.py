@@ -1,0 +1,32 @@
+"""Safety Gym's pseudo-lidar (`engine.py`: `obs_lidar_pseudo`): 16 bins, aliased into both neighbours."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from experiments.safetygym.sim.task import LIDAR_BINS, LIDAR_RANGE
+
+_BIN = 2.0 * math.pi / LIDAR_BINS
+
+
+@njit(cache=True, inline="always")
+def add_to_lidar(bins: np.ndarray, offset: int, dx: float, dy: float, cos: float, sin: float) -> None:
+    """Enter an object at (dx, dy) from the robot (world axes) into bins[offset : offset + 16]."""
+    ex, ey = cos * dx + sin * dy, cos * dy - sin * dx
+    strength = (LIDAR_RANGE - math.sqrt(ex * ex + ey * ey)) / LIDAR_RANGE
+    if strength <= 0.0:
+        return
+    angle = math.atan2(ey, ex)
+    if angle < 0.0:
+        angle += 2.0 * math.pi
+    bin_ = int(angle / _BIN)
+    if bin_ >= LIDAR_BINS:
+        bin_ = LIDAR_BINS - 1
+    alias = angle / _BIN - bin_
+    above, below = offset + (bin_ + 1) % LIDAR_BINS, offset + (bin_ - 1) % LIDAR_BINS
+    bins[offset + bin_] = max(bins[offset + bin_], strength)
+    bins[above] = max(bins[above], alias * strength)
+    bins[below] = max(bins[below], (1.0 - alias) * strength)
