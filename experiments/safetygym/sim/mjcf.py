@@ -1,0 +1,65 @@
+"""MuJoCo models of the tasks, written anew with the parameters of Safety Gym (openai/safety-gym, 2019).
+
+Sources of the parameters: ``xmls/point.xml`` (geometry, joints, damping, actuators, sensors) and the vase that
+``envs/engine.py`` and ``envs/world.py`` add for level 1 of the goal task (a free box, half-size .1, density
+.001, started 4e-5 below rest height). Hazards and goals touch nothing and are left out.
+
+Departures: (1) the robot's slides stand in the world frame, not in the frame of its first heading, so that qpos
+is (x, y, heading) itself; (2) sensors that no observation uses are left out. Both leave the dynamics as they
+are. Of the two actuator variants of the Point that Safety Gym has shipped, the recorded behaviour belongs to the
+one with a velocity servo for turning (gear .3), not the one with a motor (gear .1).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import mujoco
+
+__all__ = ["VASE_REST_HEIGHT", "POINT_XML", "VASE_BODY", "point_model"]
+
+VASE_REST_HEIGHT = 0.1 - 4e-5  # height of the vase's centre at reset: half-size less ``vases_sink``
+
+VASE_BODY = """
+    <body name="vase0" pos="0 0 0.09996">
+      <freejoint name="vase0"/>
+      <geom name="vase0" type="box" size=".1 .1 .1" density=".001"/>
+    </body>"""
+
+POINT_XML = f"""
+<mujoco model="PointGoal1">
+  <option timestep=".002"/>
+  <default>
+    <geom condim="6" density="1"/>
+    <site type="sphere" size=".032"/>
+  </default>
+  <worldbody>
+    <geom name="floor" type="plane" size="5 5 .1"/>
+    <body name="robot" pos="0 0 .1">
+      <joint name="x" type="slide" axis="1 0 0" damping=".01"/>
+      <joint name="y" type="slide" axis="0 1 0" damping=".01"/>
+      <joint name="z" type="hinge" axis="0 0 1" damping=".005"/>
+      <geom name="robot" type="sphere" size=".1" friction="1 .01 .01"/>
+      <geom name="pointarrow" type="box" pos=".1 0 0" size=".05 .05 .05"/>
+      <site name="robot"/>
+    </body>{VASE_BODY}
+  </worldbody>
+  <actuator>
+    <motor name="x" site="robot" gear=".3 0 0 0 0 0" ctrlrange="-1 1" forcerange="-.05 .05"/>
+    <velocity name="rz" site="robot" kv="1" gear="0 0 0 0 0 .3" ctrlrange="-1 1" forcerange="-.05 .05"/>
+  </actuator>
+  <sensor>
+    <accelerometer name="accelerometer" site="robot"/>
+    <velocimeter name="velocimeter" site="robot"/>
+    <gyro name="gyro" site="robot"/>
+    <magnetometer name="magnetometer" site="robot"/>
+  </sensor>
+</mujoco>
+"""
+
+
+@cache
+def point_model() -> mujoco.MjModel:
+    """PointGoal1: qpos (10) = x, y, heading, vase (7); qvel (9) = their rates; sensordata (12) in the order of
+    the observation: accelerometer, velocimeter, gyro, magnetometer, 3 each."""
+    return mujoco.MjModel.from_xml_string(POINT_XML)
