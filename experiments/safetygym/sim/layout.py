@@ -18,6 +18,7 @@ from experiments.safetygym.sim.task import (
     VASE_KEEPOUT,
 )
 
+GOAL_TRIES = 10_000
 N_OBJECTS = N_HAZARDS + 3  # robot, goal, hazards, vase
 
 
@@ -60,11 +61,11 @@ def sample_goal(
     vase_y: float,
     hazards: np.ndarray,
     goal: np.ndarray,
-) -> None:
-    """Draw goal[i] anew, clear of the robot at (x, y), the vase and hazards[i]; at most 10,000 tries, as the
-    original, after which the old goal stays."""
+) -> bool:
+    """Draw goal[i] anew, clear of the robot at (x, y), the vase and hazards[i]. False after 10,000 tries in
+    vain, as the original counts them: the old goal stays, and the episode has to end."""
     low, high = -EXTENT + GOAL_KEEPOUT, EXTENT - GOAL_KEEPOUT
-    for _ in range(10_000):
+    for _ in range(GOAL_TRIES):
         gx, gy = uniform(rng, i, low, high), uniform(rng, i, low, high)
         if math.hypot(gx - x, gy - y) < GOAL_KEEPOUT + ROBOT_KEEPOUT:
             continue
@@ -77,4 +78,5 @@ def sample_goal(
                 break
         if clear:
             goal[i, 0], goal[i, 1] = gx, gy
-            return
+            return True
+    return False

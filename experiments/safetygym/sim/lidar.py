@@ -14,8 +14,14 @@ _BIN = 2.0 * math.pi / LIDAR_BINS
 
 @njit(cache=True, inline="always")
 def add_to_lidar(bins: np.ndarray, offset: int, dx: float, dy: float, cos: float, sin: float) -> None:
-    """Enter an object at (dx, dy) from the robot (world axes) into bins[offset : offset + 16]."""
-    ex, ey = cos * dx + sin * dy, cos * dy - sin * dx
+    """Enter an object at (dx, dy) from the robot (world axes) into bins[offset : offset + 16]; (cos, sin) is
+    the robot's heading."""
+    enter(bins, offset, cos * dx + sin * dy, cos * dy - sin * dx)
+
+
+@njit(cache=True, inline="always")
+def enter(bins: np.ndarray, offset: int, ex: float, ey: float) -> None:
+    """Enter an object at (ex, ey), in the robot's own axes, into bins[offset : offset + 16]."""
     strength = (LIDAR_RANGE - math.sqrt(ex * ex + ey * ey)) / LIDAR_RANGE
     if strength <= 0.0:
         return
@@ -30,3 +36,9 @@ def add_to_lidar(bins: np.ndarray, offset: int, dx: float, dy: float, cos: float
     bins[offset + bin_] = max(bins[offset + bin_], strength)
     bins[above] = max(bins[above], alias * strength)
     bins[below] = max(bins[below], (1.0 - alias) * strength)
+
+
+@njit(cache=True)
+def look_flat(robot: np.ndarray, x: float, y: float, bins: np.ndarray) -> None:
+    """Enter an object at (x, y) into bins (16,) of an upright robot: x, y, heading, ..."""
+    add_to_lidar(bins, 0, x - robot[0], y - robot[1], math.cos(robot[2]), math.sin(robot[2]))

@@ -1,13 +1,13 @@
 """MuJoCo models of the tasks, written anew with the parameters of Safety Gym (openai/safety-gym, 2019).
 
-Sources of the parameters: ``xmls/point.xml`` (geometry, joints, damping, actuators, sensors) and the vase that
-``envs/engine.py`` and ``envs/world.py`` add for level 1 of the goal task (a free box, half-size .1, density
-.001, started 4e-5 below rest height). Hazards and goals touch nothing and are left out.
+Sources of the parameters: ``xmls/point.xml`` (geometry, joints, damping, actuators, sensors) and the vase
+that ``envs/engine.py`` and ``envs/world.py`` add for level 1 of the goal task (a free box, half-size .1,
+density .001, started 4e-5 below rest height). Hazards and goals touch nothing and are left out.
 
-Departures: (1) the robot's slides stand in the world frame, not in the frame of its first heading, so that qpos
-is (x, y, heading) itself; (2) sensors that no observation uses are left out. Both leave the dynamics as they
-are. Of the two actuator variants of the Point that Safety Gym has shipped, the recorded behaviour belongs to the
-one with a velocity servo for turning (gear .3), not the one with a motor (gear .1).
+Departures: (1) the robot's slides stand in the world frame, not in the frame of its first heading, so that
+qpos is (x, y, heading) itself; (2) sensors that no observation uses are left out. Both leave the dynamics
+as they are. Of the two actuator variants of the Point that Safety Gym has shipped, the recorded behaviour
+belongs to the one with a velocity servo for turning (gear .3), not the one with a motor (gear .1).
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from functools import cache
 
 import mujoco
 
-__all__ = ["VASE_REST_HEIGHT", "POINT_XML", "VASE_BODY", "point_model"]
+__all__ = ["VASE_START_HEIGHT", "POINT_XML", "VASE_BODY", "point_model"]
 
-VASE_REST_HEIGHT = 0.1 - 4e-5  # height of the vase's centre at reset: half-size less ``vases_sink``
+VASE_START_HEIGHT = 0.1 - 4e-5
+"""m, of the vase's centre where Safety Gym puts it: half-size less `vases_sink`."""
 
 VASE_BODY = """
     <body name="vase0" pos="0 0 0.09996">
@@ -28,7 +29,7 @@ VASE_BODY = """
 
 POINT_XML = f"""
 <mujoco model="PointGoal1">
-  <option timestep=".002"/>
+  <option timestep=".002"><flag autoreset="disable"/></option>
   <default>
     <geom condim="6" density="1"/>
     <site type="sphere" size=".032"/>
@@ -60,6 +61,6 @@ POINT_XML = f"""
 
 @cache
 def point_model() -> mujoco.MjModel:
-    """PointGoal1: qpos (10) = x, y, heading, vase (7); qvel (9) = their rates; sensordata (12) in the order of
-    the observation: accelerometer, velocimeter, gyro, magnetometer, 3 each."""
+    """PointGoal1: qpos (10) = x, y, heading, vase (7); qvel (9) = their rates; sensordata (12) in the order
+    of the observation: accelerometer, velocimeter, gyro, magnetometer, 3 each."""
     return mujoco.MjModel.from_xml_string(POINT_XML)

@@ -11,18 +11,9 @@ import math
 import numpy as np
 from numba import njit
 
-from experiments.safetygym.sim.layout import N_OBJECTS, sample_goal, sample_layout
 from experiments.safetygym.sim.lidar import add_to_lidar
-from experiments.safetygym.sim.random import uniform
-from experiments.safetygym.sim.task import (
-    EPISODE_STEPS,
-    FRAMESKIP,
-    GOAL_RADIUS,
-    HAZARD_RADIUS,
-    N_HAZARDS,
-    REWARD_CLIP,
-    REWARD_GOAL,
-)
+from experiments.safetygym.sim.task import FRAMESKIP, N_HAZARDS
+from experiments.safetygym.sim.vase_contact import REACH, overlaps, vase_axis, vase_moves
 
 MASS = 0.005188790204786391  # kg
 MASS_ARM = 1e-4  # kg m: mass times distance of the centre of mass ahead of the origin
@@ -36,6 +27,7 @@ _GOAL_LIDAR, _GYRO, _HAZARDS_LIDAR, _MAGNETOMETER, _VASES_LIDAR, _VELOCIMETER = 
 _LINEAR = MASS + TIMESTEP * DAMPING
 _TURN = INERTIA + TIMESTEP * DAMPING_TURN
 _DET = _LINEAR * _TURN - MASS_ARM * MASS_ARM
+_INV_LINEAR, _INV_DET = 1.0 / _LINEAR, 1.0 / _DET
 _DET_EXPLICIT = MASS * INERTIA - MASS_ARM * MASS_ARM
 
 
@@ -46,24 +38,65 @@ def forces(turn: float, thrust: float, u: float, v: float, omega: float) -> tupl
     return thrust + MASS_ARM * omega * omega - DAMPING * u, -DAMPING * v, servo - DAMPING_TURN * omega
 
 
+@njit(cache=True, inline="always")
+def turn_by(c: float, s: float, angle: float) -> tuple[float, float]:
+    """(cos, sin) of a heading turned by a small angle, by Taylor series: exact to 1e-17 below .02 rad."""
+    q = angle * angle
+    if q > 4e-4:
+        dc, ds = math.cos(angle), math.sin(angle)
+    else:
+        dc = 1.0 - q * (0.5 - q * (1.0 / 24.0 - q / 720.0))
+        ds = angle * (1.0 - q * (1.0 / 6.0 - q * (1.0 / 120.0 - q / 5040.0)))
+    return c * dc - s * ds, s * dc + c * ds
+
+
+@njit(cache=True, inline="always")
+def substep(thrust, turn, x, y, heading, vx, vy, omega, c, s):
+    """2 ms of motion under a thrust (N) and a turning command; c, s are cos and sin of the heading. Returns
+    the new (x, y, heading, vx, vy, omega, c, s)."""
+    fx, fy, torque = forces(turn, thrust, c * vx + s * vy, c * vy - s * vx, omega)
+    ax = fx * _INV_LINEAR
+    ay = (_TURN * fy - MASS_ARM * torque) * _INV_DET
+    omega += TIMESTEP * (_LINEAR * torque - MASS_ARM * fy) * _INV_DET
+    vx += TIMESTEP * (c * ax - s * ay)
+    vy += TIMESTEP * (s * ax + c * ay)
+    c, s = turn_by(c, s, TIMESTEP * omega)
+    return x + TIMESTEP * vx, y + TIMESTEP * vy, heading + TIMESTEP * omega, vx, vy, omega, c, s
+
+
 @njit(cache=True)
 def control_step(robot: np.ndarray, a0: float, a1: float) -> None:
     """Advance robot (6,) by one control step (10 substeps of 2 ms) under action (a0 thrust, a1 turn)."""
     thrust = min(max(a0, -FORCE_LIMIT), FORCE_LIMIT) * GEAR
     turn = min(max(a1, -1.0), 1.0)
     x, y, heading, vx, vy, omega = robot[0], robot[1], robot[2], robot[3], robot[4], robot[5]
+    c, s = math.cos(heading), math.sin(heading)
     for _ in range(FRAMESKIP):
-        c, s = math.cos(heading), math.sin(heading)
-        fx, fy, torque = forces(turn, thrust, c * vx + s * vy, c * vy - s * vx, omega)
-        ax = fx / _LINEAR
-        ay = (_TURN * fy - MASS_ARM * torque) / _DET
-        omega += TIMESTEP * (_LINEAR * torque - MASS_ARM * fy) / _DET
-        vx += TIMESTEP * (c * ax - s * ay)
-        vy += TIMESTEP * (s * ax + c * ay)
-        x += TIMESTEP * vx
-        y += TIMESTEP * vy
-        heading += TIMESTEP * omega
+        x, y, heading, vx, vy, omega, c, s = substep(thrust, turn, x, y, heading, vx, vy, omega, c, s)
     robot[0], robot[1], robot[2], robot[3], robot[4], robot[5] = x, y, heading, vx, vy, omega
+
+
+@njit(cache=True)
+def meets_vase(robot: np.ndarray, a0: float, a1: float, vase: np.ndarray) -> bool:
+    """May robot (6,) touch vase (13,) before the end of a control step under (a0, a1), or does the vase move?
+    False means that `control_step` is exact. The state does not change."""
+    if vase_moves(vase):
+        return True
+    dx, dy = robot[0] - vase[0], robot[1] - vase[1]
+    if dx * dx + dy * dy > REACH * REACH:
+        return False
+    ux, uy, flat = vase_axis(vase)
+    if not flat:
+        return True
+    thrust = min(max(a0, -FORCE_LIMIT), FORCE_LIMIT) * GEAR
+    turn = min(max(a1, -1.0), 1.0)
+    x, y, heading, vx, vy, omega = robot[0], robot[1], robot[2], robot[3], robot[4], robot[5]
+    c, s = math.cos(heading), math.sin(heading)
+    for _ in range(FRAMESKIP):
+        if overlaps(x - vase[0], y - vase[1], c, s, ux, uy):
+            return True
+        x, y, heading, vx, vy, omega, c, s = substep(thrust, turn, x, y, heading, vx, vy, omega, c, s)
+    return overlaps(x - vase[0], y - vase[1], c, s, ux, uy)
 
 
 @njit(cache=True)
@@ -92,70 +125,26 @@ def observe(
     obs[_MAGNETOMETER + 1] = -0.5 * c
     obs[_VELOCIMETER] = u
     obs[_VELOCIMETER + 1] = v
+    look(robot, goal, hazards, vase_x, vase_y, c, s, obs)
+
+
+@njit(cache=True)
+def observe_sensors(robot, sensors, goal, hazards, vase_x, vase_y, obs) -> None:
+    """Fill obs (60,) float32 from MuJoCo's sensors (12,) and the lidars."""
+    obs[:] = 0.0
+    for j in range(3):
+        obs[j] = sensors[j]
+        obs[_VELOCIMETER + j] = sensors[3 + j]
+        obs[_GYRO + j] = sensors[6 + j]
+        obs[_MAGNETOMETER + j] = sensors[9 + j]
+    look(robot, goal, hazards, vase_x, vase_y, math.cos(robot[2]), math.sin(robot[2]), obs)
+
+
+@njit(cache=True, inline="always")
+def look(robot, goal, hazards, vase_x, vase_y, c, s, obs) -> None:
+    """Enter goal, hazards and vase into the lidars of obs (60,), which are zero before; (c, s) is the
+    heading."""
     add_to_lidar(obs, _GOAL_LIDAR, goal[0] - robot[0], goal[1] - robot[1], c, s)
     for h in range(N_HAZARDS):
         add_to_lidar(obs, _HAZARDS_LIDAR, hazards[h, 0] - robot[0], hazards[h, 1] - robot[1], c, s)
     add_to_lidar(obs, _VASES_LIDAR, vase_x - robot[0], vase_y - robot[1], c, s)
-
-
-@njit(cache=True)
-def reset_one(i, robot, goal, hazards, vase, step, rng, obs) -> None:
-    """Begin an episode in environment i: layout, headings, the goal drawn twice, first observation."""
-    placed = np.empty((N_OBJECTS, 2))
-    sample_layout(rng, i, placed)
-    robot[i] = 0.0
-    robot[i, 0], robot[i, 1] = placed[0, 0], placed[0, 1]
-    robot[i, 2] = uniform(rng, i, 0.0, 2.0 * math.pi)
-    for h in range(N_HAZARDS):
-        hazards[i, h, 0], hazards[i, h, 1] = placed[2 + h, 0], placed[2 + h, 1]
-    vase[i] = 0.0
-    vase[i, 0], vase[i, 1], vase[i, 2] = placed[N_OBJECTS - 1, 0], placed[N_OBJECTS - 1, 1], 0.1
-    turn = uniform(rng, i, 0.0, 2.0 * math.pi)
-    vase[i, 3], vase[i, 6] = math.cos(turn / 2.0), math.sin(turn / 2.0)
-    goal[i, 0], goal[i, 1] = placed[1, 0], placed[1, 1]
-    sample_goal(rng, i, robot[i, 0], robot[i, 1], vase[i, 0], vase[i, 1], hazards, goal)
-    step[i] = 0
-    observe(robot[i], 0.0, 0.0, goal[i], hazards[i], vase[i, 0], vase[i, 1], obs[i])
-
-
-@njit(cache=True)
-def in_hazard(x: float, y: float, hazards: np.ndarray) -> bool:
-    """Is (x, y) within .2 m of one of hazards (8, 2)?"""
-    for h in range(N_HAZARDS):
-        if math.hypot(x - hazards[h, 0], y - hazards[h, 1]) <= HAZARD_RADIUS:
-            return True
-    return False
-
-
-@njit(cache=True)
-def step_all(
-    robot, goal, hazards, vase, step, rng, actions, obs, reward, cost, goal_met, truncated, final_obs, reset
-) -> None:
-    """One control step of every environment with the vase fixed, in place; ends of episodes start anew at once
-    if `reset`."""
-    for i in range(robot.shape[0]):
-        a0, a1 = actions[i, 0], actions[i, 1]
-        before = math.hypot(goal[i, 0] - robot[i, 0], goal[i, 1] - robot[i, 1])
-        control_step(robot[i], a0, a1)
-        x, y = robot[i, 0], robot[i, 1]
-        after = math.hypot(goal[i, 0] - x, goal[i, 1] - y)
-        r = before - after
-        cost[i] = 1.0 if in_hazard(x, y, hazards[i]) else 0.0
-        goal_met[i] = after <= GOAL_RADIUS
-        if goal_met[i]:
-            r += REWARD_GOAL
-            sample_goal(rng, i, x, y, vase[i, 0], vase[i, 1], hazards, goal)
-        reward[i] = min(max(r, -REWARD_CLIP), REWARD_CLIP)
-        step[i] += 1
-        observe(robot[i], a0, a1, goal[i], hazards[i], vase[i, 0], vase[i, 1], obs[i])
-        truncated[i] = step[i] >= EPISODE_STEPS
-        if truncated[i] and reset:
-            final_obs[i] = obs[i]
-            reset_one(i, robot, goal, hazards, vase, step, rng, obs)
-
-
-@njit(cache=True)
-def reset_all(index, robot, goal, hazards, vase, step, rng, obs) -> None:
-    """Begin an episode in each of the environments `index` (k,)."""
-    for i in index:
-        reset_one(i, robot, goal, hazards, vase, step, rng, obs)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from experiments.safetygym.sim import point
+from experiments.safetygym.sim import layout_reference
+from experiments.safetygym.sim.point_batch import empty_scores
+from experiments.safetygym.sim.robots import ROBOTS
 from experiments.safetygym.sim.state import State
 from experiments.safetygym.sim.task import EPISODE_STEPS, N_HAZARDS, get_task
 from safeframe.types import SafeframeError
+
+VASES = ("faithful", "fixed")
+LAYOUTS = ("fast", "reference")
 
 
 @dataclass(frozen=True)
@@ -29,21 +34,33 @@ class Branch:
 class SafetyGymVector(VectorEnv):
     """num_envs copies of a Safety Gym task; see `State` for what one is.
 
+    vase: "faithful" (a free box, MuJoCo where it is in play) or "fixed" (seen by the lidar, touched by
+    nobody). layout: "fast" or "reference" (drawn exactly as the original draws with that seed; environment
+    i counts from seed + 100,003 i).
     info of a step: cost (n,) 0 or 1, goal_met (n,), and where episodes ended final_obs (n, d) with the mask
-    _final_obs. Raises SafeframeError for an unknown task, actions that are not finite or physics that is not.
+    _final_obs, and final_info, which holds cost and goal_met of the step again. An episode ends by
+    truncation: after 1,000 steps, or if a new goal finds no place. Raises SafeframeError for an unknown
+    task, vase or layout, actions that are not finite or of another shape, or physics that is not finite.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
 
     def __init__(
         self,
         task: str = "Safexp-PointGoal1-v0",
         num_envs: int = 1,
         seed: int | None = None,
-        vase: str = "fixed",
+        vase: str = "faithful",
+        layout: str = "fast",
     ):
         self.task = get_task(task)
-        self.num_envs, self.vase = num_envs, vase
+        if vase not in VASES:
+            raise SafeframeError(f"vase={vase!r}; known: {', '.join(VASES)}")
+        if layout not in LAYOUTS:
+            raise SafeframeError(f"layout={layout!r}; known: {', '.join(LAYOUTS)}")
+        if num_envs < 1:
+            raise SafeframeError(f"num_envs={num_envs} must be at least 1")
+        self.num_envs, self.vase, self.layout = num_envs, vase, layout
         self.single_observation_space = gymnasium.spaces.Box(
             -np.inf, np.inf, (self.task.observation_size,), np.float32
         )
@@ -59,83 +76,105 @@ class SafetyGymVector(VectorEnv):
             np.zeros(n, np.int64),
             np.zeros(n, np.uint64),
         )
+        self.robot = ROBOTS[self.task.robot](self.task, vase == "faithful", layout == "reference")
         self._obs = np.zeros((n, self.task.observation_size), np.float32)
+        self._started = False
         self._seed(seed)
 
     def _seed(self, seed: int | None) -> None:
-        self.state.rng[:] = np.random.SeedSequence(seed).generate_state(self.num_envs, np.uint64)
+        if self.layout == "reference":
+            self.state.rng[:] = layout_reference.first_seeds(seed, self.num_envs)
+        else:
+            self.state.rng[:] = np.random.SeedSequence(seed).generate_state(self.num_envs, np.uint64)
 
-    def _arrays(self) -> tuple[np.ndarray, ...]:
-        s = self.state
-        return s.robot, s.goal, s.hazards, s.vase, s.step, s.rng
-
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
-        """New episodes everywhere. options: stagger=True spreads the episodes' clocks over [0, 1000)."""
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """New episodes everywhere. options: stagger=True spreads the episodes' clocks over [0, 1000), so that
+        their ends do not coincide; reset_mask (n,) bool, as gymnasium has it, restarts only some."""
         if seed is not None:
             self._seed(seed)
-        point.reset_all(np.arange(self.num_envs), *self._arrays(), self._obs)
-        if options and options.get("stagger"):
-            self.state.step[:] = np.arange(self.num_envs) * EPISODE_STEPS // self.num_envs
+        options = options or {}
+        mask = options.get("reset_mask")
+        index = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
+        self.robot.begin(self.state, index, self._obs)
+        if options.get("stagger"):
+            self.state.step[index] = index * EPISODE_STEPS // self.num_envs
+        self._started = True
         return self._obs.copy(), {}
 
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One control step; actions (n, 2)."""
-        actions = self._checked(actions, self.num_envs)
-        n = self.num_envs
-        reward, cost = np.empty(n), np.empty(n)
-        goal_met, truncated = np.empty(n, np.bool_), np.empty(n, np.bool_)
+        """One control step; actions (n, 2), clipped to [-1, 1]."""
+        if not self._started:
+            raise SafeframeError("step before reset: call reset() or set_state() first")
+        actions = _checked(actions, (self.num_envs, 2))
+        reward, cost, goal_met, truncated = scores = empty_scores(self.num_envs)
         final = np.zeros_like(self._obs)
-        point.step_all(*self._arrays(), actions, self._obs, reward, cost, goal_met, truncated, final, True)
-        if not np.isfinite(self._obs).all():
-            self.state.check("step")
-            raise SafeframeError("step: an observation is not finite")
+        self.robot.advance(self.state, actions, self._obs, scores, final, reset=True)
+        self._check_finite()
         info: dict[str, Any] = {"cost": cost, "goal_met": goal_met}
         if truncated.any():
-            info |= {"final_obs": final, "_final_obs": truncated.copy()}
-        return self._obs.copy(), reward, np.zeros(n, np.bool_), truncated, info
+            ended = truncated.copy()
+            last = {"cost": np.where(ended, cost, 0.0), "goal_met": goal_met & ended}
+            last |= {f"_{name}": ended.copy() for name in last}
+            info |= {"final_obs": final, "_final_obs": ended, "final_info": last, "_final_info": ended.copy()}
+        return self._obs.copy(), reward, np.zeros(self.num_envs, np.bool_), truncated, info
 
     def get_state(self, indices: np.ndarray | None = None) -> State:
         """A copy of the state of all environments or of `indices`."""
         return self.state.copy() if indices is None else self.state.select(np.asarray(indices))
 
     def set_state(self, state: State, indices: np.ndarray | None = None) -> np.ndarray:
-        """Put environments into the given state; returns their observations (with zero action applied)."""
-        index = np.arange(self.num_envs) if indices is None else np.asarray(indices)
+        """Put environments into the given state; returns their observations (with zero action applied).
+        Raises SafeframeError for a state of another robot, number of rows, or with values that are not
+        finite."""
+        index = np.arange(self.num_envs) if indices is None else np.atleast_1d(np.asarray(indices))
+        if state.robot.shape != (len(index), self.task.robot_size):
+            raise SafeframeError(
+                f"set_state: robot has shape {state.robot.shape}; {self.task.name} needs "
+                f"({len(index)}, {self.task.robot_size})"
+            )
         state.check("set_state")
         self.state.assign(index, state)
-        s = self.state
-        for i in index:
-            point.observe(
-                s.robot[i], 0.0, 0.0, s.goal[i], s.hazards[i], s.vase[i, 0], s.vase[i, 1], self._obs[i]
-            )
+        if not self._started:
+            self._started = len(index) == self.num_envs
+        self.robot.observe(self.state, index, np.zeros((self.num_envs, 2)), self._obs)
         return self._obs[index].copy()
 
     def branch(self, indices: np.ndarray, actions: np.ndarray) -> Branch:
-        """Step copies of environments `indices` (k,) under actions (k, 2) or (k, T, 2); nothing here changes."""
-        state = self.get_state(np.asarray(indices))
+        """Step copies of environments `indices` (k,) under actions (k, 2) or (k, T, 2); nothing here changes.
+        Copies go on past the end of an episode, so that no window is cut short."""
+        state = self.get_state(np.atleast_1d(np.asarray(indices)))
         k = len(state)
         plan = np.asarray(actions, dtype=np.float64)
-        plan = self._checked(plan.reshape(k, -1, 2).reshape(-1, 2), k * plan.size // (2 * k)).reshape(
-            k, -1, 2
-        )
+        if plan.ndim == 2:
+            plan = plan[:, None]
+        plan = _checked(plan, (k, plan.shape[1] if plan.ndim == 3 else 1, 2))
         reward, cost = np.empty((k, plan.shape[1])), np.empty((k, plan.shape[1]))
         obs = np.zeros((k, self.task.observation_size), np.float32)
-        met, ended = np.empty(k, np.bool_), np.empty(k, np.bool_)
         for t in range(plan.shape[1]):
-            point.step_all(
-                state.robot, state.goal, state.hazards, state.vase, state.step, state.rng,
-                np.ascontiguousarray(plan[:, t]), obs, reward[:, t], cost[:, t], met, ended, obs, False,
-            )  # fmt: skip
+            scores = empty_scores(k)
+            self.robot.advance(state, np.ascontiguousarray(plan[:, t]), obs, scores, obs, reset=False)
+            reward[:, t], cost[:, t] = scores[0], scores[1]
+        if not np.isfinite(obs).all():
+            state.check("branch")
+            raise SafeframeError("branch: an observation is not finite")
         return Branch(obs, reward, cost, state)
 
-    def _checked(self, actions: np.ndarray, rows: int) -> np.ndarray:
-        actions = np.ascontiguousarray(actions, dtype=np.float64)
-        if actions.shape != (rows, 2):
-            raise SafeframeError(f"actions have shape {actions.shape}; ({rows}, 2) is needed")
-        if not np.isfinite(actions).all():
-            raise SafeframeError(
-                f"action of environment {int(np.argmin(np.isfinite(actions).all(1)))} is not finite"
-            )
-        return actions
+    def _check_finite(self) -> None:
+        if not np.isfinite(self._obs).all():
+            self.state.check("step")
+            row = int(np.argmin(np.isfinite(self._obs).all(axis=1)))
+            raise SafeframeError(f"step: the observation of environment {row} is not finite")
+
+
+def _checked(actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    actions = np.ascontiguousarray(actions, dtype=np.float64)
+    if actions.shape != shape:
+        raise SafeframeError(f"actions have shape {actions.shape}; {shape} is needed")
+    if not np.isfinite(actions).all():
+        row = int(np.argmin(np.isfinite(actions.reshape(len(actions), -1)).all(axis=1)))
+        raise SafeframeError(f"action of environment {row} is not finite")
+    return actions
