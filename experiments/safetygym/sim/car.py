@@ -1,9 +1,12 @@
-"""The Car's dynamics for a batch of environments, by MuJoCo.
+"""The Car's dynamics for a batch of environments: compiled for this robot on the bare floor, MuJoCo
+elsewhere.
 
-Robot state (24): qpos 13 (position 3, quaternion 4, left and right wheel, quaternion of the rear ball 4) and
-qvel 11 (velocity of the origin 3 in world axes, angular velocity 3 in body axes, wheels 2, ball 3). Vase
-state (13): qpos 7 and qvel 6 of the free box. A control step is ten of MuJoCo's steps of 4 ms, the first
-without solver history (warm start 0), so that it is a function of state and action alone.
+Robot state (24): qpos 13 (position 3, quaternion 4, left and right wheel, quaternion of the rear ball 4)
+and qvel 11 (velocity of the origin 3 in world axes, angular velocity 3 in body axes, wheels 2, ball 3).
+Vase state (13): qpos 7 and qvel 6 of the free box. A control step is ten of MuJoCo's steps of 4 ms and a
+function of state and action alone. `car_numba` does it where only wheels and ball can touch anything; where
+the vase is in play or the chassis may touch the floor, MuJoCo does (the first of the ten steps without
+solver history, warm start 0).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import mujoco
 import numpy as np
 from mujoco.rollout import Rollout
 
+from experiments.safetygym.sim import car_numba
 from experiments.safetygym.sim.car_mjcf import START_HEIGHT, car_model
 from experiments.safetygym.sim.task import FRAMESKIP
 from safeframe.types import SafeframeError
@@ -26,13 +30,16 @@ VASE_AT_REST = 1e-4
 
 
 class CarDynamics:
-    """Steps many Cars. vase: "faithful" simulates the vase where the robot can reach it or it moves; "fixed"
-    lets the robot through. Raises SafeframeError for another word."""
+    """Steps many Cars. vase: "faithful" simulates the vase where the robot can reach it or it moves;
+    "fixed" lets the robot through. compiled=False leaves everything to MuJoCo. Raises SafeframeError for
+    another word."""
 
-    def __init__(self, vase: str = "faithful"):
+    def __init__(self, vase: str = "faithful", compiled: bool = True):
         if vase not in ("faithful", "fixed"):
             raise SafeframeError(f"vase={vase!r}; known: faithful, fixed")
-        self.vase = vase
+        self.vase, self.compiled = vase, compiled
+        self.in_mujoco = 0
+        """environment-steps that went to MuJoCo so far"""
         self._rollout = Rollout(nthread=0)
         self._models = {with_vase: car_model(with_vase) for with_vase in (True, False)}
         self._data = {with_vase: mujoco.MjData(model) for with_vase, model in self._models.items()}
@@ -49,12 +56,17 @@ class CarDynamics:
         """One control step of n environments. robot (n, 24) and vase (n, 13) are updated in place; actions
         (n, 2) are the wheels' motors, clipped to [-1, 1]. Returns the sensors (n, 24) in the observation's
         order without the lidars. Raises SafeframeError if anything is not finite, before or after."""
+        actions = np.ascontiguousarray(actions, dtype=np.float64)
         _check(robot, vase, actions)
         near = vase_in_play(robot, vase) if self.vase == "faithful" else np.zeros(len(robot), bool)
         sensors = np.empty((len(robot), SENSOR_SIZE))
-        for with_vase, rows in ((True, np.flatnonzero(near)), (False, np.flatnonzero(~near))):
+        alone = np.flatnonzero(~near)
+        if self.compiled:
+            alone = alone[car_numba.step_rows(alone, robot, actions, sensors) != car_numba.DONE]
+        for with_vase, rows in ((True, np.flatnonzero(near)), (False, alone)):
             if len(rows):
                 sensors[rows] = self._step_rows(with_vase, rows, robot, vase, actions)
+                self.in_mujoco += len(rows)
         _check(robot, vase, actions)
         return sensors
 
@@ -79,7 +91,7 @@ class CarDynamics:
         if with_vase:
             parts[2:2] = [vase[rows, :VASE_QPOS]]
             parts.append(vase[rows, VASE_QPOS:])
-        control = np.repeat(np.asarray(actions, dtype=np.float64)[rows, None], steps, axis=1)
+        control = np.repeat(actions[rows, None], steps, axis=1)
         states, sensors = self._rollout.rollout(
             [model],
             [self._data[with_vase]],
