@@ -12,9 +12,13 @@ belongs to the one with a velocity servo for turning (gear .3), not the one with
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 
 import mujoco
+
+# MuJoCo would write its warnings to a file in the current folder.
+mujoco.set_mju_user_warning(lambda message: logging.getLogger("mujoco").warning(message))
 
 __all__ = ["VASE_START_HEIGHT", "POINT_XML", "VASE_BODY", "point_model"]
 

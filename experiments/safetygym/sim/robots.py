@@ -39,6 +39,9 @@ class Robot(Protocol):
     ) -> None:
         """One control step of all rows; if `reset`, episodes that end go to `final` and start anew."""
 
+    def heading(self, state: State) -> np.ndarray:
+        """(n,) radians."""
+
 
 class Point:
     """The Point; `faithful` hands it to MuJoCo where the vase is in play, else the vase is air."""
@@ -47,6 +50,9 @@ class Point:
         self.task, self.faithful, self.reference = task, faithful, reference
         self.physics = VasePhysics()
         self.handed_over = 0  # control steps that MuJoCo made
+
+    def heading(self, state: State) -> np.ndarray:
+        return state.robot[:, 2]
 
     def begin(self, state: State, index: np.ndarray, obs: np.ndarray) -> None:
         if not self.reference:
@@ -93,6 +99,9 @@ class Car:
     def __init__(self, task: Task, faithful: bool, reference: bool):
         self.task, self.reference = task, reference
         self.dynamics = CarDynamics("faithful" if faithful else "fixed")
+
+    def heading(self, state: State) -> np.ndarray:
+        return car_batch.heading(state.robot)
 
     def begin(self, state: State, index: np.ndarray, obs: np.ndarray) -> None:
         if self.reference:

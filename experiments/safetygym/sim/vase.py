@@ -17,6 +17,7 @@ from safeframe.types import SafeframeError
 REST_SPEED = 2e-5  # m/s
 REST_TURN = 1e-4  # rad/s
 N_SENSORS = 12
+_FLOOR = 0  # geom; contacts name the lower of their two geoms first
 
 
 class VasePhysics:
@@ -25,14 +26,14 @@ class VasePhysics:
     def __init__(self) -> None:
         self._model = point_model()
         self._data = mujoco.MjData(self._model)
-        floor = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_GEOM, "floor")
-        assert floor == 0
         self.contacts = 0  # control steps so far that ended in contact of robot and vase
 
     def step(self, robot: np.ndarray, vase: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """One control step of robot (k, 6) and vase (k, 13), in place, under finite actions (k, 2). Returns
         the sensors (k, 12): accelerometer, velocimeter, gyro, magnetometer, in the robot's axes. Raises
         SafeframeError where the physics breaks down."""
+        if not (np.isfinite(robot).all() and np.isfinite(vase).all()):
+            raise SafeframeError("MuJoCo: the state of robot or vase is not finite before the step")
         model, data = self._model, self._data
         qpos, qvel, ctrl, warm = data.qpos, data.qvel, data.ctrl, data.qacc_warmstart
         sensors = np.empty((len(robot), N_SENSORS))
@@ -47,7 +48,7 @@ class VasePhysics:
             robot[i, :3], vase[i, :7] = qpos[:3], qpos[3:]
             robot[i, 3:], vase[i, 7:] = qvel[:3], qvel[3:]
             sensors[i] = data.sensordata
-            touching = data.ncon > 0 and bool((data.contact.geom[:, 0] > 0).any())
+            touching = data.ncon > 0 and bool((data.contact.geom[:, 0] > _FLOOR).any())
             self.contacts += touching
             if not touching and _slow(qvel[3:]):
                 vase[i, 7:] = 0.0

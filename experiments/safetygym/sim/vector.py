@@ -107,20 +107,29 @@ class SafetyGymVector(VectorEnv):
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One control step; actions (n, 2), clipped to [-1, 1]."""
+        return self._step(actions, reset=True)
+
+    def _step(self, actions: np.ndarray, reset: bool):
+        """Without `reset`, episodes that end stay where they are (for the single environment)."""
         if not self._started:
             raise SafeframeError("step before reset: call reset() or set_state() first")
         actions = _checked(actions, (self.num_envs, 2))
         reward, cost, goal_met, truncated = scores = empty_scores(self.num_envs)
         final = np.zeros_like(self._obs)
-        self.robot.advance(self.state, actions, self._obs, scores, final, reset=True)
+        self.robot.advance(self.state, actions, self._obs, scores, final, reset)
         self._check_finite()
         info: dict[str, Any] = {"cost": cost, "goal_met": goal_met}
-        if truncated.any():
+        if reset and truncated.any():
             ended = truncated.copy()
             last = {"cost": np.where(ended, cost, 0.0), "goal_met": goal_met & ended}
             last |= {f"_{name}": ended.copy() for name in last}
             info |= {"final_obs": final, "_final_obs": ended, "final_info": last, "_final_info": ended.copy()}
         return self._obs.copy(), reward, np.zeros(self.num_envs, np.bool_), truncated, info
+
+    @property
+    def last_observation(self) -> np.ndarray:
+        """(n, d) float32, what reset, step or set_state last returned; not to be written to."""
+        return self._obs
 
     def get_state(self, indices: np.ndarray | None = None) -> State:
         """A copy of the state of all environments or of `indices`."""
