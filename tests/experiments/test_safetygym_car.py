@@ -96,7 +96,8 @@ def test_what_is_not_finite_is_named(name):
         dynamics.step(**arrays)
 
 
-def test_divergence_is_reported():
+def test_divergence_is_reported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MuJoCo leaves its log here
     dynamics = CarDynamics()
     robot = dynamics.initial(np.zeros((1, 2)), np.zeros(1))
     robot[0, 13] = 1e300
