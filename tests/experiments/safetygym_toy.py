@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import SimpleNamespace
 
 import numpy as np
@@ -61,9 +61,16 @@ class ToyVector:
             state.place[truncated] = 0.0
         return self._observe(), reward, np.zeros(self.num_envs, bool), truncated, info
 
-    def get_state(self) -> ToyState:
-        return ToyState(self.state.place.copy(), self.state.step.copy(), self.state.rng.copy())
+    @property
+    def episode_steps(self) -> int:
+        return self.length
 
-    def set_state(self, state: ToyState) -> np.ndarray:
-        self.state = ToyState(state.place.copy(), state.step.copy(), state.rng.copy())
-        return self._observe()
+    def get_state(self, indices: np.ndarray | None = None) -> ToyState:
+        rows = slice(None) if indices is None else indices
+        return ToyState(*(getattr(self.state, f.name)[rows].copy() for f in fields(ToyState)))
+
+    def set_state(self, state: ToyState, indices: np.ndarray | None = None) -> np.ndarray:
+        rows = slice(None) if indices is None else indices
+        for f in fields(ToyState):
+            getattr(self.state, f.name)[rows] = getattr(state, f.name)
+        return self._observe()[rows]

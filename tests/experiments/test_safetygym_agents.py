@@ -231,24 +231,42 @@ def test_the_invariant_loss_and_the_penalty_are_the_same_sum():
 
 
 def test_saute_takes_the_reward_away_once_the_budget_is_overdrawn():
-    env = SauteVector(ToyVector(2, length=6), budget=2.0, unsafe_reward=-0.5, discount=1.0)
+    env = SauteVector(ToyVector(2, length=6), budget=2.0, unsafe_reward=-0.5, training=False)
     observations, _ = env.reset(seed=0)
     assert observations.shape == (2, 61)
     actions = np.array([[0.0, 1.0], [0.0, 0.5]])
     shares, rewards = [], []
     for step in range(6):
-        observations, reward, _, truncated, info = env.step(actions)
+        observations, reward, terminated, truncated, info = env.step(actions)
         shares.append(observations[0, 60])
         rewards.append(reward[0])
         assert reward[1] == info["task_reward"][1] == 0.5
         assert truncated.all() == (step == 5)
+        assert not terminated.any()
     np.testing.assert_allclose(rewards, [1.0, 1.0, -0.5, -0.5, -0.5, -0.5])
-    np.testing.assert_allclose(shares, [0.5, 0.0, -0.5, -1.0, -1.0, 1.0])
-    assert info["final_obs"][0, 60] == -1.0
+    np.testing.assert_allclose(shares, [0.5, 0.0, 0.0, 0.0, 0.0, 1.0])
     state = env.get_state()
     env.step(actions)
     restored = env.set_state(state)
     np.testing.assert_array_equal(restored, observations)
+
+
+def test_saute_ends_training_episodes_with_the_value_of_what_would_come():
+    env = SauteVector(ToyVector(2, length=50), budget=1.0, unsafe_reward=-0.5, reward_discount=0.9)
+    env.reset(seed=0)
+    actions = np.array([[0.0, 1.0], [0.0, 0.5]])
+    rewards, ends = [], []
+    for _ in range(4):
+        observations, reward, terminated, truncated, _ = env.step(actions)
+        rewards.append(reward[0])
+        ends.append((bool(terminated[0]), bool(truncated[0])))
+        assert not (terminated | truncated)[1]
+    np.testing.assert_allclose(rewards, [1.0, -0.5, -5.0, 1.0])
+    assert ends == [(False, False), (False, False), (True, False), (False, False)]
+    assert observations[0, 60] == 0.0
+    assert observations[1, 60] == 1.0
+    # the stream -.5, -.5, ... is worth -5 at discount .9, and so is its first reward with the final one
+    assert pytest.approx(-0.5 / (1 - 0.9)) == -0.5 + 0.9 * -5.0
 
 
 @pytest.mark.parametrize(

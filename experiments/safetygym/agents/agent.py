@@ -44,7 +44,7 @@ class Agent:
         """The environment as this agent sees it (Sauté adds the budget); others as they are."""
         from experiments.safetygym.agents.methods import make_method
 
-        return make_method(self.settings, self.observation_size).wrap(env)
+        return make_method(self.settings, self.observation_size).wrap(env, training=False)
 
     def output(self, observations: FloatArray) -> FloatArray:
         """The actor's output, float32: logits (n, k) or means (n, 2); SafeframeError for other inputs."""

@@ -34,7 +34,7 @@ class Method:
     def __init__(self, settings: AgentSettings, inputs: int) -> None:
         self.settings, self.inputs = settings, inputs
 
-    def wrap(self, env: Any) -> Any:
+    def wrap(self, env: Any, training: bool = True) -> Any:
         """The environment as the agent sees it."""
         return env
 

@@ -2,10 +2,15 @@
 
 Source: Sootla et al. 2022, "Sauté RL: Almost Surely Safe Reinforcement Learning Using State Augmentation",
 arXiv 2202.06558, equations 3-5: z_0 = 1, z_{t+1} = (z_t - c_t / d) / discount; the reward is the task's
-while z_{t+1} >= 0, else a constant. Any learner may then be used; here PPO, unchanged. Departures: (1) the
-constant is -.1 per step, a little below what standing still earns (the source uses 0, -.2, -1 and more, by
-task); (2) the budget's discount is 1, so that the budget is a number of unsafe steps per episode; (3) z is
-shown as max(z, -1), a bounded input.
+while z_{t+1} >= 0, else a constant n. Any learner may then be used; here PPO, unchanged.
+
+Departures: (1) in training an episode ends as soon as its budget is overdrawn, with the value n / (1 - g)
+of the constant rewards still to come (g: the reward's discount). This is exact, time limits being
+bootstrapped, since what is done then changes nothing, and no steps are spent there: at first nearly every
+episode overdraws. (2) z is shown as max(z, -1) in training, and as max(z, 0) afterwards: an agent that has
+overdrawn goes on as one with nothing left, where the source leaves its behaviour open. (3) n is -.02 (the
+source: 0 to -200 by task), the discount of the budget 1: the budget is a number of unsafe steps per
+episode.
 """
 
 from __future__ import annotations
@@ -16,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from experiments.safetygym.agents.methods import Method
-from safeframe.types import FloatArray
+from experiments.safetygym.sim.task import EPISODE_STEPS
+from safeframe.types import BoolArray, FloatArray
 
-_LOWEST = -1.0
+_ROUNDING = 1e-9
 
 
 @dataclass
@@ -32,20 +38,32 @@ class SauteState:
 class SauteVector:
     """A vector environment with the share of the budget left as its last input, (n, d + 1).
 
-    budget: unsafe steps allowed per episode. Rewards are the task's until the budget is overdrawn; the
-    task's own are in info["task_reward"].
+    budget: unsafe steps allowed per episode. Rewards are the task's until the budget is overdrawn; the task's
+    own are in info["task_reward"]. With `training`, see departures 1 and 2: the step after the one that
+    overdraws ends the episode truly (`terminated`), with reward unsafe_reward / (1 - reward_discount).
     """
 
-    def __init__(self, env: Any, budget: float, unsafe_reward: float, discount: float) -> None:
+    def __init__(
+        self,
+        env: Any,
+        budget: float,
+        unsafe_reward: float,
+        discount: float = 1.0,
+        reward_discount: float = 0.99,
+        training: bool = True,
+    ) -> None:
         self.env, self.num_envs = env, env.num_envs
         self.budget, self.unsafe_reward, self.discount = budget, unsafe_reward, discount
+        self.stream = unsafe_reward / (1.0 - reward_discount)
+        self.training = training
+        self.last_step = getattr(env, "episode_steps", EPISODE_STEPS) - 1
         self.left = np.ones(self.num_envs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.env, name)
 
     def _augment(self, observations: FloatArray, left: FloatArray) -> FloatArray:
-        share = np.maximum(left, _LOWEST).astype(np.float32)[:, None]
+        share = np.maximum(left, -1.0 if self.training else 0.0).astype(np.float32)[:, None]
         return np.concatenate([np.asarray(observations, np.float32), share], axis=1)
 
     def reset(self, **options: Any) -> tuple[FloatArray, dict[str, Any]]:
@@ -56,27 +74,41 @@ class SauteVector:
 
     def step(
         self, actions: FloatArray
-    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, dict[str, Any]]:
+    ) -> tuple[FloatArray, FloatArray, BoolArray, BoolArray, dict[str, Any]]:
         """As the environment's; final observations carry the share at the end of their episode."""
         observations, rewards, terminated, truncated, info = self.env.step(actions)
-        left = (self.left - np.asarray(info["cost"]) / self.budget) / self.discount
         info = info | {"task_reward": rewards}
+        left = (self.left - np.asarray(info["cost"]) / self.budget) / self.discount
+        overdrawn = left < -_ROUNDING
         over = terminated | truncated
         if over.any():
             final = np.zeros((self.num_envs, observations.shape[1]), np.float32)
             for i in np.flatnonzero(over):
                 final[i] = info["final_obs"][i]
             info["final_obs"] = self._augment(final, left)
-        shaped = np.where(left >= -1e-9, rewards, self.unsafe_reward)
+        shaped = np.where(overdrawn, self.unsafe_reward, rewards)
+        if self.training:
+            finished = over & overdrawn
+            shaped = np.where(finished, self.stream, shaped)
+            terminated, truncated = terminated | finished, truncated & ~finished
+            ending = overdrawn & ~over
+            if ending.any():
+                self._end(np.flatnonzero(ending))
         self.left = np.where(over, 1.0, left)
         return self._augment(observations, self.left), shaped, terminated, truncated, info
 
+    def _end(self, indices: FloatArray) -> None:
+        """Set the clocks of environments so that their next step is their episode's last."""
+        state = self.env.get_state(indices)
+        state.step[:] = self.last_step
+        self.env.set_state(state, indices)
+
     def get_state(self) -> SauteState:
-        """A copy of both states."""
+        """A copy of all states."""
         return SauteState(self.env.get_state(), self.left.copy())
 
     def set_state(self, state: SauteState) -> FloatArray:
-        """Restore both; the augmented observations."""
+        """Restore them; the augmented observations."""
         observations = self.env.set_state(state.inner)
         self.left = np.array(state.left, dtype=np.float64)
         return self._augment(observations, self.left)
@@ -85,7 +117,7 @@ class SauteVector:
 class Saute(Method):
     """Sauté PPO: see the module."""
 
-    def wrap(self, env: Any) -> SauteVector:
+    def wrap(self, env: Any, training: bool = True) -> SauteVector:
         """The environment with the budget."""
         s = self.settings
-        return SauteVector(env, s.cost_limit, s.saute_unsafe_reward, s.saute_discount)
+        return SauteVector(env, s.cost_limit, s.saute_unsafe_reward, s.saute_discount, s.discount, training)
