@@ -5,7 +5,8 @@
 # make figure-2     the sweep behind figures 2A and 2B (resumes what is unfinished), then the figures
 # make results      everything that is committed under results/
 # make compare      our figures beside the paper's
-# make bench        benchmarks of the core    make clean       remove what can be made again (not runs, not .venv)
+# make bench-sim    the simulator: environment steps a second, against a plain MuJoCo loop
+# make bench        all benchmarks            make clean       remove what can be made again (not runs, not .venv)
 PYTHON ?= python3.11
 VENV ?= .venv
 PY := $(VENV)/bin/python
@@ -15,7 +16,7 @@ TORCH_OPTIONS ?=
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: setup run run-eia test test-long lint format bench figure-2 results compare clean
+.PHONY: setup run run-eia test test-long lint format bench bench-sim figure-2 results compare clean
 
 setup: $(READY)
 
@@ -52,6 +53,9 @@ format: $(READY)
 
 bench: $(READY)
 	for script in scripts/bench_*.py; do $(PY) $$script $(ARGS) || exit 1; done
+
+bench-sim: $(READY)
+	$(PY) scripts/bench_sim.py $(ARGS)
 
 figure-2: $(READY)
 	$(PY) run.py -m +sweep=figure-2 $(ARGS)
