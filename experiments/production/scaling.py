@@ -6,28 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from experiments.production.figures import LOOKS
 from experiments.production.measured import Measured, ratio
 from experiments.production.report import TRAINED_AT
 from experiments.support import figures
 from experiments.support.files import atomic_write
+from safeframe.scaling_law import fit_log10
 
 
 def line(n_t: np.ndarray, value: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, float]:
     """Least squares on log10 n_t: fitted value and half width of its 95 % t interval at `at`, slope and its
     half width. NaN widths for fewer than three points.
     """
-    x = np.log10(np.asarray(n_t, dtype=float))
-    fit = stats.linregress(x, value)
-    free = len(x) - 2
-    middle, spread = x.mean(), np.sum((x - x.mean()) ** 2)
-    error = np.sqrt(np.sum((value - fit.intercept - fit.slope * x) ** 2) / free) if free > 0 else np.nan
-    t = stats.t.ppf(0.975, free) if free > 0 else np.nan
-    away = np.log10(np.asarray(at, dtype=float))
-    half = t * error * np.sqrt(1 / len(x) + (away - middle) ** 2 / spread)
-    return fit.intercept + fit.slope * away, half, float(fit.slope), float(t * error / np.sqrt(spread))
+    fit = fit_log10(n_t, value)
+    fitted, half = fit.at(at)
+    return fitted, half, fit.slope, fit.high - fit.slope
 
 
 def scaling_rows(by_n_t: dict[int, Measured], r_t: float = TRAINED_AT, method: str = "ours") -> pd.DataFrame:
