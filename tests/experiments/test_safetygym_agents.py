@@ -251,22 +251,20 @@ def test_saute_takes_the_reward_away_once_the_budget_is_overdrawn():
     np.testing.assert_array_equal(restored, observations)
 
 
-def test_saute_ends_training_episodes_with_the_value_of_what_would_come():
+def test_saute_charges_the_constant_rewards_at_once_and_ends_training_episodes_outside():
     env = SauteVector(ToyVector(2, length=50), budget=1.0, unsafe_reward=-0.5, reward_discount=0.9)
     env.reset(seed=0)
-    actions = np.array([[0.0, 1.0], [0.0, 0.5]])
-    rewards, ends = [], []
-    for _ in range(4):
-        observations, reward, terminated, truncated, _ = env.step(actions)
+    rewards, ends, shares = [], [], []
+    for turn in (1.0, 1.0, 1.0, 0.5, 0.5, 0.5):  # unsafe three times, then outside
+        observations, reward, terminated, truncated, _ = env.step(np.array([[0.0, turn], [0.0, 0.5]]))
         rewards.append(reward[0])
+        shares.append(observations[0, 60])
         ends.append((bool(terminated[0]), bool(truncated[0])))
         assert not (terminated | truncated)[1]
-    np.testing.assert_allclose(rewards, [1.0, -0.5, -5.0, 1.0])
-    assert ends == [(False, False), (False, False), (True, False), (False, False)]
-    assert observations[0, 60] == 0.0
-    assert observations[1, 60] == 1.0
-    # the stream -.5, -.5, ... is worth -5 at discount .9, and so is its first reward with the final one
-    assert pytest.approx(-0.5 / (1 - 0.9)) == -0.5 + 0.9 * -5.0
+        assert reward[1] == 0.5
+    np.testing.assert_allclose(rewards, [1.0, -5.0, -0.5, -0.5, 0.0, 0.5])
+    assert ends == [(False, False)] * 4 + [(True, False), (False, False)]
+    np.testing.assert_allclose(shares, [0.0, -1.0, -1.0, -1.0, 1.0, 1.0])
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from safetygym_toy import ToyVector
 
+from experiments.safetygym.agents import train as command
 from experiments.safetygym.agents.checkpoints import load_agent, save_agent
 from experiments.safetygym.agents.evaluation import evaluate
 from experiments.safetygym.agents.settings import AgentSettings
 from experiments.safetygym.agents.training import train
+from experiments.safetygym.sim.vector import SafetyGymVector
 from safeframe.types import SafeframeError
 
 SMALL = {"num_envs": 16, "horizon": 32, "minibatch": 128, "chunk": 64, "hidden": (16,), "steps": 512 * 6}
@@ -176,3 +180,37 @@ def test_training_goes_on_from_another_agent(tmp_path):
     assert second.record["return"] > 0.7 * 1000 * first.record["return"] / 1000
     with pytest.raises(SafeframeError, match="does not fit this training"):
         train(AgentSettings(**SMALL | {"hidden": (8,)}), toy, initial=first)
+
+
+def test_barrier_training_in_the_simulator_resumes_to_the_same_numbers(tmp_path):
+    settings = AgentSettings(**SMALL | {"method": "ppo_barrier", "steps": 512 * 4})
+
+    def make(settings):
+        return SafetyGymVector(settings.task, num_envs=settings.num_envs, seed=settings.seed, vase="fixed")
+
+    def kill(trainer):
+        if trainer.epoch == 3:
+            raise Killed
+
+    whole = train(settings, make)
+    with pytest.raises(Killed):
+        train(settings, make, tmp_path, checkpoint_every=2, callback=kill)
+    assert torch.equal(weights(whole), weights(train(settings, make, tmp_path)))
+
+
+def test_the_command_trains_evaluates_and_leaves_what_is_done_alone(tmp_path, capsys):
+    arguments = [f"{key}={value}" for key, value in SMALL.items() if key not in ("hidden", "steps")]
+    arguments += ["hidden=16", "steps=512", f"out={tmp_path}", "evaluate=1000", "method=ppo_lag"]
+    assert command.main(arguments) == 0
+    result = json.loads((tmp_path / "evaluation.json").read_text())
+    assert result["episodes"] == 100
+    assert result["training"]["steps"] == 512
+    assert load_agent(tmp_path / "agent.safetensors").settings.method == "ppo_lag"
+    capsys.readouterr()
+    assert command.main(arguments) == 0
+    assert "is done" in capsys.readouterr().out
+    assert command.main(["steps=-1"]) == 2
+    assert "steps is -1; it must be > 0" in capsys.readouterr().err
+    assert command.main(["steps"]) == 2
+    assert command.main(["task=Safexp-DoggoGoal1-v0", f"out={tmp_path / 'x'}"]) == 2
+    assert "unknown task" in capsys.readouterr().err

@@ -4,13 +4,13 @@ Source: Sootla et al. 2022, "Sauté RL: Almost Surely Safe Reinforcement Learnin
 arXiv 2202.06558, equations 3-5: z_0 = 1, z_{t+1} = (z_t - c_t / d) / discount; the reward is the task's
 while z_{t+1} >= 0, else a constant n. Any learner may then be used; here PPO, unchanged.
 
-Departures: (1) in training an episode ends as soon as its budget is overdrawn, with the value n / (1 - g)
-of the constant rewards still to come (g: the reward's discount). This is exact, time limits being
-bootstrapped, since what is done then changes nothing, and no steps are spent there: at first nearly every
-episode overdraws. (2) z is shown as max(z, -1) in training, and as max(z, 0) afterwards: an agent that has
-overdrawn goes on as one with nothing left, where the source leaves its behaviour open. (3) n is -.02 (the
-source: 0 to -200 by task), the discount of the budget 1: the budget is a number of unsafe steps per
-episode.
+Departures: (1) in training, overdrawing costs n / (1 - g) at once (the value of the source's constant
+rewards, g being the reward's discount), then n per step inside the hazard, and the episode ends when the
+robot is outside again. In the source every later reward is n whatever is done: such steps teach nothing, at
+first they are nearly all steps, and the agent never learns to leave a hazard. (2) z is shown as max(z, -1)
+in training and as max(z, 0) afterwards: an agent that has overdrawn goes on as one with nothing left, where
+the source leaves open what it does. (3) n is -.1 (the source: 0 to -200 by task), the budget's discount 1:
+the budget is a number of unsafe steps per episode.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ _ROUNDING = 1e-9
 
 @dataclass
 class SauteState:
-    """The wrapped environment's state and the shares left (n,)."""
+    """The wrapped environment's state, the shares left (n,), which overdrawn ones are outside again (n,)."""
 
     inner: Any
     left: FloatArray
+    outside: BoolArray
 
 
 class SauteVector:
     """A vector environment with the share of the budget left as its last input, (n, d + 1).
 
-    budget: unsafe steps allowed per episode. Rewards are the task's until the budget is overdrawn; the task's
-    own are in info["task_reward"]. With `training`, see departures 1 and 2: the step after the one that
-    overdraws ends the episode truly (`terminated`), with reward unsafe_reward / (1 - reward_discount).
+    budget: unsafe steps allowed per episode. Rewards are the task's until the budget is overdrawn; the
+    task's own are in info["task_reward"]. With `training` the changes 1 and 2 above apply; the step after
+    the one that brought the robot outside again ends the episode truly (`terminated`), with reward 0.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class SauteVector:
         self.training = training
         self.last_step = getattr(env, "episode_steps", EPISODE_STEPS) - 1
         self.left = np.ones(self.num_envs)
+        self.outside = np.zeros(self.num_envs, bool)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.env, name)
@@ -70,6 +72,7 @@ class SauteVector:
         """As the environment's, with the whole budget left."""
         observations, info = self.env.reset(**options)
         self.left = np.ones(self.num_envs)
+        self.outside = np.zeros(self.num_envs, bool)
         return self._augment(observations, self.left), info
 
     def step(
@@ -88,29 +91,28 @@ class SauteVector:
             info["final_obs"] = self._augment(final, left)
         shaped = np.where(overdrawn, self.unsafe_reward, rewards)
         if self.training:
-            finished = over & overdrawn
-            shaped = np.where(finished, self.stream, shaped)
+            shaped = np.where(overdrawn & (self.left >= -_ROUNDING), self.stream, shaped)
+            finished = over & self.outside
+            shaped = np.where(finished, 0.0, shaped)
             terminated, truncated = terminated | finished, truncated & ~finished
-            ending = overdrawn & ~over
-            if ending.any():
-                self._end(np.flatnonzero(ending))
+            self.outside = overdrawn & (np.asarray(info["cost"]) == 0) & ~over
+            ending = np.flatnonzero(self.outside)
+            if len(ending):
+                state = self.env.get_state(ending)
+                state.step[:] = self.last_step
+                self.env.set_state(state, ending)
         self.left = np.where(over, 1.0, left)
         return self._augment(observations, self.left), shaped, terminated, truncated, info
 
-    def _end(self, indices: FloatArray) -> None:
-        """Set the clocks of environments so that their next step is their episode's last."""
-        state = self.env.get_state(indices)
-        state.step[:] = self.last_step
-        self.env.set_state(state, indices)
-
     def get_state(self) -> SauteState:
         """A copy of all states."""
-        return SauteState(self.env.get_state(), self.left.copy())
+        return SauteState(self.env.get_state(), self.left.copy(), self.outside.copy())
 
     def set_state(self, state: SauteState) -> FloatArray:
         """Restore them; the augmented observations."""
         observations = self.env.set_state(state.inner)
         self.left = np.array(state.left, dtype=np.float64)
+        self.outside = np.array(state.outside, dtype=bool)
         return self._augment(observations, self.left)
 
 

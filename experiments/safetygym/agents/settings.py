@@ -65,7 +65,7 @@ class AgentSettings:
     barrier_penalty_max: float = 2.0
     barrier_safe_seconds: float = 2.0
     barrier_unsafe_seconds: float = 1.0
-    saute_unsafe_reward: float = -0.02
+    saute_unsafe_reward: float = -0.1
     saute_discount: float = 1.0
 
     def __post_init__(self) -> None:

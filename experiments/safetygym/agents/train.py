@@ -19,6 +19,7 @@ from experiments.safetygym.agents.checkpoints import load_agent
 from experiments.safetygym.agents.evaluation import evaluate
 from experiments.safetygym.agents.settings import AgentSettings
 from experiments.safetygym.agents.training import train
+from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.sim.vector import SafetyGymVector
 from experiments.support.files import write_json
 from safeframe.types import SafeframeError
@@ -39,6 +40,7 @@ def main(arguments: list[str]) -> int:
         out, vase = pairs.pop("out", ""), pairs.pop("vase", "fixed")
         evaluation_steps = int(float(pairs.pop("evaluate", "500000")))
         settings = AgentSettings.parse(pairs)
+        get_task(settings.task)
     except (SafeframeError, ValueError) as error:
         print(f"wrong arguments: {error}", file=sys.stderr)
         return 2
