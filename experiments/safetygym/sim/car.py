@@ -62,7 +62,7 @@ class CarDynamics:
         sensors = np.empty((len(robot), SENSOR_SIZE))
         alone = np.flatnonzero(~near)
         if self.compiled:
-            alone = alone[car_numba.step_rows(alone, robot, actions, sensors) != car_numba.DONE]
+            alone = alone[car_numba.step_rows(alone, robot, actions, sensors, True) != car_numba.DONE]
         for with_vase, rows in ((True, np.flatnonzero(near)), (False, alone)):
             if len(rows):
                 sensors[rows] = self._step_rows(with_vase, rows, robot, vase, actions)
@@ -72,8 +72,15 @@ class CarDynamics:
 
     def observe(self, robot: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Sensors (n, 24) in the given states (n, 24), motors at `actions` (n, 2); the vase is left out."""
-        rows = np.arange(len(robot))
-        return self._roll(False, rows, robot, np.zeros((len(robot), VASE_SIZE)), actions, 1)[1][:, -1]
+        rows, sensors = np.arange(len(robot)), np.empty((len(robot), SENSOR_SIZE))
+        actions = np.ascontiguousarray(actions, dtype=np.float64)
+        if self.compiled:
+            status = car_numba.step_rows(rows, np.array(robot, dtype=np.float64), actions, sensors, False)
+            rows = rows[status != car_numba.DONE]
+        if len(rows):
+            nowhere = np.zeros((len(robot), VASE_SIZE))
+            sensors[rows] = self._roll(False, rows, robot, nowhere, actions, 1)[1][:, -1]
+        return sensors
 
     def _step_rows(self, with_vase, rows, robot, vase, actions) -> np.ndarray:
         # Sensors of a rollout belong to the state before the step: one step more, whose state is dropped.

@@ -4,220 +4,216 @@ Unknowns x (11) = chassis linear (3) and angular (3) in world axes, relative acc
 wheel, absolute angular acceleration of the ball (3). Wheels and ball meet only through the chassis: they
 are eliminated as in the articulated-body algorithm (Featherstone 2008, Rigid Body Dynamics Algorithms,
 chapter 7); 6 x 6 remain.
+
+Everything here is free of branches and works on scalars, so that a loop over environments around it becomes
+vector code. A symmetric 6 x 6 matrix is a tuple of 21: its lower triangle, row by row.
 """
 
 from __future__ import annotations
 
-from numba import njit
-
 from experiments.safetygym.sim import car_parameters as car
+from experiments.safetygym.sim.car_algebra import plus, scalar
 
 _SPIN, _ROLL = car.TORSION, car.ROLLING
 _WHEEL_INERTIA, _BALL_INERTIA = car.WHEEL_INERTIA, car.BALL_INERTIA
 
 
-@njit(cache=True, inline="always")
-def weights(mask, D):
-    """Entries of the contact's Hessian W (6 x 6, arrow-shaped): diagonals x, y, z, roll x, roll y, spin and
-    the couplings of the normal with x, y, roll x, roll y, spin."""
-    py, px, ps, pry, prx = mask & 1, mask >> 1 & 1, mask >> 2 & 1, mask >> 3 & 1, mask >> 4 & 1
-    my, mx, ms, mry, mrx = mask >> 5 & 1, mask >> 6 & 1, mask >> 7 & 1, mask >> 8 & 1, mask >> 9 & 1
-    kx, ky, ks, krx, kry = px + mx, py + my, ps + ms, prx + mrx, pry + mry
+@scalar
+def weights(on, D):
+    """Entries of a contact's Hessian W (6 x 6, arrow-shaped) from its active edges on (10; 0 or 1) and D =
+    1/R.
+
+    Diagonal x, y, z; couplings of z with x and y; of z with the angular x, y, z; angular diagonal x, y, z.
+    Edges: see `car_solver.active_edges`.
+    """
+    py, px, ps, pb, pa, my, mx, ms, mb, ma = on
+    kx, ky, ks, kb, ka = px + mx, py + my, ps + ms, pb + mb, pa + ma
     spin, roll = D * _SPIN, D * _ROLL
     return (
         D * kx,
         D * ky,
-        D * (kx + ky + ks + krx + kry),
-        roll * _ROLL * krx,
-        roll * _ROLL * kry,
-        spin * _SPIN * ks,
+        D * (kx + ky + ks + kb + ka),
         D * (px - mx),
         D * (py - my),
-        roll * (prx - mrx),
-        roll * (pry - mry),
+        roll * (pa - ma),
+        roll * (pb - mb),
         spin * (ps - ms),
+        roll * _ROLL * ka,
+        roll * _ROLL * kb,
+        spin * _SPIN * ks,
     )
 
 
-@njit(cache=True)
-def add_contact(K, rhs, contact, s, mask):
-    """Add X' W X to K (6, 6; lower triangle) and subtract X' W s from rhs (6), X taking the acceleration of
-    the frame at the chassis' origin to the contact point."""
-    ax, ay, nn, ex, ey, ez, bx, by, cx, cy, cz = weights(mask, contact[3])
-    rx, ry, rz = contact[0], contact[1], contact[2]
-    K[0, 0] += ax
-    K[1, 1] += ay
-    K[2, 0] += bx
-    K[2, 1] += by
-    K[2, 2] += nn
+@scalar
+def local_force(W, s):
+    """W s (6), linear then angular."""
+    ax, ay, nn, bx, by, cx, cy, cz, ex, ey, ez = W
+    sx, sy, sz, ox, oy, oz = s
+    return (
+        ax * sx + bx * sz,
+        ay * sy + by * sz,
+        bx * sx + by * sy + nn * sz + cx * ox + cy * oy + cz * oz,
+        cx * sz + ex * ox,
+        cy * sz + ey * oy,
+        cz * sz + ez * oz,
+    )
+
+
+@scalar
+def at_origin(W, r):
+    """X' W X (21), X taking the acceleration of a frame at the origin to the point r (3)."""
+    ax, ay, nn, bx, by, cx, cy, cz, ex, ey, ez = W
+    rx, ry, rz = r
     pxx, pxy, pxz = bx * ry, ax * rz - bx * rx, -ax * ry
     pyx, pyy, pyz = by * ry - ay * rz, -by * rx, ay * rx
     pzx, pzy, pzz = nn * ry - by * rz + cx, bx * rz - nn * rx + cy, by * rx - bx * ry + cz
-    K[3, 0] += pxx
-    K[4, 0] += pxy
-    K[5, 0] += pxz
-    K[3, 1] += pyx
-    K[4, 1] += pyy
-    K[5, 1] += pyz
-    K[3, 2] += pzx
-    K[4, 2] += pzy
-    K[5, 2] += pzz
-    K[3, 3] += ry * (pzx + cx) - rz * pyx + ex
-    K[4, 3] += rz * pxx - rx * pzx + cy * ry
-    K[4, 4] += rz * pxy - rx * (pzy + cy) + ey
-    K[5, 3] += rx * pyx - ry * pxx + cz * ry
-    K[5, 4] += rx * pyy - ry * pxy - cz * rx
-    K[5, 5] += rx * pyz - ry * pxz + ez
-    fx, fy = ax * s[0] + bx * s[2], ay * s[1] + by * s[2]
-    fz = bx * s[0] + by * s[1] + nn * s[2] + cx * s[3] + cy * s[4] + cz * s[5]
-    rhs[0] -= fx
-    rhs[1] -= fy
-    rhs[2] -= fz
-    rhs[3] -= ry * fz - rz * fy + cx * s[2] + ex * s[3]
-    rhs[4] -= rz * fx - rx * fz + cy * s[2] + ey * s[4]
-    rhs[5] -= rx * fy - ry * fx + cz * s[2] + ez * s[5]
+    return (
+        ax,
+        0.0,
+        ay,
+        bx,
+        by,
+        nn,
+        pxx,
+        pyx,
+        pzx,
+        ry * (pzx + cx) - rz * pyx + ex,
+        pxy,
+        pyy,
+        pzy,
+        rz * pxx - rx * pzx + cy * ry,
+        rz * pxy - rx * (pzy + cy) + ey,
+        pxz,
+        pyz,
+        pzz,
+        rx * pyx - ry * pxx + cz * ry,
+        rx * pyy - ry * pxy - cz * rx,
+        rx * pyz - ry * pxz + ez,
+    )
 
 
-@njit(cache=True)
-def solve_symmetric(K, b, x):
-    """x (6) with K x = b, K (6, 6) positive definite, lower triangle given and overwritten (L D L')."""
-    for j in range(6):
-        for k in range(j):
-            t = K[j, k] * K[k, k]
-            for i in range(j, 6):
-                K[i, j] -= K[i, k] * t
-        inverse = 1.0 / K[j, j]
-        for i in range(j + 1, 6):
-            K[i, j] *= inverse
-    for i in range(6):
-        t = b[i]
-        for k in range(i):
-            t -= K[i, k] * x[k]
-        x[i] = t
-    for i in range(5, -1, -1):
-        t = x[i] / K[i, i]
-        for k in range(i + 1, 6):
-            t -= K[k, i] * x[k]
-        x[i] = t
+@scalar
+def force_at_origin(f, r):
+    """X' f (6): a force and torque f (6) at the point r (3), seen from the origin."""
+    fx, fy, fz, tx, ty, tz = f
+    rx, ry, rz = r
+    return fx, fy, fz, tx + ry * fz - rz * fy, ty + rz * fx - rx * fz, tz + rx * fy - ry * fx
 
 
-@njit(cache=True)
-def minimise_on(masks, M, f, axle, ball, contacts, touching, shift, work, x):
-    """x (11): the minimum with the active edges fixed to `masks` (5).
+@scalar
+def wheel(on1, D1, r1, s1, on2, D2, r2, s2, axle, drive):
+    """A wheel with its two contacts, its own rotation eliminated: matrix (21) and force (6) it adds to the
+    chassis, and u (6), total, 1/d for its acceleration (total - u'x)/d. axle (6): twist of unit rate at the
+    origin."""
+    W1, W2 = weights(on1, D1), weights(on2, D2)
+    k = plus(at_origin(W1, r1), at_origin(W2, r2))
+    g1, g2 = force_at_origin(local_force(W1, s1), r1), force_at_origin(local_force(W2, s2), r2)
+    a0, a1, a2, a3, a4, a5 = axle
+    (
+        k00,
+        k10,
+        k11,
+        k20,
+        k21,
+        k22,
+        k30,
+        k31,
+        k32,
+        k33,
+        k40,
+        k41,
+        k42,
+        k43,
+        k44,
+        k50,
+        k51,
+        k52,
+        k53,
+        k54,
+        k55,
+    ) = k
+    i3, i4, i5 = _WHEEL_INERTIA * a3, _WHEEL_INERTIA * a4, _WHEEL_INERTIA * a5
+    k33, k43, k44 = k33 + i3 * a3, k43 + i4 * a3, k44 + i4 * a4
+    k53, k54, k55 = k53 + i5 * a3, k54 + i5 * a4, k55 + i5 * a5
+    f0, f1, f2 = -g1[0] - g2[0], -g1[1] - g2[1], -g1[2] - g2[2]
+    f3, f4, f5 = drive * a3 - g1[3] - g2[3], drive * a4 - g1[4] - g2[4], drive * a5 - g1[5] - g2[5]
+    total = f0 * a0 + f1 * a1 + f2 * a2 + f3 * a3 + f4 * a4 + f5 * a5
+    u0 = k00 * a0 + k10 * a1 + k20 * a2 + k30 * a3 + k40 * a4 + k50 * a5
+    u1 = k10 * a0 + k11 * a1 + k21 * a2 + k31 * a3 + k41 * a4 + k51 * a5
+    u2 = k20 * a0 + k21 * a1 + k22 * a2 + k32 * a3 + k42 * a4 + k52 * a5
+    u3 = k30 * a0 + k31 * a1 + k32 * a2 + k33 * a3 + k43 * a4 + k53 * a5
+    u4 = k40 * a0 + k41 * a1 + k42 * a2 + k43 * a3 + k44 * a4 + k54 * a5
+    u5 = k50 * a0 + k51 * a1 + k52 * a2 + k53 * a3 + k54 * a4 + k55 * a5
+    inverse = 1.0 / (u0 * a0 + u1 * a1 + u2 * a2 + u3 * a3 + u4 * a4 + u5 * a5)
+    t0, t1, t2, t3, t4, t5 = (
+        u0 * inverse,
+        u1 * inverse,
+        u2 * inverse,
+        u3 * inverse,
+        u4 * inverse,
+        u5 * inverse,
+    )
+    matrix = (
+        k00 - t0 * u0,
+        k10 - t1 * u0,
+        k11 - t1 * u1,
+        k20 - t2 * u0,
+        k21 - t2 * u1,
+        k22 - t2 * u2,
+        k30 - t3 * u0,
+        k31 - t3 * u1,
+        k32 - t3 * u2,
+        k33 - t3 * u3,
+        k40 - t4 * u0,
+        k41 - t4 * u1,
+        k42 - t4 * u2,
+        k43 - t4 * u3,
+        k44 - t4 * u4,
+        k50 - t5 * u0,
+        k51 - t5 * u1,
+        k52 - t5 * u2,
+        k53 - t5 * u3,
+        k54 - t5 * u4,
+        k55 - t5 * u5,
+    )
+    force = (
+        f0 - t0 * total,
+        f1 - t1 * total,
+        f2 - t2 * total,
+        f3 - t3 * total,
+        f4 - t4 * total,
+        f5 - t5 * total,
+    )
+    return matrix, force, (u0, u1, u2, u3, u4, u5), total, inverse
 
-    M (6, 6) lower triangle and f (11): inertia and smooth force; f[6:8] drive the wheels' absolute, f[8:]
-    the ball's absolute angular acceleration. axle (6): twist of a wheel of unit rate at the origin. ball
-    (3): its centre. shift (5, 6): minus the reference acceleration. work (3, 6, 7): scratch.
-    """
-    K, rhs = work[0], work[0, :, 6]
-    for i in range(6):
-        rhs[i] = f[i]
-        for j in range(i + 1):
-            K[i, j] = M[i, j]
-    for wheel in range(2):
-        if touching[2 * wheel] or touching[2 * wheel + 1]:
-            add_wheel(wheel, masks, f[6 + wheel], axle, contacts, touching, shift, work)
-    # The ball: its angular block is diagonal.
-    if touching[4]:
-        s = shift[4]
-        ax, ay, nn, ex, ey, ez, bx, by, cx, cy, cz = weights(masks[4], contacts[4, 3])
-        rz = contacts[4, 2] - ball[2]
-        fx, fy = ax * s[0] + bx * s[2], ay * s[1] + by * s[2]
-        fz = bx * s[0] + by * s[1] + nn * s[2] + cx * s[3] + cy * s[4] + cz * s[5]
-        tx = f[8] + rz * fy - cx * s[2] - ex * s[3]
-        ty = f[9] - rz * fx - cy * s[2] - ey * s[4]
-        tz = f[10] - cz * s[2] - ez * s[5]
-        hx = 1.0 / (ay * rz * rz + ex + _BALL_INERTIA)
-        hy = 1.0 / (ax * rz * rz + ey + _BALL_INERTIA)
-        hz = 1.0 / (ez + _BALL_INERTIA)
-        xy, yx, zx, zy = ax * rz, -ay * rz, cx - by * rz, cy + bx * rz  # couplings linear, angular
-        sxx, syy = ax - xy * xy * hy, ay - yx * yx * hx
-        szx, szy = bx - zy * xy * hy, by - zx * yx * hx
-        szz = nn - zx * zx * hx - zy * zy * hy - cz * cz * hz
-        gx, gy = -fx - xy * hy * ty, -fy - yx * hx * tx
-        gz = -fz - zx * hx * tx - zy * hy * ty - cz * hz * tz
-        rx, ry, rz = ball[0], ball[1], ball[2]
-        K[0, 0] += sxx
-        K[1, 1] += syy
-        K[2, 0] += szx
-        K[2, 1] += szy
-        K[2, 2] += szz
-        pxx, pxy, pxz = szx * ry, sxx * rz - szx * rx, -sxx * ry
-        pyx, pyy, pyz = szy * ry - syy * rz, -szy * rx, syy * rx
-        pzx, pzy, pzz = szz * ry - szy * rz, szx * rz - szz * rx, szy * rx - szx * ry
-        K[3, 0] += pxx
-        K[4, 0] += pxy
-        K[5, 0] += pxz
-        K[3, 1] += pyx
-        K[4, 1] += pyy
-        K[5, 1] += pyz
-        K[3, 2] += pzx
-        K[4, 2] += pzy
-        K[5, 2] += pzz
-        K[3, 3] += ry * pzx - rz * pyx
-        K[4, 3] += rz * pxx - rx * pzx
-        K[4, 4] += rz * pxy - rx * pzy
-        K[5, 3] += rx * pyx - ry * pxx
-        K[5, 4] += rx * pyy - ry * pxy
-        K[5, 5] += rx * pyz - ry * pxz
-        rhs[0] += gx
-        rhs[1] += gy
-        rhs[2] += gz
-        rhs[3] += ry * gz - rz * gy
-        rhs[4] += rz * gx - rx * gz
-        rhs[5] += rx * gy - ry * gx
-        solve_symmetric(K, rhs, x)
-        lx, ly = x[0] + x[4] * rz - x[5] * ry, x[1] + x[5] * rx - x[3] * rz
-        lz = x[2] + x[3] * ry - x[4] * rx
-        x[8] = hx * (tx - yx * ly - zx * lz)
-        x[9] = hy * (ty - xy * lx - zy * lz)
-        x[10] = hz * (tz - cz * lz)
-    else:
-        solve_symmetric(K, rhs, x)
-        for i in range(8, 11):
-            x[i] = f[i] / _BALL_INERTIA
-    for wheel in range(2):
-        if touching[2 * wheel] or touching[2 * wheel + 1]:
-            u = work[1 + wheel, :, 6]
-            t = work[1 + wheel, 0, 4]
-            for i in range(6):
-                t -= u[i] * x[i]
-            x[6 + wheel] = t * work[1 + wheel, 0, 5]
-        else:
-            x[6 + wheel] = f[6 + wheel] / _WHEEL_INERTIA - (axle[3] * x[3] + axle[4] * x[4] + axle[5] * x[5])
 
-
-@njit(cache=True)
-def add_wheel(wheel, masks, drive, axle, contacts, touching, shift, work):
-    """Add a touching wheel, its own rotation eliminated, to work[0]; leaves u, drive and 1/d for its
-    recovery."""
-    K, rhs, k, r = work[0], work[0, :, 6], work[1 + wheel], work[1 + wheel, :, 6]
-    for i in range(6):
-        r[i] = 0.0
-        for j in range(i + 1):
-            k[i, j] = 0.0
-    for row in range(2 * wheel, 2 * wheel + 2):
-        if touching[row]:
-            add_contact(k, r, contacts[row], shift[row], masks[row])
-    for i in range(3, 6):
-        r[i] += drive * axle[i]
-        for j in range(3, i + 1):
-            k[i, j] += _WHEEL_INERTIA * axle[i] * axle[j]
-    total = 0.0
-    for i in range(6):
-        total += r[i] * axle[i]
-        rhs[i] += r[i]
-    d = 0.0
-    for i in range(6):
-        t = 0.0
-        for j in range(6):
-            t += (k[i, j] if j <= i else k[j, i]) * axle[j]
-        r[i] = t
-        d += t * axle[i]
-    inverse = 1.0 / d
-    for i in range(6):
-        t = r[i] * inverse
-        rhs[i] -= t * total
-        for j in range(i + 1):
-            K[i, j] += k[i, j] - t * r[j]
-    k[0, 4], k[0, 5] = total, inverse
+@scalar
+def ball(on, D, depth, s, drive, centre):
+    """The ball, eliminated: matrix (21) and force (6) it adds, and what its acceleration needs. depth: z of
+    the contact relative to its centre (3, from the origin); drive (3). Its own angular block is
+    diagonal."""
+    W = weights(on, D)
+    ax, ay, nn, bx, by, cx, cy, cz, ex, ey, ez = W
+    fx, fy, fz, gx, gy, gz = local_force(W, s)
+    tx, ty, tz = drive[0] + depth * fy - gx, drive[1] - depth * fx - gy, drive[2] - gz
+    hx = 1.0 / (ay * depth * depth + ex + _BALL_INERTIA)
+    hy = 1.0 / (ax * depth * depth + ey + _BALL_INERTIA)
+    hz = 1.0 / (ez + _BALL_INERTIA)
+    xy, yx, zx, zy = ax * depth, -ay * depth, cx - by * depth, cy + bx * depth
+    reduced = (
+        ax - xy * xy * hy,
+        ay - yx * yx * hx,
+        nn - zx * zx * hx - zy * zy * hy - cz * cz * hz,
+        bx - zy * xy * hy,
+        by - zx * yx * hx,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+    )
+    lx, ly = -fx - xy * hy * ty, -fy - yx * hx * tx
+    lz = -fz - zx * hx * tx - zy * hy * ty - cz * hz * tz
+    force = force_at_origin((lx, ly, lz, 0.0, 0.0, 0.0), centre)
+    return at_origin(reduced, centre), force, (hx, hy, hz, tx, ty, tz, xy, yx, zx, zy, cz)

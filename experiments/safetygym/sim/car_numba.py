@@ -1,261 +1,252 @@
-"""The Car on the bare floor, specialised and compiled: MuJoCo's time step for exactly this robot.
+"""The Car on the bare floor, specialised and compiled: MuJoCo's time step for exactly this robot, eight at
+a time.
 
-Semi-implicit Euler with implicit joint damping; velocities of the chassis: linear in world axes, angular in
-its own; of the ball relative to the chassis, kept in the chassis' axes (a ball's orientation moves nothing,
-so its quaternion is only carried along). Statuses: 0 done; otherwise the state is left as it was and MuJoCo
-is to do the step.
+Semi-implicit Euler with implicit joint damping (MuJoCo documentation, Computation: integrators).
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numba import njit
 
 from experiments.safetygym.sim import car_parameters as car
-from experiments.safetygym.sim.car_contact import find_contacts
+from experiments.safetygym.sim.car_algebra import scalar
+from experiments.safetygym.sim.car_contact import ball_contact, in_scope, rim
+from experiments.safetygym.sim.car_kinematics import (
+    MAX_TURN,
+    axle,
+    ball_motion,
+    matrix,
+    point_motion,
+    rotated,
+    smooth_forces,
+    to_body,
+    to_world,
+    turned,
+)
+from experiments.safetygym.sim.car_lanes import (
+    BALL,
+    CONTACT,
+    DIFFERENT,
+    FORCE,
+    LANES,
+    ON,
+    OUTSIDE,
+    ROWS,
+    SHIFT,
+    STATE,
+    TORQUE,
+    X,
+    get3,
+    get9,
+    inner,
+    lanes,
+    put6,
+)
+from experiments.safetygym.sim.car_lanes import R as ROTATION
 from experiments.safetygym.sim.car_mjcf import TIMESTEP
-from experiments.safetygym.sim.car_solver import relative, solve_contacts
+from experiments.safetygym.sim.car_solver import solve
 from experiments.safetygym.sim.task import FRAMESKIP
 
-DONE, OUT_OF_SCOPE, NOT_CONVERGED = 0, 1, 2
-_CORRECTION = car.DAMPING_CORRECTION
-_INERTIA = car.LOCKED_INERTIA
-_COM = car.COM
+DONE, OUT_OF_SCOPE = 0, 1
+batch = njit(cache=True, error_model="numpy", nogil=True)
+_L = LANES
+_G = tuple(tuple(float(g) for g in row) for row in car.DAMPING_CORRECTION)
+_WIDE, _NARROW = car.WHEEL_X + car.WHEEL_HALF_WIDTH, car.WHEEL_X - car.WHEEL_HALF_WIDTH
 
 
-@njit(cache=True)
-def rotation_matrix(q, R):
-    """R (3, 3) of the unit quaternion q (4)."""
-    w, x, y, z = q[0], q[1], q[2], q[3]
-    R[0, 0], R[0, 1], R[0, 2] = w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y)
-    R[1, 0], R[1, 1], R[1, 2] = 2 * (x * y + w * z), w * w - x * x + y * y - z * z, 2 * (y * z - w * x)
-    R[2, 0], R[2, 1], R[2, 2] = 2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z
+@inner
+def set_rim(w, lane, c, along, rotation, velocity, rate, a):
+    """Contact and shift of rim c."""
+    x, y, z, D, restoring = rim(w[STATE + 2 * _L + lane], rotation, along)
+    at = CONTACT + 4 * c * _L + lane
+    w[at], w[at + _L], w[at + 2 * _L], w[at + 3 * _L] = x, y, z, D
+    set_shift(w, lane, c, point_motion(velocity, rate, a, (x, y, z)), restoring)
 
 
-@njit(cache=True)
-def rotate(q, x, y, z, left):
-    """q (4) times the rotation by the vector (x, y, z), on the left or on the right; normalised."""
-    angle = math.sqrt(x * x + y * y + z * z)
-    if angle < 1e-15:
-        return
-    s, c = math.sin(0.5 * angle) / angle, math.cos(0.5 * angle)
-    x, y, z = s * x, s * y, s * z
-    a, b, d, e = q[0], q[1], q[2], q[3]
-    sign = -1.0 if left else 1.0
-    w = a * c - b * x - d * y - e * z
-    i = a * x + b * c + sign * (d * z - e * y)
-    j = a * y + d * c + sign * (e * x - b * z)
-    k = a * z + e * c + sign * (b * y - d * x)
-    scale = 1.0 / math.sqrt(w * w + i * i + j * j + k * k)
-    q[0], q[1], q[2], q[3] = w * scale, i * scale, j * scale, k * scale
+@inner
+def set_shift(w, lane, c, velocity, restoring):
+    """Minus the reference acceleration of contact c: damping on its velocity (6), and restoring."""
+    b = car.CONTACT_DAMPING
+    v0, v1, v2, v3, v4, v5 = velocity
+    put6(w, SHIFT + 6 * c * _L + lane, (b * v0, b * v1, b * v2 + restoring, b * v3, b * v4, b * v5))
 
 
-@njit(cache=True)
-def prepare(state, left, right, R, M, f, axle, ball, twist):
-    """Inertia M (6, 6; lower), smooth force f (11), axle (6), ball (3) and velocities twist (11) of a state
-    (24; with the ball's velocity in the chassis' axes) under wheel torques left and right. All in world
-    axes at the origin."""
-    wx, wy, wz = state[16], state[17], state[18]
-    for i in range(3):
-        twist[i] = state[13 + i]
-        twist[3 + i] = R[i, 0] * wx + R[i, 1] * wy + R[i, 2] * wz
-        axle[3 + i] = R[i, 0]
-        axle[i] = R[i, 1] * car.HUB_Z - R[i, 2] * car.HUB_Y
-        ball[i] = R[i, 1] * car.BALL_POSITION[1] + R[i, 2] * car.BALL_POSITION[2]
-        relative_spin = R[i, 0] * state[21] + R[i, 1] * state[22] + R[i, 2] * state[23]
-        twist[8 + i] = twist[3 + i] + relative_spin
-        f[8 + i] = relative_spin
-    twist[6], twist[7] = state[19], state[20]
-    # gyroscopic torque in body axes; the inertia couples y and z only, the centre of mass lies at x = 0
-    ixx, iyy, izz, iyz = _INERTIA[0, 0], _INERTIA[1, 1], _INERTIA[2, 2], _INERTIA[1, 2]
-    lx, ly, lz = ixx * wx, iyy * wy + iyz * wz, iyz * wy + izz * wz
-    lx += car.WHEEL_INERTIA * (state[19] + state[20] + 2.0 * wx)
-    gx, gy, gz = ly * wz - lz * wy, lz * wx - lx * wz, lx * wy - ly * wx
-    drive_left = left - car.DAMPING * state[19]
-    drive_right = right - car.DAMPING * state[20]
-    gx += car.DAMPING * state[21] - drive_left - drive_right
-    gy += car.DAMPING * state[22]
-    gz += car.DAMPING * state[23]
-    # m (w x (w x c)), body axes
-    cy, cz = _COM[1], _COM[2]
-    dot = wy * cy + wz * cz
-    square = wx * wx + wy * wy + wz * wz
-    px, py, pz = car.MASS * wx * dot, car.MASS * (wy * dot - square * cy), car.MASS * (wz * dot - square * cz)
-    comx, comy, comz = R[0, 1] * cy + R[0, 2] * cz, R[1, 1] * cy + R[1, 2] * cz, R[2, 1] * cy + R[2, 2] * cz
-    weight = car.MASS * car.GRAVITY
-    for i in range(3):
-        f[i] = -(R[i, 0] * px + R[i, 1] * py + R[i, 2] * pz)
-        f[3 + i] = R[i, 0] * gx + R[i, 1] * gy + R[i, 2] * gz
-    f[2] -= weight
-    f[3] -= comy * weight
-    f[4] += comx * weight
-    f[6], f[7] = drive_left, drive_right
-    # f[8:] holds the ball's relative spin: damping and I w x spin
-    sx, sy, sz = f[8], f[9], f[10]
-    ox, oy, oz = twist[3], twist[4], twist[5]
-    f[8] = -car.DAMPING * sx - car.BALL_INERTIA * (oy * sz - oz * sy)
-    f[9] = -car.DAMPING * sy - car.BALL_INERTIA * (oz * sx - ox * sz)
-    f[10] = -car.DAMPING * sz - car.BALL_INERTIA * (ox * sy - oy * sx)
-    mass = car.MASS
-    for i in range(6):
-        for j in range(i + 1):
-            M[i, j] = 0.0
-    M[0, 0] = M[1, 1] = M[2, 2] = mass
-    M[4, 0], M[5, 0] = mass * comz, -mass * comy
-    M[3, 1], M[5, 1] = -mass * comz, mass * comx
-    M[3, 2], M[4, 2] = mass * comy, -mass * comx
-    for i in range(3):
-        a, b = iyy * R[i, 1] + iyz * R[i, 2], iyz * R[i, 1] + izz * R[i, 2]
-        for j in range(i + 1):
-            M[3 + i, 3 + j] = ixx * R[i, 0] * R[j, 0] + a * R[j, 1] + b * R[j, 2]
+@lanes
+def prepare(w):
+    """Rotation, contacts, forces of every lane from its STATE and TORQUE; marks lanes that leave the
+    model."""
+    for lane in range(_L):
+        S = STATE + lane
+        rotation = matrix((w[S + 3 * _L], w[S + 4 * _L], w[S + 5 * _L], w[S + 6 * _L]))
+        for i in range(9):
+            w[ROTATION + i * _L + lane] = rotation[i]
+        omega, spin = get3(w, S + 16 * _L), get3(w, S + 21 * _L)
+        rates = (w[S + 19 * _L], w[S + 20 * _L])
+        torques = (w[TORQUE + lane], w[TORQUE + _L + lane])
+        chassis, left, right, on_ball = smooth_forces(rotation, omega, rates, spin, torques)
+        put6(w, FORCE + lane, chassis)
+        w[FORCE + 6 * _L + lane], w[FORCE + 7 * _L + lane] = left, right
+        w[FORCE + 8 * _L + lane], w[FORCE + 9 * _L + lane], w[FORCE + 10 * _L + lane] = on_ball
+        turning, relative_spin = to_world(rotation, omega), to_world(rotation, spin)
+        velocity = (*get3(w, S + 13 * _L), *turning)
+        a = axle(rotation)
+        set_rim(w, lane, 0, -_WIDE, rotation, velocity, rates[0], a)
+        set_rim(w, lane, 1, -_NARROW, rotation, velocity, rates[0], a)
+        set_rim(w, lane, 2, _NARROW, rotation, velocity, rates[1], a)
+        set_rim(w, lane, 3, _WIDE, rotation, velocity, rates[1], a)
+        height = w[S + 2 * _L]
+        x, y, z, depth, D, restoring = ball_contact(height, rotation)
+        B = BALL + lane
+        w[B], w[B + _L], w[B + 2 * _L], w[B + 3 * _L], w[B + 4 * _L] = x, y, z, depth, D
+        spin = (turning[0] + relative_spin[0], turning[1] + relative_spin[1], turning[2] + relative_spin[2])
+        set_shift(w, lane, 4, ball_motion(velocity, spin, (x, y, z), depth), restoring)
+        fine = in_scope(height, rotation) and slow(omega) and slow(get3(w, S + 21 * _L))
+        w[OUTSIDE + lane] = w[OUTSIDE + lane] if fine else 1.0
 
 
-@njit(cache=True)
-def accelerate(state, left, right, work, masks):
-    """Solve for the acceleration x = work.x; returns a status. masks (5): guess of active edges, updated."""
-    R, M, f, axle, ball, twist, contacts, touching, shift, scratch, points, x = work
-    if not find_contacts(state[2], R, contacts, touching):
-        return OUT_OF_SCOPE
-    prepare(state, left, right, R, M, f, axle, ball, twist)
-    relative(twist, axle, ball, contacts, touching, shift)
-    for row in range(5):
-        if touching[row]:
-            for i in range(6):
-                shift[row, i] *= car.CONTACT_DAMPING
-            shift[row, 2] += contacts[row, 4]
-    if solve_contacts(M, f, axle, ball, contacts, touching, shift, masks, scratch, points, x) < 0:
-        return NOT_CONVERGED
-    return DONE
+@scalar
+def slow(v):
+    """Whether a body turning at v (3) rad/s turns by less than MAX_TURN in a time step. False for NaN."""
+    return v[0] * v[0] + v[1] * v[1] + v[2] * v[2] < (MAX_TURN / TIMESTEP) ** 2
 
 
-@njit(cache=True)
-def advance(state, R, x):
-    """One time step of the state (24) with the acceleration x (11): implicit damping, then positions."""
-    ax, ay, az = x[3], x[4], x[5]
-    bx, by, bz = x[8], x[9], x[10]
-    body = (
-        R[0, 0] * ax + R[1, 0] * ay + R[2, 0] * az,
-        R[0, 1] * ax + R[1, 1] * ay + R[2, 1] * az,
-        R[0, 2] * ax + R[1, 2] * ay + R[2, 2] * az,
-    )
-    spin = (
-        R[0, 0] * bx + R[1, 0] * by + R[2, 0] * bz - body[0],
-        R[0, 1] * bx + R[1, 1] * by + R[2, 1] * bz - body[1],
-        R[0, 2] * bx + R[1, 2] * by + R[2, 2] * bz - body[2],
-    )
-    joints = (x[6], x[7], spin[0], spin[1], spin[2])
+@scalar
+def damped(i, joints):
+    """What implicit damping takes off acceleration i (body axes), joints (5) being the relative
+    accelerations."""
+    g = _G[i]
+    return g[0] * joints[0] + g[1] * joints[1] + g[2] * joints[2] + g[3] * joints[3] + g[4] * joints[4]
+
+
+@lanes
+def advance(w):
+    """One time step of every lane with its acceleration X: implicit damping, velocities, then positions."""
     h = TIMESTEP
-    G = _CORRECTION
-    for i in range(11):
-        t = 0.0
-        for j in range(5):
-            t += G[i, j] * joints[j]
-        if i < 3:
-            state[13] -= h * R[0, i] * t
-            state[14] -= h * R[1, i] * t
-            state[15] -= h * R[2, i] * t
-        elif i < 6:
-            state[13 + i] += h * (body[i - 3] - t)
-        else:
-            state[13 + i] += h * (joints[i - 6] - t)
-    for i in range(3):
-        state[13 + i] += h * x[i]
-        state[i] += h * state[13 + i]
-    rotate(state[3:7], h * state[16], h * state[17], h * state[18], False)
-    state[7] += h * state[19]
-    state[8] += h * state[20]
-    rotate(state[9:13], h * state[21], h * state[22], h * state[23], True)
+    for lane in range(_L):
+        S = STATE + lane
+        rotation = get9(w, ROTATION + lane)
+        body, ball = (
+            to_body(rotation, get3(w, X + 3 * _L + lane)),
+            to_body(rotation, get3(w, X + 8 * _L + lane)),
+        )
+        j = (
+            w[X + 6 * _L + lane],
+            w[X + 7 * _L + lane],
+            ball[0] - body[0],
+            ball[1] - body[1],
+            ball[2] - body[2],
+        )
+        v = to_world(rotation, (damped(0, j), damped(1, j), damped(2, j)))
+        for i in range(3):
+            w[S + (13 + i) * _L] += h * (w[X + i * _L + lane] - v[i])
+            w[S + i * _L] += h * w[S + (13 + i) * _L]
+        ox = w[S + 16 * _L] + h * (body[0] - damped(3, j))
+        oy = w[S + 17 * _L] + h * (body[1] - damped(4, j))
+        oz = w[S + 18 * _L] + h * (body[2] - damped(5, j))
+        left, right = w[S + 19 * _L] + h * (j[0] - damped(6, j)), w[S + 20 * _L] + h * (j[1] - damped(7, j))
+        bx = w[S + 21 * _L] + h * (j[2] - damped(8, j))
+        by = w[S + 22 * _L] + h * (j[3] - damped(9, j))
+        bz = w[S + 23 * _L] + h * (j[4] - damped(10, j))
+        w[S + 16 * _L], w[S + 17 * _L], w[S + 18 * _L], w[S + 19 * _L], w[S + 20 * _L] = (
+            ox,
+            oy,
+            oz,
+            left,
+            right,
+        )
+        w[S + 21 * _L], w[S + 22 * _L], w[S + 23 * _L] = bx, by, bz
+        q = (w[S + 3 * _L], w[S + 4 * _L], w[S + 5 * _L], w[S + 6 * _L])
+        q = rotated(q, (h * ox, h * oy, h * oz), 1.0)
+        w[S + 3 * _L], w[S + 4 * _L], w[S + 5 * _L], w[S + 6 * _L] = q
+        w[S + 7 * _L] += h * left
+        w[S + 8 * _L] += h * right
+        q = (w[S + 9 * _L], w[S + 10 * _L], w[S + 11 * _L], w[S + 12 * _L])
+        q = rotated(q, (h * bx, h * by, h * bz), -1.0)
+        w[S + 9 * _L], w[S + 10 * _L], w[S + 11 * _L], w[S + 12 * _L] = q
 
 
-@njit(cache=True)
-def workspace():
-    """Arrays of one thread; see `accelerate`."""
-    return (
-        np.zeros((3, 3)),
-        np.zeros((6, 6)),
-        np.zeros(11),
-        np.zeros(6),
-        np.zeros(3),
-        np.zeros(11),
-        np.zeros((5, 5)),
-        np.zeros(5, np.bool_),
-        np.zeros((5, 6)),
-        np.zeros((3, 6, 7)),
-        np.zeros((3, 5, 6)),
-        np.zeros(11),
-    )
+@lanes
+def accelerate(w):
+    """X of every lane; marks lanes that have left the model, or whose solver does not settle, as OUTSIDE."""
+    prepare(w)
+    if not solve(w):
+        for lane in range(_L):
+            w[OUTSIDE + lane] = 1.0 if w[DIFFERENT + lane] > 0.0 else w[OUTSIDE + lane]
 
 
-@njit(cache=True)
-def turn_ball(state, inverse):
-    """The ball's velocity from its own axes into the chassis' (or back)."""
-    w, x, y, z = state[9], state[10], state[11], state[12]
-    if inverse:
-        x, y, z = -x, -y, -z
-    a, b, c = state[21], state[22], state[23]
-    p, q, r = 2 * (y * c - z * b), 2 * (z * a - x * c), 2 * (x * b - y * a)
-    state[21] = a + w * p + y * r - z * q
-    state[22] = b + w * q + z * p - x * r
-    state[23] = c + w * r + x * q - y * p
-
-
-@njit(cache=True)
-def torque(action):
-    """Wheel torque in N m: MuJoCo clips the control to [-1, 1] and the force to the motor's limit."""
-    return min(max(action, -car.MOTOR_LIMIT), car.MOTOR_LIMIT)
-
-
-@njit(cache=True)
-def control_step(state, left, right, work, masks):
-    """Ten time steps of one state (24) in place, its ball velocity in the chassis' axes. Returns a status."""
-    R, x = work[0], work[11]
+@lanes
+def control_step(w):
+    """Ten time steps of every lane under its TORQUE. Lanes marked OUTSIDE have no meaning from then on."""
     for _ in range(FRAMESKIP):
-        rotation_matrix(state[3:7], R)
-        status = accelerate(state, left, right, work, masks)
-        if status != DONE:
-            return status
-        advance(state, R, x)
-    return DONE
+        accelerate(w)
+        advance(w)
 
 
-@njit(cache=True)
-def read_sensors(state, left, right, work, masks, sensors):
-    """Sensors (24) of a state (ball velocity in the chassis' axes) as in the observation. Returns a
-    status."""
-    R, x = work[0], work[11]
-    rotation_matrix(state[3:7], R)
-    status = accelerate(state, left, right, work, masks)
-    q = state[9:13]
-    ball = sensors[6:15].reshape(3, 3)
-    rotation_matrix(q, ball)
-    for c in range(3):
-        sensors[c] = R[0, c] * x[0] + R[1, c] * x[1] + R[2, c] * (x[2] + car.GRAVITY)
-        sensors[3 + c] = ball[0, c] * state[21] + ball[1, c] * state[22] + ball[2, c] * state[23]
-        sensors[15 + c] = state[16 + c]
-        sensors[18 + c] = -0.5 * R[1, c]
-        sensors[21 + c] = R[0, c] * state[13] + R[1, c] * state[14] + R[2, c] * state[15]
-    return status
+@lanes
+def load(w, lane, state, action):
+    """Put state (24) and action (2) into lane, with all edges taken for active."""
+    for i in range(21):
+        w[STATE + i * _L + lane] = state[i]
+    ball = turned((state[9], state[10], state[11], state[12]), (state[21], state[22], state[23]), 1.0)
+    for i in range(3):
+        w[STATE + (21 + i) * _L + lane] = ball[i]
+    for i in range(50):
+        w[ON + i * _L + lane] = 1.0
+    w[OUTSIDE + lane] = 0.0
+    act(w, lane, action)
 
 
-@njit(cache=True)
-def step_rows(rows, robot, actions, sensors):
-    """One control step of `rows` (k,) of robot (n, 24), in place, under actions (n, 2); fills sensors (n,
-    24). Returns statuses (k,); rows whose status is not DONE are left as they were."""
-    status = np.empty(len(rows), np.int64)
-    work = workspace()
-    masks = np.zeros(5, np.int64)
-    state = np.empty(24)
-    for index, row in enumerate(rows):
-        masks[:] = 1023
-        state[:] = robot[row]
-        left, right = torque(actions[row, 0]), torque(actions[row, 1])
-        turn_ball(state, False)
-        status[index] = control_step(state, left, right, work, masks)
-        if status[index] == DONE:
-            status[index] = read_sensors(state, left, right, work, masks, sensors[row])
-        if status[index] == DONE:
-            turn_ball(state, True)
-            robot[row] = state
+@inner
+def act(w, lane, action):
+    """Set the torques of lane: MuJoCo clips the force to the motor's limit (and action (2) to [-1, 1])."""
+    for i in range(2):
+        w[TORQUE + i * _L + lane] = min(max(action[i], -car.MOTOR_LIMIT), car.MOTOR_LIMIT)
+
+
+@lanes
+def unload(w, lane, state):
+    """Lane lane into state (24)."""
+    for i in range(21):
+        state[i] = w[STATE + i * _L + lane]
+    v = turned((state[9], state[10], state[11], state[12]), get3(w, STATE + 21 * _L + lane), -1.0)
+    state[21], state[22], state[23] = v
+
+
+@lanes
+def sense(w, lane, sensors):
+    """Sensors (24) of lane as in the observation, after `accelerate`."""
+    S = STATE + lane
+    rotation = get9(w, ROTATION + lane)
+    q = (w[S + 9 * _L], w[S + 10 * _L], w[S + 11 * _L], w[S + 12 * _L])
+    acceleration = to_body(rotation, (w[X + lane], w[X + _L + lane], w[X + 2 * _L + lane] + car.GRAVITY))
+    velocity = to_body(rotation, get3(w, S + 13 * _L))
+    ball, ball_matrix = turned(q, get3(w, S + 21 * _L), -1.0), matrix(q)
+    for i in range(9):
+        sensors[6 + i] = ball_matrix[i]
+    for i in range(3):
+        sensors[i], sensors[3 + i], sensors[15 + i] = acceleration[i], ball[i], w[S + (16 + i) * _L]
+        sensors[18 + i], sensors[21 + i] = -0.5 * rotation[3 + i], velocity[i]
+
+
+@batch
+def step_rows(rows, robot, actions, sensors, move):
+    """One control step of `rows` (k,) of robot (n, 24), in place, under actions (n, 2), or none if move is
+    False; then fills sensors (n, 24). Returns statuses (k,); rows whose status is not DONE are left as they
+    were."""
+    status, w = np.zeros(len(rows), np.int64), np.zeros(ROWS * _L)
+    for start in range(0, len(rows), _L):
+        for lane in range(_L):
+            row = rows[min(start + lane, len(rows) - 1)]
+            load(w, lane, robot[row], actions[row])
+        if move:
+            control_step(w)
+        accelerate(w)
+        for lane in range(min(_L, len(rows) - start)):
+            row = rows[start + lane]
+            if w[OUTSIDE + lane] == 0.0:
+                unload(w, lane, robot[row])
+                sense(w, lane, sensors[row])
+            else:
+                status[start + lane] = OUT_OF_SCOPE
     return status
