@@ -1,102 +1,89 @@
-"""Labels by a backup policy: take the candidate, then brake to a standstill (SafeGym Point).
+"""The backup policy of either robot: maximum braking. What it makes of a candidate, and the default action.
 
-The clearance of a candidate is the least distance to a hazard's edge at the ends of the control steps from the
-candidate on, in m, clipped to [-.1, .15]; it is unsafe where the clearance is not positive. If the last action taken was
-safe in this sense, braking now is safe: safety by induction (backup or "safety shield" policies; e.g. Bastani
-2021, arXiv 1905.10691).
-"""
+A candidate is safe if taking it and braking from then on never enters a hazard. If the last action taken was
+safe in this sense, braking now is safe: safety by induction (shielding by a backup policy; Bastani 2021,
+arXiv 1905.10691)."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
-from experiments.safetygym.sim.point import DAMPING, FORCE_LIMIT, GEAR, MASS, TIMESTEP, control_step
-from experiments.safetygym.sim.task import FRAMESKIP, HAZARD_RADIUS, N_HAZARDS
+from experiments.safetygym import backup_point
+from experiments.safetygym.backup_point import CLEARANCE_HIGH, CLEARANCE_LOW
+from experiments.safetygym.sim.car_rollout import braking_clearances, rollout_positions
+from experiments.safetygym.sim.state import State
+from experiments.safetygym.sim.task import HAZARD_RADIUS, LIDAR_BINS, LIDAR_RANGE, Task
 
-CLEARANCE_LOW, CLEARANCE_HIGH = -0.1, 0.15
-HORIZON = 250
-"""Control steps after which a braking Point certainly stands (5 s, e^-9.6 of its speed)."""
-REACH_SLACK = 0.06  # m
-STANDSTILL = 5e-4
-"""m; a robot that can travel less than this has stopped."""
-TREMBLE = 2e-3
-"""m; what a standing robot may still drift, its turning servo being chaotic."""
-_BRAKE_GAIN = MASS / (FRAMESKIP * TIMESTEP * GEAR)  # action that stops a slow robot within one control step
+__all__ = ["CLEARANCE_HIGH", "CLEARANCE_LOW", "PATH_STEPS", "DefaultAction", "clearances", "paths"]
+
+PATH_STEPS = {"point": (1, 3, 5, 8, 12, 17, 25, 40, 80), "car": (1, 2, 3, 5, 8, 14)}
+"""Control steps after which a braking path is recorded; after the last one the robot stands."""
+_CAR_ESCAPE = 0.02
 
 
-@njit(cache=True, inline="always")
-def braking_action(heading: float, vx: float, vy: float) -> float:
-    """Thrust against the forward velocity: full, or what stops the robot within the step."""
-    forward = math.cos(heading) * vx + math.sin(heading) * vy
-    return min(max(-_BRAKE_GAIN * forward, -FORCE_LIMIT), FORCE_LIMIT)
+def clearances(task: Task, state: State, candidates: np.ndarray) -> np.ndarray:
+    """Least distance to a hazard's edge (m, clipped to [-.1, .15]) of every candidate (k, 2) in every state,
+    then braking: (n, k) float32. Unsafe where it is not positive. The Point passes through the vase, as in
+    `vase="fixed"`; the vase weighs a six-hundredth of the robot."""
+    if task.robot == "car":
+        return braking_clearances(state.robot, state.hazards, candidates)
+    out = np.empty((len(state), len(candidates)), np.float32)
+    backup_point.clearances(state.robot, state.hazards, candidates, out)
+    return out
 
 
-@njit(cache=True, inline="always")
-def reach(forward: float, lateral: float) -> float:
-    """Metres that a braking robot can still travel, bounded above, at body velocity (forward, lateral) in m/s.
-
-    Forward, full braking on top of damping: with v' = -F/m - d v/m the way is m/d (v - w log(1 + v/w)), w = F/d; to
-    the side damping alone, m/d v. The slack covers what the origin moves about the centre of mass (at most
-    twice .0193 m), the trembling of the servo and the turn that is left after the first control step.
-    """
-    w = FORCE_LIMIT * GEAR / DAMPING
-    u = abs(forward)
-    return (MASS / DAMPING) * (u - w * math.log(1.0 + u / w) + abs(lateral) + 0.1 * u) + REACH_SLACK
-
-
-@njit(cache=True)
-def nearest(x: float, y: float, hazards: np.ndarray) -> float:
-    """Distance from (x, y) to the nearest edge of hazards (8, 2); negative inside."""
-    least = 1e9
-    for h in range(N_HAZARDS):
-        dx, dy = x - hazards[h, 0], y - hazards[h, 1]
-        least = min(least, dx * dx + dy * dy)
-    return math.sqrt(least) - HAZARD_RADIUS
+def paths(task: Task, state: State, candidates: np.ndarray) -> np.ndarray:
+    """Positions after `PATH_STEPS` of every candidate, then braking: (n, k, T, 2) float32, m, in the body
+    axes of the present."""
+    steps = np.array(PATH_STEPS[task.robot])
+    n, k = len(state), len(candidates)
+    if task.robot == "point":
+        velocity = np.stack([*_rotated(state.robot[:, 3:5], -state.robot[:, 2]).T, state.robot[:, 5]], axis=1)
+        out = np.empty((n, k, len(steps), 2), np.float32)
+        backup_point.braking_paths(np.ascontiguousarray(velocity), candidates, steps, out)
+        return out
+    w, x, y, z = state.robot[:, 3:7].T
+    heading = np.arctan2(2 * (x * y + w * z), 1 - 2 * (y * y + z * z))
+    plan = np.zeros((n * k, int(steps[-1]), 2))
+    plan[:, 0] = np.tile(candidates, (n, 1))
+    xy = rollout_positions(np.repeat(state.robot, k, axis=0), plan)[:, steps - 1]
+    moved = xy.reshape(n, k, len(steps), 2) - state.robot[:, None, None, :2]
+    return _rotated(moved, -heading[:, None, None]).astype(np.float32)
 
 
-@njit(cache=True)
-def clearance_after(robot: np.ndarray, hazards: np.ndarray, a0: float, a1: float, body: np.ndarray) -> float:
-    """Clearance of taking (a0, a1) in state robot (6,) and braking from then on; body (6,) is workspace."""
-    body[:] = robot
-    control_step(body, a0, a1)
-    least = CLEARANCE_HIGH
-    for _ in range(HORIZON):
-        distance = nearest(body[0], body[1], hazards)
-        least = min(least, distance)
-        if least <= CLEARANCE_LOW:
-            return CLEARANCE_LOW
-        c, s = math.cos(body[2]), math.sin(body[2])
-        remaining = reach(c * body[3] + s * body[4], c * body[4] - s * body[3])
-        if distance - remaining >= least:
-            return least
-        if remaining - REACH_SLACK < STANDSTILL:
-            return min(least, distance - TREMBLE)
-        control_step(body, braking_action(body[2], body[3], body[4]), 0.0)
-    return least
+def _rotated(xy: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    c, s = np.cos(angle), np.sin(angle)
+    return np.stack([c * xy[..., 0] - s * xy[..., 1], s * xy[..., 0] + c * xy[..., 1]], axis=-1)
 
 
-@njit(cache=True, nogil=True)
-def clearances(robot: np.ndarray, hazards: np.ndarray, candidates: np.ndarray, out: np.ndarray) -> None:
-    """Fill out (n, k) float32 with the clearance of each of candidates (k, 2) in each state: robot (n, 6), hazards
-    (n, 8, 2)."""
-    body = np.empty(6)
-    for i in range(robot.shape[0]):
-        c, s = math.cos(robot[i, 2]), math.sin(robot[i, 2])
-        u, v = abs(c * robot[i, 3] + s * robot[i, 4]) + 0.06, abs(c * robot[i, 4] - s * robot[i, 3]) + 0.06
-        # one step of any action adds at most .058 m/s and moves the robot by its speed times .02 s
-        if nearest(robot[i, 0], robot[i, 1], hazards[i]) - 0.02 * (u + v) - reach(u, v) >= CLEARANCE_HIGH:
-            out[i] = CLEARANCE_HIGH
-            continue
-        for k in range(candidates.shape[0]):
-            out[i, k] = clearance_after(robot[i], hazards[i], candidates[k, 0], candidates[k, 1], body)
+@dataclass(frozen=True)
+class DefaultAction:
+    """Maximum braking, from observations (n, d) to actions (n, 2); inside a hazard, where braking would stay,
+    the way out: drive to the side on which the nearest hazard's centre is not."""
 
+    task: Task
 
-@njit(cache=True)
-def braking_actions(robot: np.ndarray, out: np.ndarray) -> None:
-    """Fill out (n, 2) with the braking action of each state robot (n, 6)."""
-    for i in range(robot.shape[0]):
-        out[i, 0] = braking_action(robot[i, 2], robot[i, 3], robot[i, 4])
-        out[i, 1] = 0.0
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        action = np.zeros((len(observation), 2))
+        forward, axis = self._forward(observation)
+        if self.task.robot == "point":
+            action[:, 0] = np.clip(-backup_point.BRAKE_GAIN * forward, -0.05, 0.05)
+        lidar = observation[:, self.task.block("hazards_lidar")]
+        nearest = lidar.argmax(axis=1)
+        inside = LIDAR_RANGE * (1.0 - lidar.max(axis=1)) <= HAZARD_RADIUS
+        ahead = np.cos((nearest + 0.5) * 2 * np.pi / LIDAR_BINS - axis) > 0
+        away = np.where(ahead, -1.0, 1.0)
+        if self.task.robot == "point":
+            action[inside, 0] = 0.05 * away[inside]
+        else:
+            action[inside] = -_CAR_ESCAPE * away[inside, None]  # positive torque drives backwards
+        return action
+
+    def _forward(self, observation: np.ndarray) -> tuple[np.ndarray, float]:
+        """Velocity along the direction of driving, and that direction's angle in body axes."""
+        start = self.task.block("velocimeter").start
+        if self.task.robot == "point":
+            return observation[:, start], 0.0
+        return observation[:, start + 1], np.pi / 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.stats import norm
@@ -30,7 +31,7 @@ class CandidateGrid:
         for name, levels in (("first", self.first), ("second", self.second)):
             if not levels:
                 raise SafeframeError(f"candidate set is empty: {name} has no level; give at least one")
-            if any(b <= a for a, b in zip(levels, levels[1:], strict=False)) or max(map(abs, levels)) > 1:
+            if any(b <= a for a, b in pairwise(levels)) or max(map(abs, levels)) > 1:
                 raise SafeframeError(f"{name} = {levels}: levels must increase within [-1, 1]")
 
     @property
@@ -44,9 +45,8 @@ class CandidateGrid:
     def gaussian_mass(self, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
         """Probability of each candidate's bin under independent Gaussians, shape (n, k).
 
-        Bins meet halfway between levels and the outer ones reach to infinity, because actuators saturate. mean and
-        std: (n, 2) or (2,).
-        """
+        Bins meet halfway between levels and the outer ones reach to infinity, because actuators saturate.
+        mean and std: (n, 2) or (2,)."""
         mean, std = np.broadcast_arrays(np.atleast_2d(mean), np.atleast_2d(std))
         axes = []
         for axis, levels in enumerate((self.first, self.second)):

@@ -1,11 +1,11 @@
 """Where hazards are, read back from the pseudo-lidar.
 
-A hazard fills its own bin with its strength s (so its distance is 3 (1 - s) m) and its two neighbours with the shares
-a and 1 - a of s, where a is its place within the bin. The strongest bin that no decoded hazard explains
-belongs to a hazard; its neighbours bound a from both sides, because another hazard can only raise them. A bound
-is exact unless another hazard did raise that neighbour, and hazards keep .36 m from one another, which often
-rules that out. Where the two bounds still differ both ends are kept: the hazard is on the arc between them.
-"""
+A hazard fills its own bin with its strength s (so its distance is 3 (1 - s) m) and its two neighbours with
+the shares a and 1 - a of s, where a is its place within the bin. The strongest bin that no decoded hazard
+explains belongs to a hazard; its neighbours bound a from both sides, because another hazard can only raise
+them. A bound is exact unless another hazard did raise that neighbour, and hazards keep .36 m from one
+another, which often rules that out. Where the two bounds still differ both ends are kept: the hazard is on
+the arc between them."""
 
 from __future__ import annotations
 
@@ -34,12 +34,14 @@ def _apart(d1: float, d2: float, turn: float) -> bool:
 def _raised(strength: float, neighbour: float, beyond: float, gap: float) -> bool:
     """Can a hazard other than the one with `strength` have raised the neighbouring bin to `neighbour`?
 
-    beyond: the next bin on that side. gap: bins from the hazard to the edge that it shares with the neighbour, at most.
-    """
+    beyond: the next bin on that side. gap: bins from the hazard to the edge that it shares with the
+    neighbour, at most."""
     if neighbour <= 1e-9:
         return False
     distance = LIDAR_RANGE * (1.0 - strength)
-    own = min(max(beyond / neighbour, 0.0), 1.0)  # how far from the edge a hazard in the neighbouring bin may be
+    own = min(
+        max(beyond / neighbour, 0.0), 1.0
+    )  # how far from the edge a hazard in the neighbouring bin may be
     if _apart(distance, LIDAR_RANGE * (1.0 - neighbour), gap + own):
         return True
     if beyond < neighbour:
@@ -53,10 +55,10 @@ def _raised(strength: float, neighbour: float, beyond: float, gap: float) -> boo
 
 @njit(cache=True, nogil=True)
 def decode(lidar: np.ndarray, horizon: float, out: np.ndarray) -> None:
-    """Fill out (n, 6, 2, 2) with hazards within `horizon` m: both ends of the arc, body axes, m; the rest at FAR.
+    """Fill out (n, 6, 2, 2) with hazards within `horizon` m: both ends of the arc, body axes, m; the rest at
+    FAR.
 
-    lidar (n, 16) float32. More than six within the horizon: the nearest six.
-    """
+    lidar (n, 16) float32. More than six within the horizon: the nearest six."""
     value = np.empty(LIDAR_BINS)
     used = np.empty(LIDAR_BINS, np.bool_)
     low, high = np.empty(LIDAR_BINS), np.empty(LIDAR_BINS)
@@ -74,12 +76,12 @@ def decode(lidar: np.ndarray, horizon: float, out: np.ndarray) -> None:
                     continue
                 above, below = (b + 1) % LIDAR_BINS, (b - 1) % LIDAR_BINS
                 # explained by a neighbour's hazard whose place is known?
-                if used[below] and high[below] - low[below] <= _TOLERANCE:
-                    if value[b] <= value[below] * (high[below] + _TOLERANCE):
-                        continue
-                if used[above] and high[above] - low[above] <= _TOLERANCE:
-                    if value[b] <= value[above] * (1.0 - low[above] + _TOLERANCE):
-                        continue
+                known = used[below] and high[below] - low[below] <= _TOLERANCE
+                if known and value[b] <= value[below] * (high[below] + _TOLERANCE):
+                    continue
+                known = used[above] and high[above] - low[above] <= _TOLERANCE
+                if known and value[b] <= value[above] * (1.0 - low[above] + _TOLERANCE):
+                    continue
                 best, strength = b, value[b]
             if best < 0:
                 break
@@ -89,7 +91,9 @@ def decode(lidar: np.ndarray, horizon: float, out: np.ndarray) -> None:
             high[best] = min(max(value[above] / strength, 0.0), 1.0)
             if high[best] - low[best] > _TOLERANCE:
                 raised_below = _raised(strength, value[below], value[(best - 2) % LIDAR_BINS], high[best])
-                raised_above = _raised(strength, value[above], value[(best + 2) % LIDAR_BINS], 1.0 - low[best])
+                raised_above = _raised(
+                    strength, value[above], value[(best + 2) % LIDAR_BINS], 1.0 - low[best]
+                )
                 if raised_above and not raised_below:
                     high[best] = low[best]
                 elif raised_below and not raised_above:

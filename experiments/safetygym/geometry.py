@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numba import njit
 
-from experiments.safetygym.backup import CLEARANCE_HIGH, CLEARANCE_LOW
+from experiments.safetygym.backup_point import CLEARANCE_HIGH, CLEARANCE_LOW
 from experiments.safetygym.decoding import FAR, MAX_HAZARDS
 from experiments.safetygym.sim.task import HAZARD_RADIUS
 

@@ -1,0 +1,127 @@
+"""From internal test data to thresholds tau for every r_t.
+
+The event that is bounded is "the selected action is unsafe": the policy draws among the accepted candidates,
+which is taking the highest log-probability plus Gumbel noise (`safeframe.selected_risk`), so the risk of the
+rule itself is known at every tau. The guard changes where the agent goes, so the data come from several
+behaviours (rounds), and a tau must keep r_t on the data of every one of them: group-conditional testing over
+behaviours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.safetygym.agents.agent import Agent
+from experiments.safetygym.classifier import Classifier
+from experiments.safetygym.internal_data import Shard
+from safeframe.informativeness import measured_radius
+from safeframe.risk_curve import RiskCurve
+from safeframe.selected_risk import SelectedRiskCurve
+from safeframe.types import SAFE, SQRT2, UNSAFE, SafeframeError
+
+MODES = ("selected", "accepted")
+GRID = 4000
+_BLOCK = 50_000
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """tau for r_t, the bound there (the largest over behaviours), the share of states in which something is
+    accepted, and whether r_t can be kept at all (otherwise tau is -inf: the default action always)."""
+
+    r_t: float
+    tau: float
+    bound: float
+    acceptance: float
+    feasible: bool
+
+
+class Calibration:
+    """Risk curves of the data of several behaviours.
+
+    data: one `Shard` per behaviour. mode "selected": all candidates must be labelled, the agent's
+    probabilities are the scores; "accepted": the paper's, over labelled cases alone. radius: xi in logits.
+    Raises SafeframeError for data of one class, or unlabelled candidates in mode "selected"."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        agent: Agent,
+        data: Sequence[Shard],
+        radius: float,
+        mode: str = "selected",
+        seed: int = 0,
+    ):
+        if mode not in MODES:
+            raise SafeframeError(f"calibrate={mode!r}; known: {', '.join(MODES)}")
+        self.radius, self.mode = radius, mode
+        self.curves: list[SelectedRiskCurve | RiskCurve] = []
+        edges = []
+        for index, shard in enumerate(data):
+            margin = classifier.margin(np.asarray(shard.observation))
+            unsafe = np.asarray(shard.unsafe)
+            if mode == "accepted":
+                known = unsafe >= 0
+                curve = RiskCurve(margin[known], unsafe[known].astype(np.int64), radius=radius)
+                edges.append(margin[known])
+            else:
+                if (unsafe < 0).any():
+                    raise SafeframeError(
+                        "calibrate=selected needs every candidate labelled: use backup labels"
+                    )
+                score = gumbel_scores(agent, np.asarray(shard.observation), seed + index)
+                curve = SelectedRiskCurve(margin, score, unsafe, radius)
+                edges.append(margin[unsafe == 1])
+            self.curves.append(curve)
+        pooled = np.concatenate([e.ravel() for e in edges])
+        pooled = np.concatenate([pooled - SQRT2 * radius, pooled + SQRT2 * radius])
+        self.grid = np.append(np.unique(np.quantile(pooled, np.linspace(0.0, 1.0, GRID))), np.inf)
+        self.bounds = np.stack([curve.bound(self.grid) for curve in self.curves])
+
+    def threshold(self, r_t: float) -> Calibrated:
+        """The largest tau on a grid of quantiles of the unsafe margins whose bound is at most r_t for every
+        behaviour."""
+        kept = np.flatnonzero((self.bounds <= r_t).all(axis=0))
+        if not len(kept):
+            return Calibrated(r_t, -np.inf, 1.0, 0.0, False)
+        tau = float(self.grid[kept[-1]])
+        rates = [
+            curve.selection_rate(tau) if isinstance(curve, SelectedRiskCurve) else curve.acceptance(tau)
+            for curve in self.curves
+        ]
+        return Calibrated(r_t, tau, float(self.bounds[:, kept[-1]].max()), float(np.mean(rates)), True)
+
+    def bound(self, tau: float) -> np.ndarray:
+        """(behaviours,) bounds at tau."""
+        return np.array([float(curve.bound(tau)) for curve in self.curves])
+
+
+def gumbel_scores(agent: Agent, observation: np.ndarray, seed: int) -> np.ndarray:
+    """log pi + Gumbel noise (n, k): the accepted candidate with the highest score is a draw from the policy
+    restricted to the accepted ones."""
+    generator = np.random.default_rng([seed, 17])
+    parts = []
+    for start in range(0, len(observation), _BLOCK):
+        probability = agent.candidate_probabilities(observation[start : start + _BLOCK])
+        parts.append(np.log(np.maximum(probability, 1e-300)) + generator.gumbel(size=probability.shape))
+    return np.concatenate(parts)
+
+
+def measured(classifier: Classifier, data: Shard, share: float, seed: int = 0) -> float:
+    """xi measured on the data: how far the margins of two halves of the states lie apart in the classes'
+    direction that matters, leaving out the mass `share` (`safeframe.informativeness.measured_radius`).
+
+    Raises SafeframeError if a half lacks a class."""
+    half = np.random.default_rng([seed, 23]).random(len(data.observation)) < 0.5
+    margin, unsafe = classifier.margin(np.asarray(data.observation)), np.asarray(data.unsafe)
+    gap = 0.0
+    for label, side in ((UNSAFE, "lower"), (SAFE, "upper")):
+        first, second = (margin[h][unsafe[h] == label] for h in (half, ~half))
+        if not len(first) or not len(second):
+            raise SafeframeError(
+                f"class {label} is missing in half of the data: its radius cannot be measured"
+            )
+        gap = max(gap, measured_radius(first, second, share, side=side).margin_shift)
+    return gap / SQRT2
