@@ -18,8 +18,8 @@ from safeframe.types import FloatArray, Floats, SafeframeError
 
 @dataclass(frozen=True)
 class ScalingFit:
-    """A fitted line. `low`, `high`: interval of the slope at `level`, NaN for two points, which leave no error
-    to estimate. `error`: residual standard deviation. `r_squared`: NaN if y does not vary.
+    """A fitted line. `low`, `high`: interval of the slope at `level`, NaN for two points (no error to
+    estimate). `error`: residual standard deviation. `r_squared`: NaN if y does not vary.
     """
 
     slope: float

@@ -28,6 +28,7 @@ import pandas as pd
 from scipy import stats
 
 from experiments.production.measured import ORACLE, Measured, ratio, share_interval
+from experiments.support.curves import ROUNDING, crossing
 from safeframe.certificates import clopper_pearson_upper
 
 OURS = "ours"
@@ -37,8 +38,6 @@ producing nothing; a plant that forgoes more than half of the attainable revenue
 given another method, so points below are no standard for a comparison of safety."""
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
 DRAWS = 2000
-ROUNDING = 1e-12
-"""Of shares of revenue, which are sums in floating point."""
 COMPARED = ["method", "r_t", "knob", "revenue_share", "violation", "violations", "produced"]
 
 
@@ -80,28 +79,6 @@ def pooled(measured: Measured, weight: np.ndarray | None = None) -> tuple[np.nda
         for values in (measured.violations, measured.produced, measured.revenue)
     ]
     return corrected(sums[0], sums[1]), sums[2] / sums[2][:, [measured.oracle]], sums[1]
-
-
-def crossing(
-    revenue: np.ndarray, value: np.ndarray, target: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`value` (draws, points) where revenue (draws, points), followed from strict to loose, first reaches
-    `target` (draws,).
-
-    Returns the interpolated value, the index of the point that reaches it (-1: none does, value NaN) and the
-    share of the way from the point before (1 where that point is an end: there is none before, or it
-    produced nothing). Points whose value is NaN are passed over.
-    """
-    reached = (revenue >= target[:, None] - ROUNDING) & np.isfinite(value)
-    index = np.where(reached.any(axis=1), reached.argmax(axis=1), -1)
-    draw, before = np.arange(len(revenue)), np.maximum(index - 1, 0)
-    start = np.where((index > 0) & np.isfinite(value[draw, before]), before, np.maximum(index, 0))
-    step = revenue[draw, index] - revenue[draw, start]
-    way = np.where(
-        (start == index) | (index < 0), 1.0, (target - revenue[draw, start]) / np.where(step == 0, 1.0, step)
-    )
-    low, high = value[draw, start], value[draw, index]
-    return np.where(index >= 0, low + way * (high - low), np.nan), index, way
 
 
 def strictest_useful(measured: Measured, method: str, useful: float = USEFUL_SHARE) -> int | None:

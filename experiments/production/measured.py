@@ -7,7 +7,6 @@ one seed on one order of the quarters. Several runs may validate on the same hou
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,6 @@ from omegaconf import OmegaConf
 from scipy import stats
 
 from experiments.support import collect, results
-from experiments.support.config import EXECUTION_SETTINGS
 from experiments.support.errors import ResultsError
 from safeframe.certificates import clopper_pearson_lower, clopper_pearson_upper
 
@@ -217,46 +215,24 @@ def load(
     ({"training.steps": 400}) chooses. Raises `ResultsError` if there are none.
     """
     wanted = {"data.source": source, "preset": preset, **(where or {})}
-    groups: dict[str, list[tuple[int, Path]]] = {}
-    for directory in collect.finished("production", wanted, root):
-        config = OmegaConf.to_container(OmegaConf.load(directory / "config.yaml"))
-        n_t, shape = _shape(config)
-        groups.setdefault(shape, []).append((n_t, directory))
-    if not groups:
+    best, notes = collect.comparable(
+        collect.finished("production", wanted, root), ("seed", "evaluation.n_t", "data.path", "data.order")
+    )
+    if not best:
         shown = ", ".join(f"{key}={value}" for key, value in wanted.items())
         raise ResultsError(f"no finished run of production with {shown} under {root}")
-    ranked = sorted(groups, key=lambda shape: (len(groups[shape]), max(map(_finished, groups[shape]))))
-    best = groups[ranked[-1]]
-    notes = [f"{len(groups[s])} runs left out: other {_differences(s, ranked[-1])}" for s in ranked[:-1]]
+    sizes = [_n_t(directory) for directory in best]
     found = {}
-    for n_t in sorted({n_t for n_t, _ in best}, reverse=True):
-        found[n_t] = gather(read(directory) for n, directory in best if n == n_t)
-        found[n_t].notes.extend(notes)
+    for size in sorted(set(sizes), reverse=True):
+        found[size] = gather(read(place) for n_t, place in zip(sizes, best, strict=True) if n_t == size)
+        found[size].notes.extend(notes)
     return found
 
 
-def _shape(config: dict[str, Any]) -> tuple[int, str]:
-    """n_t, and everything else that runs must share to be pooled."""
-    evaluation, data = config["evaluation"], config["data"]
-    n_t = evaluation.pop("n_t", None)
-    full = data["hours_per_quarter"]
-    for key in ("path", "order"):
-        data.pop(key, None)
-    for key in (*EXECUTION_SETTINGS, "seed"):
-        config.pop(key, None)
-    return (full if n_t is None else min(n_t, full)), json.dumps(config, sort_keys=True)
-
-
-def _finished(run: tuple[int, Path]) -> str:
-    path = run[1] / "manifest.json"
-    return str(json.loads(path.read_text()).get("finished", "")) if path.is_file() else ""
-
-
-def _differences(one: str, other: str) -> str:
-    a, b = (pd.json_normalize(json.loads(text)).iloc[0].to_dict() for text in (one, other))
-    return ", ".join(
-        f"{k}={a.get(k)} (not {b.get(k)})" for k in sorted({*a, *b}) if str(a.get(k)) != str(b.get(k))
-    )
+def _n_t(directory: Path) -> int:
+    config = OmegaConf.load(directory / "config.yaml")
+    full = config.data.hours_per_quarter
+    return full if config.evaluation.n_t is None else min(config.evaluation.n_t, full)
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, float, float]:

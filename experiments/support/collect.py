@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from experiments.support import results
+from experiments.support.config import EXECUTION_SETTINGS
 from experiments.support.errors import ResultsError
 from experiments.support.files import REPOSITORY
 
@@ -51,3 +53,44 @@ def load(
         wanted = ", ".join(f"{key}={value}" for key, value in (where or {}).items()) or "any configuration"
         raise ResultsError(f"no finished run of {experiment} with {wanted} under {root}")
     return pd.concat(parts, ignore_index=True)
+
+
+def comparable(directories: Iterable[Path], free: Iterable[str]) -> tuple[list[Path], list[str]]:
+    """The largest set of runs (of equals, the one finished last) that differ in nothing but settings whose
+    name, or dotted name, is in `free`, and how they were carried out; beside it, notes on the runs left
+    out.
+    """
+    free = {*free, *EXECUTION_SETTINGS}
+    groups: dict[str, list[Path]] = {}
+    for directory in directories:
+        config = OmegaConf.to_container(OmegaConf.load(directory / "config.yaml"))
+        groups.setdefault(json.dumps(_without(config, free), sort_keys=True), []).append(directory)
+    if not groups:
+        return [], []
+    ranked = sorted(groups, key=lambda text: (len(groups[text]), max(map(_finished, groups[text]))))
+    rest = [
+        f"{len(groups[text])} runs left out: other {_differences(text, ranked[-1])}" for text in ranked[:-1]
+    ]
+    return groups[ranked[-1]], rest
+
+
+def _without(config: Any, free: set[str], path: str = "") -> Any:
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: _without(value, free, f"{path}{key}.")
+        for key, value in config.items()
+        if key not in free and f"{path}{key}" not in free
+    }
+
+
+def _finished(directory: Path) -> str:
+    path = directory / "manifest.json"
+    return str(json.loads(path.read_text()).get("finished", "")) if path.is_file() else ""
+
+
+def _differences(one: str, other: str) -> str:
+    a, b = (pd.json_normalize(json.loads(text)).iloc[0].to_dict() for text in (one, other))
+    return ", ".join(
+        f"{k}={a.get(k)} (not {b.get(k)})" for k in sorted({*a, *b}) if str(a.get(k)) != str(b.get(k))
+    )
