@@ -1,0 +1,225 @@
+"""Times safer at equal return: a baseline's cost (steps inside a hazard) per 1,000 steps over ours, at the
+return that the baseline earns; the same of entries.
+
+Zero counts. Where a logarithm or a ratio is needed, a count below half counts as half: no cost in N steps
+is 500 / N per 1,000 steps. The upper limit that goes with no count is the exact limit of the share of
+episodes with cost (Clopper-Pearson) times the mean count of an episode with cost, of the same method at its
+other points, else of all methods: steps of one visit come together, episodes are the independent units.
+
+Interpolation. Ours' cost at return R lies on the first segment of its curve, from the strictest r_t on,
+that reaches R: linear in return, on the logarithm of the cost. Nothing is extrapolated: if even the
+strictest point earns more than R, that point counts, and only if its cost is lower; if no point earns R,
+there is no ratio. The column `note` says so.
+
+Which point of a baseline. Every one has a row; `claimed` marks the one of least cost among those that earn at
+least half of what PPO earns (a robot that stands still is safe too).
+
+Interval. Bootstrap of runs and, within them, of episodes (in blocks), one fewer of each than there are (Rao
+and Wu 1988, doi:10.1080/01621459.1988.10478591), each method with runs of its own and each point with
+episodes of its own; percentiles, stretched on the logarithm by the t quantile for runs - 1 (blocks - 1 for
+one run) degrees of freedom over the normal one. A draw in which ours does not reach R counts as ratio 0.
+The lower end is also at most the ratio with ours at its exact 97.5 % limit, which is what few or no counts
+leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from experiments.safetygym.measured import HALF_STEP, PER, Measured, exact
+from experiments.support.curves import ROUNDING, crossing
+
+OURS, PPO = "ours", "ppo"
+BASELINES = ("ppo", "ppo_lag", "ppo_barrier", "saute")
+USEFUL_SHARE = 0.5
+DRAWS = 2000
+COUNTS = ("cost", "entries")
+SAFER_COLUMNS = (
+    "method knob by claimed return rate count steps ours_r_t ours_rate ours_count ours_steps ratio low high "
+    "limit runs note"
+).split()
+
+
+def rate(count: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Per 1,000 steps, elementwise, with the rule for zero counts."""
+    return PER * np.maximum(count, HALF_STEP) / steps
+
+
+def severity(measured: Measured, by: str, method: str) -> float:
+    """Mean count of an episode with cost: of the method, else of all, else an episode's whole length."""
+    places = measured.where(method)
+    for at in (places, np.arange(len(measured.points))):
+        hit = measured.sums["hit"][:, at].sum()
+        if hit > 0:
+            return float(measured.sums[by][:, at].sum() / hit)
+    return float(measured.sums["steps"][:, places].sum() / measured.sums["episodes"][:, places].sum())
+
+
+def upper(measured: Measured, by: str, at: int, delta: float) -> float:
+    """Upper limit, per 1,000 steps, from the exact limit of the share of episodes with cost."""
+    hit, n = measured.total("hit", at), measured.total("episodes", at)
+    method = str(measured.points["method"].iloc[at])
+    each = measured.total(by, at) / hit if hit > 0 else severity(measured, by, method)
+    return PER * exact(hit, n, delta)[1] * max(each, HALF_STEP) * n / measured.total("steps", at)
+
+
+def over_units(measured: Measured, name: str, at: int) -> tuple[float, float]:
+    """95 % t interval of `name` per 1,000 steps: over runs, or over blocks of episodes of a single run.
+
+    Linearised ratio estimator (Cochran, Sampling Techniques, 1977, section 6.3); NaN for a single unit.
+    """
+    here = measured.having(at)
+    top, bottom = (measured.sums[key][here, at] for key in (name, "steps"))
+    top, bottom = (x.sum(axis=1) if len(here) > 1 else x[0] for x in (top, bottom))
+    n, value = len(top), top.sum() / bottom.sum()
+    if n < 2:
+        return np.nan, np.nan
+    error = np.sqrt(n / (n - 1) * np.sum((top - value * bottom) ** 2)) / bottom.sum()
+    half = stats.t.ppf(0.975, n - 1) * error
+    return PER * (value - half), PER * (value + half)
+
+
+def curves(measured: Measured) -> pd.DataFrame:
+    """One row per point: return, cost and entries per 1,000 steps and violation (share of episodes with
+    cost), each with low and high; limit (one-sided 95 % upper limit of the cost where none was seen),
+    score, counts.
+
+    Intervals: over runs (or episodes of a single run); those of cost, entries and violation at least as
+    wide as the exact binomial interval of the share of episodes with cost.
+    """
+    rows = []
+    for at, point in measured.points.iterrows():
+        total = {name: measured.total(name, at) for name in measured.sums}
+        row = point.to_dict() | {"runs": len(measured.having(at))}
+        row |= {f"{name}_total" if name in COUNTS else name: round(total[name]) for name in
+                ("steps", "episodes", "hit", "cost", "entries")}  # fmt: skip
+        for name in ("return", *COUNTS):
+            row[name] = PER * total[name] / total["steps"]
+            row[f"{name}_low"], row[f"{name}_high"] = over_units(measured, name, at)
+        share = total["hit"] / total["episodes"]
+        ends = exact(total["hit"], total["episodes"])
+        spread = _over_runs(measured, at) if row["runs"] > 1 else (np.nan, np.nan)
+        row["violation"] = share
+        row["violation_low"] = max(np.fmin(ends[0], spread[0]), 0.0)
+        row["violation_high"] = min(np.fmax(ends[1], spread[1]), 1.0)
+        for name in COUNTS:
+            scale = row[name] / share if share > 0 else 0.0
+            row[f"{name}_low"] = max(np.fmin(row[f"{name}_low"], scale * ends[0]), 0.0)
+            row[f"{name}_high"] = np.fmax(row[f"{name}_high"], upper(measured, name, at, 0.025))
+        row["zero"] = total["cost"] == 0
+        row["limit"] = upper(measured, "cost", at, 0.05) if row["zero"] else np.nan
+        row["score"] = row["return"] - 10 * np.log10(rate(total["cost"], total["steps"]))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _over_runs(measured: Measured, at: int) -> tuple[float, float]:
+    here = measured.having(at)
+    hit, n = (measured.sums[name][here, at].sum(axis=1) for name in ("hit", "episodes"))
+    share = hit / n
+    half = stats.t.ppf(0.975, len(share) - 1) * share.std(ddof=1) / np.sqrt(len(share))
+    return float(share.mean() - half), float(share.mean() + half)
+
+
+def stretch(runs: int, blocks: int) -> float:
+    """t quantile over normal quantile (97.5 %), for runs - 1 (blocks - 1 for one run) degrees of freedom."""
+    free = max((runs if runs > 1 else blocks) - 1, 1)
+    return float(stats.t.ppf(0.975, free) / stats.norm.ppf(0.975))
+
+
+def drawn(
+    measured: Measured, places: Sequence[int] | np.ndarray, by: str, draws: int, seed: int | list[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bootstrap of points of one method: return and rate per 1,000 steps, each (draws, points)."""
+    rng = np.random.default_rng(seed)
+    here = measured.having(int(places[0]))
+    runs, blocks = len(here), measured.sums["steps"].shape[2]
+    of_runs = rng.multinomial(max(runs - 1, 1), np.full(runs, 1 / runs), size=draws) / max(runs - 1, 1) * runs
+    shown = []
+    for at in places:
+        of_blocks = rng.multinomial(max(blocks - 1, 1), np.full(blocks, 1 / blocks), size=(draws, runs))
+        weight = of_runs[:, :, None] * of_blocks * blocks / max(blocks - 1, 1)
+        shown.append([np.einsum("drb,rb->d", weight, measured.sums[k][here, at])
+                      for k in ("return", by, "steps")])  # fmt: skip
+    earned, count, steps = (np.stack(column, axis=1) for column in zip(*shown, strict=True))
+    return PER * earned / steps, rate(count, steps)
+
+
+def useful(measured: Measured, method: str, by: str = "cost", share: float = USEFUL_SHARE) -> int | None:
+    """The point of least cost among those that earn at least `share` of what PPO earns (of equals, the one
+    that earns more), None if there is none; without PPO, of what the best baseline point earns.
+    """
+    counts = {name: measured.sums[name].sum(axis=(0, 2)) for name in ("return", by, "steps")}
+    earned, rates = counts["return"] / counts["steps"], rate(counts[by], counts["steps"])
+    standard = measured.where(PPO) if PPO in measured.methods else measured.where(method)
+    places = [i for i in measured.where(method) if earned[i] >= share * earned[standard].max()]
+    return min(places, key=lambda i: (rates[i], -earned[i]), default=None)
+
+
+def times_safer(measured: Measured, ours: str = OURS, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+    """Every point of every baseline beside `ours` at the same return, by cost and by entries; see the
+    module's text. `rate`, `ours_rate`: per 1,000 steps. `ratio`, `low`, `high`: rate over ours_rate.
+    `limit`: the ratio with ours at its one-sided 95 % upper limit, where ours has no count.
+    """
+    rows = []
+    for by in COUNTS:
+        mine = measured.where(ours)
+        resampled = drawn(measured, mine, by, draws, [seed, 0]) if len(mine) else None
+        for number, method in enumerate(BASELINES):
+            claimed = useful(measured, method, by) if len(measured.where(method)) else None
+            for at in measured.where(method):
+                row = {"method": method, "knob": measured.points["knob"].iloc[at], "by": by}
+                row |= _against(measured, int(at), mine, by, resampled, draws, [seed, 1 + number])
+                rows.append(row | {"claimed": at == claimed})
+    return pd.DataFrame(rows).reindex(columns=SAFER_COLUMNS)
+
+
+def _against(
+    measured: Measured,
+    at: int,
+    mine: np.ndarray,
+    by: str,
+    resampled: tuple[np.ndarray, np.ndarray] | None,
+    draws: int,
+    seed: list[int],
+) -> dict:
+    steps = measured.total("steps", at)
+    earned = PER * measured.total("return", at) / steps
+    theirs = float(rate(measured.total(by, at), steps))
+    row = {"return": earned, "rate": theirs, "count": round(measured.total(by, at)), "steps": round(steps)}
+    if resampled is None:
+        return row | {"note": "ours was not run"}
+    total = {k: np.array([[measured.total(k, i) for i in mine]]) for k in ("return", by, "steps")}
+    returns, rates = PER * total["return"] / total["steps"], rate(total[by], total["steps"])
+    value, index, way = (x[0] for x in crossing(returns, np.log(rates), np.array([earned])))
+    if index < 0:
+        return row | {"note": f"ours earns at most {returns.max():.1f}"}
+    used = mine[[index]] if way == 1.0 else mine[[index - 1, index]]
+    count = sum(measured.total(by, i) for i in used)
+    runs = len(measured.having(int(mine[0])))
+    row |= {"ours_r_t": measured.points["r_t"].iloc[mine[index]], "ours_rate": float(np.exp(value))}
+    row |= {"ours_count": round(count), "ours_steps": round(sum(measured.total("steps", i) for i in used))}
+    row |= {"runs": runs}
+    above = way == 1.0 and returns[0, index] > earned + ROUNDING
+    if above and row["ours_rate"] >= theirs:
+        return row | {"note": f"ours begins at {returns[0, index]:.1f}, and its {by} is no lower there"}
+    target, baseline = (x[:, 0] for x in drawn(measured, [at], by, draws, seed))
+    logs, reached, _ = crossing(resampled[0], np.log(resampled[1]), target)
+    ratios = np.where(reached < 0, 0.0, baseline / np.exp(logs))
+    ratio = theirs / row["ours_rate"]
+    low, high = (float(x) for x in np.percentile(ratios, [2.5, 97.5]))
+    widen = stretch(min(runs, len(measured.having(at))), measured.sums["steps"].shape[2])
+    low = ratio * (min(low, ratio) / ratio) ** widen
+    row |= {"ratio": ratio, "high": ratio * (max(high, ratio) / ratio) ** widen}
+    ends = {delta: [upper(measured, by, i, delta) for i in used] for delta in (0.025, 0.05)}
+    between = {d: x[0] if len(x) == 1 else x[0] ** (1 - way) * x[1] ** way for d, x in ends.items()}
+    row["low"] = min(low, theirs / between[0.025])
+    notes = [f"ours earns more ({returns[0, index]:.1f}) at its strictest point, taken as it is"] * above
+    if count == 0:
+        row["limit"] = theirs / between[0.05]
+        notes.append(f"no {by} of ours: see limit")
+    return row | {"note": "; ".join(notes)}

@@ -1,0 +1,217 @@
+"""What finished runs measured, pooled: sums per run, point of a curve and block of episodes.
+
+A point is a method with its setting: r_t, or its own knob (cost limit, budget), or neither (ppo). A run is
+one seed: its agents, its classifiers, its evaluation. Steps of an episode depend on each other, episodes of
+one agent do not: they are the units, kept in at most BLOCKS blocks of equal size, which loses nothing that
+an interval over episodes needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import OmegaConf
+
+from experiments.support import collect, results
+from experiments.support.errors import ResultsError
+from experiments.support.files import atomic_path
+from safeframe.certificates import clopper_pearson_lower, clopper_pearson_upper
+
+EPISODES = "episodes.parquet"
+POINT = ["method", "r_t", "knob"]
+COUNTED = ("steps", "return", "cost", "entries")
+COLUMNS = (*POINT, "episode", *COUNTED)
+BLOCKS = 100
+PER = 1000.0
+"""Steps: return, cost and entries are given per 1,000 steps, the length of an episode."""
+HALF_STEP = 0.5
+"""Of cost, what a count of zero is taken as where a logarithm is needed."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`sums[name]` (runs, points, blocks) of steps, return, cost (steps inside a hazard), entries, episodes
+    and hit (episodes with cost); zero where a run lacks a point.
+
+    `points`: columns method, r_t, knob, from strict to loose within a method. `runs`: columns run, seed,
+    directory. `frame`: tidy results of all runs with a column run, or None. `notes`: what was left out.
+    """
+
+    points: pd.DataFrame
+    runs: pd.DataFrame
+    sums: dict[str, np.ndarray]
+    frame: pd.DataFrame | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def where(self, method: str) -> np.ndarray:
+        """Indices of a method's points, from strict to loose; empty if it was not run."""
+        return np.flatnonzero((self.points["method"] == method).to_numpy())
+
+    def at(self, method: str, r_t: float) -> int | None:
+        """A method's point at the largest threshold that is not above r_t; None if there is none."""
+        found = [i for i in self.where(method) if self.points["r_t"].iloc[i] <= r_t * (1 + 1e-6)]
+        return int(max(found, key=lambda i: self.points["r_t"].iloc[i])) if found else None
+
+    def having(self, at: int) -> np.ndarray:
+        """Indices of the runs that have a point."""
+        return np.flatnonzero(self.sums["episodes"][:, at].sum(axis=1) > 0)
+
+    def total(self, name: str, at: int) -> float:
+        return float(self.sums[name][:, at].sum())
+
+    @property
+    def methods(self) -> list[str]:
+        return list(dict.fromkeys(self.points["method"]))
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({int(seed) for seed in self.runs["seed"]})
+
+    def rows(self, metric: str, method: str | None = None) -> pd.DataFrame:
+        """Tidy rows of a metric that have a value; empty without tidy results."""
+        if self.frame is None:
+            return pd.DataFrame(columns=[*results.COLUMNS, "knob", "run"])
+        rows = self.frame[(self.frame["metric"] == metric) & self.frame["value"].notna()]
+        return rows if method is None else rows[rows["method"] == method]
+
+
+def episodes(
+    method: str,
+    returns: np.ndarray,
+    cost: np.ndarray,
+    entries: np.ndarray,
+    steps: np.ndarray | float = PER,
+    r_t: float = np.nan,
+    knob: float = np.nan,
+) -> pd.DataFrame:
+    """One point's evaluation as a table, a row for each episode: return, steps with cost, entries, steps;
+    (n,) each.
+    """
+    n = len(returns)
+    table = {"method": [method] * n, "r_t": float(r_t), "knob": float(knob), "episode": np.arange(n)}
+    table |= {"steps": np.broadcast_to(steps, n), "return": returns, "cost": cost, "entries": entries}
+    return pd.DataFrame({name: np.array(column) for name, column in table.items()}, index=range(n))
+
+
+def write(tables: Iterable[pd.DataFrame], directory: Path) -> Path:
+    """All points of a run, checked, as episodes.parquet in the run's directory."""
+    table = checked(pd.concat(list(tables), ignore_index=True), Path(directory).name)
+    with atomic_path(Path(directory) / EPISODES) as path:
+        table.to_parquet(path, index=False)
+    return Path(directory) / EPISODES
+
+
+def read(directory: Path, finished: bool = True) -> dict[str, Any]:
+    """One run's files as `gather` wants them; `finished`: the tidy results too, checked against DONE."""
+    path = Path(directory) / EPISODES
+    if not path.is_file():
+        raise ResultsError(
+            f"{path} is missing: was the run made by an older version? force=true runs it again"
+        )
+    place = path.parent / "config.yaml"
+    config = OmegaConf.load(place) if place.is_file() else None
+    return {
+        "run": path.parent.name,
+        "directory": path.parent,
+        "seed": OmegaConf.select(config, "seed", default=0) if config is not None else 0,
+        "episodes": pd.read_parquet(path),
+        "frame": results.read(path.parent) if finished else None,
+    }
+
+
+def gather(parts: Iterable[Mapping[str, Any]]) -> Measured:
+    """Pool runs, each a mapping with run, seed, episodes (table) and perhaps frame (tidy) and directory.
+
+    Points that some, not all, of the runs that have the method lack are left out, with a note. Raises
+    `ResultsError` for no runs, missing columns, points given twice and counts that cannot be.
+    """
+    parts = [dict(part) for part in parts]
+    if not parts:
+        raise ResultsError("no runs to pool")
+    tables = [checked(part["episodes"], part["run"]) for part in parts]
+    points = [set(map(tuple, table[POINT].fillna(-1.0).drop_duplicates().to_numpy())) for table in tables]
+    having: dict[str, int] = {}
+    for found in points:
+        for method in {point[0] for point in found}:
+            having[method] = having.get(method, 0) + 1
+    everywhere = [p for p in set().union(*points) if sum(p in found for found in points) == having[p[0]]]
+    lacking = sorted(set().union(*points) - set(everywhere))
+    order = list(dict.fromkeys(method for table in tables for method in table["method"].unique()))
+    everywhere.sort(key=lambda p: (order.index(p[0]), p[1], p[2]))
+    blocks = min(BLOCKS, min(int(table.groupby(POINT, dropna=False).size().min()) for table in tables))
+    sums = {name: np.zeros((len(parts), len(everywhere), blocks)) for name in (*COUNTED, "episodes", "hit")}
+    for run, table in enumerate(tables):
+        table = table.assign(hit=table["cost"] > 0, episodes=1, r_t=table["r_t"].fillna(-1.0))
+        table["knob"] = table["knob"].fillna(-1.0)
+        for point, group in table.groupby(POINT, sort=False):
+            if point in everywhere:
+                starts = np.linspace(0, len(group), blocks, endpoint=False).astype(int)
+                for name, array in sums.items():
+                    array[run, everywhere.index(point)] = np.add.reduceat(
+                        group[name].to_numpy(dtype=float), starts
+                    )
+    shown = pd.DataFrame(everywhere, columns=POINT).astype({"r_t": float, "knob": float})
+    shown[["r_t", "knob"]] = shown[["r_t", "knob"]].where(shown[["r_t", "knob"]] >= 0)
+    frames = [part["frame"].assign(run=part["run"]) for part in parts if part.get("frame") is not None]
+    return Measured(
+        points=shown,
+        runs=pd.DataFrame([{k: part.get(k) for k in ("run", "seed", "directory")} for part in parts]),
+        sums=sums,
+        frame=pd.concat(frames, ignore_index=True) if len(frames) == len(parts) else None,
+        notes=[f"left out, since some runs lack it: {lacking}"] if lacking else [],
+    )
+
+
+def checked(table: pd.DataFrame, run: str) -> pd.DataFrame:
+    """The table itself. Raises `ResultsError` if it cannot be a run's episodes."""
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise ResultsError(f"episodes of run {run}: missing columns {missing}; needed: {', '.join(COLUMNS)}")
+    if table.empty:
+        raise ResultsError(f"episodes of run {run}: there are none; evaluate for one episode at least")
+    wrong = (table["cost"] < table["entries"]) | (table["cost"] > table["steps"]) | (table["entries"] < 0)
+    wrong |= (table["steps"] <= 0) | table["return"].isna()
+    if wrong.any():
+        row = table[wrong].iloc[0].to_dict()
+        raise ResultsError(
+            f"episodes of run {run}: 0 <= entries <= cost <= steps, steps > 0 and a return must hold: {row}"
+        )
+    twice = table.duplicated([*POINT, "episode"])
+    if twice.any():
+        raise ResultsError(f"episodes of run {run}: {table[twice].iloc[0].to_dict()} twice")
+    return table
+
+
+def load(
+    task: str, preset: str, where: Mapping[str, Any] | None = None, root: Path = collect.RUNS
+) -> dict[int, Measured]:
+    """Finished runs of a task by the internal test cases that they calibrate on (n_t), largest first.
+
+    Runs that differ in more than seed and n_t are not pooled: those of the configuration with the most runs
+    (then the latest) are taken, and the notes say what was left out; `where` chooses. Raises `ResultsError`
+    if there are none.
+    """
+    wanted = {"task": task, "preset": preset, **(where or {})}
+    best, notes = collect.comparable(collect.finished("safetygym", wanted, root), ("seed", "n_t"))
+    if not best:
+        shown = ", ".join(f"{key}={value}" for key, value in wanted.items())
+        raise ResultsError(f"no finished run of safetygym with {shown} under {root}")
+    parts: dict[int, list[dict[str, Any]]] = {}
+    for part in map(read, best):
+        sizes = part["frame"].loc[part["frame"]["method"] == "ours", "n_t"].dropna()
+        parts.setdefault(int(sizes.max()) if len(sizes) else 0, []).append(part)
+    found = {n_t: gather(parts[n_t]) for n_t in sorted(parts, reverse=True)}
+    for measured in found.values():
+        measured.notes.extend(notes)
+    return found
+
+
+def exact(hit: float, n: float, delta: float = 0.025) -> tuple[float, float]:
+    """Clopper-Pearson limits, each of level 1 - delta, of the share of episodes with cost."""
+    k, cases = round(hit), round(n)
+    return clopper_pearson_lower(k, cases, delta), clopper_pearson_upper(k, cases, delta)
