@@ -6,8 +6,9 @@ import pytest
 from test_safetygym_car import recorded, states  # noqa: F401  (fixture)
 
 from experiments.safetygym.sim import car_numba
-from experiments.safetygym.sim.car import CarDynamics, vase_in_play
+from experiments.safetygym.sim.car import CarDynamics
 from experiments.safetygym.sim.car_mjcf import car_xml
+from experiments.safetygym.sim.car_vase import vase_near
 
 PARKED = np.array([1.2, 1.2, 0.09996, 1.0] + [0.0] * 9)
 
@@ -28,7 +29,8 @@ def mujoco_steps(robot: np.ndarray, actions: np.ndarray) -> np.ndarray:
 def test_recorded_original_to_rounding(recorded):  # noqa: F811
     robot, vase = states(recorded, "")
     expected, _ = states(recorded, "next_")
-    far = np.flatnonzero(~vase_in_play(robot, vase))
+    apart = np.linalg.norm(robot[:, :2] - vase[:, :2], axis=1) > 0.42
+    far = np.flatnonzero(~vase_near(robot, vase) & apart)
     sensors = np.empty_like(robot)
     assert (car_numba.step_rows(far, robot, recorded["actions"], sensors, True) == car_numba.DONE).all()
     assert len(far) > 100

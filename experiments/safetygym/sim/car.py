@@ -17,16 +17,11 @@ from mujoco.rollout import Rollout
 
 from experiments.safetygym.sim import car_numba
 from experiments.safetygym.sim.car_mjcf import START_HEIGHT, car_model
+from experiments.safetygym.sim.car_vase import vase_moves, vase_near
 from experiments.safetygym.sim.task import FRAMESKIP
 from safeframe.types import SafeframeError
 
 ROBOT_SIZE, ROBOT_QPOS, VASE_SIZE, VASE_QPOS, SENSOR_SIZE = 24, 13, 13, 7, 24
-VASE_REACH = 0.4
-"""m; distance of the origins beyond which robot (.245 in radius) and flat vase (.1415) are apart"""
-REACH_SLACK = 0.02
-"""m; what acceleration can add to speed x .04 s in one control step (5e-3 m even at 6 m/s^2)"""
-VASE_AT_REST = 1e-4
-"""m/s and rad/s; a flat vase out of reach and slower than this is not simulated (sinking: 5e-5)"""
 
 
 class CarDynamics:
@@ -58,12 +53,23 @@ class CarDynamics:
         order without the lidars. Raises SafeframeError if anything is not finite, before or after."""
         actions = np.ascontiguousarray(actions, dtype=np.float64)
         _check(robot, vase, actions)
-        near = vase_in_play(robot, vase) if self.vase == "faithful" else np.zeros(len(robot), bool)
         sensors = np.empty((len(robot), SENSOR_SIZE))
+        near = np.zeros(len(robot), bool)
+        if self.vase == "faithful":
+            near = vase_moves(vase) | vase_near(robot, vase)
+        by_mujoco = near.copy()
         alone = np.flatnonzero(~near)
+        before = robot[alone]
         if self.compiled:
-            alone = alone[car_numba.step_rows(alone, robot, actions, sensors, True) != car_numba.DONE]
-        for with_vase, rows in ((True, np.flatnonzero(near)), (False, alone)):
+            by_mujoco[alone] = car_numba.step_rows(alone, robot, actions, sensors, True) != car_numba.DONE
+        else:
+            sensors[alone] = self._step_rows(False, alone, robot, vase, actions)
+        if self.vase == "faithful":  # they have met, or may have
+            late = vase_near(robot[alone], vase[alone])
+            robot[alone[late]] = before[late]
+            near[alone[late]] = by_mujoco[alone[late]] = True
+        for with_vase in (True, False):
+            rows = np.flatnonzero(by_mujoco & (near == with_vase))
             if len(rows):
                 sensors[rows] = self._step_rows(with_vase, rows, robot, vase, actions)
                 self.in_mujoco += len(rows)
@@ -121,14 +127,6 @@ def in_observation_order(sensors: np.ndarray) -> np.ndarray:
     ]
     rotation = np.stack([entry for row in matrix for entry in row], axis=-1)
     return np.concatenate([sensors[..., :6], rotation, sensors[..., 10:]], axis=-1)
-
-
-def vase_in_play(robot: np.ndarray, vase: np.ndarray) -> np.ndarray:
-    """(n,) bool: the robot may touch the vase in the next control step, or the vase moves or is tilted."""
-    distance = np.hypot(robot[:, 0] - vase[:, 0], robot[:, 1] - vase[:, 1])
-    speed = np.hypot(robot[:, 13], robot[:, 14])
-    moves = (np.abs(vase[:, VASE_QPOS:]) > VASE_AT_REST).any(axis=1) | (vase[:, 2] > 0.1001)
-    return moves | (distance < VASE_REACH + REACH_SLACK + speed * 0.04)
 
 
 def _check(robot: np.ndarray, vase: np.ndarray, actions: np.ndarray) -> None:

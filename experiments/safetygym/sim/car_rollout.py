@@ -12,9 +12,10 @@ import math
 import numpy as np
 from numba import njit
 
-from experiments.safetygym.sim.car import CarDynamics, vase_in_play
+from experiments.safetygym.sim.car import CarDynamics
 from experiments.safetygym.sim.car_lanes import LANES, OUTSIDE, ROWS, STATE, TORQUE
 from experiments.safetygym.sim.car_numba import act, batch, control_step, load, unload
+from experiments.safetygym.sim.car_vase import gaps, vase_moves
 from experiments.safetygym.sim.task import HAZARD_RADIUS
 from safeframe.types import SafeframeError
 
@@ -115,15 +116,24 @@ def nearest(x, y, hazards):
 
 
 @njit(cache=True)
-def out_of_reach(state, hazards):
-    """Whether no action in state (24), with braking after it, can bring a clearance below CLEARANCE_HIGH.
+def farthest(state):
+    """Metres that a Car in state (24) can get away from where it is, whatever its action, braking after it.
 
     One step of any action adds at most .555 m/s (the corner of the friction pyramid: sqrt(2) g dt) and
     .0132 m.
     """
     speed = math.hypot(state[13], state[14])
-    far = 0.04 * speed + 0.014 + braking_reach(speed + 0.56, 0.0, abs(state[18]) + 3.0)
-    return nearest(state[0], state[1], hazards) - far >= CLEARANCE_HIGH
+    return 0.04 * speed + 0.014 + braking_reach(speed + 0.56, 0.0, abs(state[18]) + 3.0)
+
+
+@njit(cache=True)
+def may_reach(robot, gap):
+    """(n,) bool: what is gap (n,) m away from robot (n, 24) may be reached by an action and braking.
+    Turning is allowed for by .05 m."""
+    reached = np.zeros(len(robot), np.bool_)
+    for row in range(len(robot)):
+        reached[row] = gap[row] < farthest(robot[row]) + 0.05
+    return reached
 
 
 @batch
@@ -137,7 +147,8 @@ def clearance_rows(robot, hazards, candidates, out):
         for lane in range(_L):
             while task[lane] < 0 and upcoming < last:
                 row = upcoming // k
-                if upcoming % k == 0 and out_of_reach(robot[row], hazards[row]):
+                far = nearest(robot[row, 0], robot[row, 1], hazards[row]) - farthest(robot[row])
+                if far >= CLEARANCE_HIGH and upcoming % k == 0:
                     out[row] = CLEARANCE_HIGH
                     upcoming += k
                     continue
@@ -190,7 +201,7 @@ def braking_clearances(
     clearance_rows(robot, hazards, candidates, out)
     again = np.isnan(out)
     if vase is not None:
-        again |= vase_in_play(robot, vase)[:, None] & (out < CLEARANCE_HIGH)
+        again |= (vase_moves(vase) | may_reach(robot, gaps(robot, vase)))[:, None]
     rows, columns = np.nonzero(again)
     if len(rows):
         actions = np.zeros((len(rows), BRAKE_STEPS, 2))
