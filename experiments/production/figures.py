@@ -113,7 +113,7 @@ def panels(measured: Measured) -> Figure:
     right.set_xlim(*thresholds)
     right.set_xlabel("threshold $r_t$")
     for axes, letter in ((left, "A"), (right, "B")):
-        _share_axis(
+        figures.log_axis_with_zero(
             axes, rail, 100 * float(max(table["violation"].max(), thresholds[-1] if axes is right else 0))
         )
         axes.set_ylabel("violations among what was produced (%)")
@@ -150,20 +150,6 @@ def _curve(axes: Axes, rows: pd.DataFrame, x: str, rail: float, shift: float = 1
     axes.scatter(across[zero], high[zero], marker="_", s=18, **bars)
     if x == "revenue_share" and rows["revenue_share_low"].notna().all():
         axes.hlines(height, rows["revenue_share_low"], rows["revenue_share_high"], **bars)
-
-
-def _share_axis(axes: Axes, rail: float, top: float) -> None:
-    """A logarithmic axis in per cent with a line for zero at the bottom."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    axes.set_yscale("log")
-    axes.set_ylim(rail / 1.5, top * 1.6)
-    decades = 10.0 ** np.arange(np.ceil(np.log10(rail * 1.01)), np.floor(np.log10(top * 1.6)) + 1)
-    axes.yaxis.set_major_locator(FixedLocator([rail, *decades]))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: "0" if np.isclose(y, rail) else f"{y:g}"))
-    axes.axhline(rail, color="#555555", linewidth=0.6)
-    axes.axhspan(rail / 1.5, rail * 1.6, color="#000000", alpha=0.05, linewidth=0)
 
 
 def caption(measured: Measured, source: str) -> str:

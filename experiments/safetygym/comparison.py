@@ -30,18 +30,36 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from experiments.safetygym.measured import HALF_STEP, PER, Measured, exact
+from experiments.safetygym.measured import HALF_STEP, OURS, PER, Measured, exact
 from experiments.support.curves import ROUNDING, crossing
 
-OURS, PPO = "ours", "ppo"
+PPO = "ppo"
 BASELINES = ("ppo", "ppo_lag", "ppo_barrier", "saute")
 USEFUL_SHARE = 0.5
 DRAWS = 2000
+SEEN = 30
+"""Episodes with cost that tell how much one costs."""
 COUNTS = ("cost", "entries")
-SAFER_COLUMNS = (
-    "method knob by claimed return rate count steps ours_r_t ours_rate ours_count ours_steps ratio low high "
-    "limit runs note"
-).split()
+SAFER_COLUMNS = [
+    "method",
+    "knob",
+    "by",
+    "claimed",
+    "return",
+    "rate",
+    "count",
+    "steps",
+    "ours_r_t",
+    "ours_rate",
+    "ours_count",
+    "ours_steps",
+    "ratio",
+    "low",
+    "high",
+    "limit",
+    "runs",
+    "note",
+]
 
 
 def rate(count: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -50,13 +68,16 @@ def rate(count: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 
 def severity(measured: Measured, by: str, method: str) -> float:
-    """Mean count of an episode with cost: of the method, else of all, else an episode's whole length."""
+    """Mean count of an episode with cost: over the method's points from the strictest on until SEEN such
+    episodes, all of them if there are fewer; without one, over all methods; else an episode's whole length.
+    """
     places = measured.where(method)
-    for at in (places, np.arange(len(measured.points))):
-        hit = measured.sums["hit"][:, at].sum()
-        if hit > 0:
-            return float(measured.sums[by][:, at].sum() / hit)
-    return float(measured.sums["steps"][:, places].sum() / measured.sums["episodes"][:, places].sum())
+    hit, count = (measured.sums[name][:, places].sum(axis=(0, 2)).cumsum() for name in ("hit", by))
+    if hit[-1] > 0:
+        enough = int(np.argmax(hit >= min(SEEN, hit[-1])))
+        return float(count[enough] / hit[enough])
+    hit, count, steps, n = (measured.sums[name].sum() for name in ("hit", by, "steps", "episodes"))
+    return float(count / hit if hit > 0 else steps / n)
 
 
 def upper(measured: Measured, by: str, at: int, delta: float) -> float:
@@ -204,7 +225,7 @@ def _against(
     row |= {"ours_r_t": measured.points["r_t"].iloc[mine[index]], "ours_rate": float(np.exp(value))}
     row |= {"ours_count": round(count), "ours_steps": round(sum(measured.total("steps", i) for i in used))}
     row |= {"runs": runs}
-    above = way == 1.0 and returns[0, index] > earned + ROUNDING
+    above = bool(way == 1.0 and returns[0, index] > earned + ROUNDING)
     if above and row["ours_rate"] >= theirs:
         return row | {"note": f"ours begins at {returns[0, index]:.1f}, and its {by} is no lower there"}
     target, baseline = (x[:, 0] for x in drawn(measured, [at], by, draws, seed))

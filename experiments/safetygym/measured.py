@@ -24,9 +24,12 @@ from safeframe.certificates import clopper_pearson_lower, clopper_pearson_upper
 
 EPISODES = "episodes.parquet"
 POINT = ["method", "r_t", "knob"]
-COUNTED = ("steps", "return", "cost", "entries")
+COUNTED = ("steps", "return", "cost", "entries", "defaults", "judged", "unsafe")
 COLUMNS = (*POINT, "episode", *COUNTED)
+OURS = "ours"
 BLOCKS = 100
+FREE = ("seed", "internal_test.n_t", "agent.baselines", "evaluation.thresholds", "evaluation.baseline_steps")
+"""Settings that pooled runs may differ in."""
 PER = 1000.0
 """Steps: return, cost and entries are given per 1,000 steps, the length of an episode."""
 HALF_STEP = 0.5
@@ -80,22 +83,13 @@ class Measured:
         return rows if method is None else rows[rows["method"] == method]
 
 
-def episodes(
-    method: str,
-    returns: np.ndarray,
-    cost: np.ndarray,
-    entries: np.ndarray,
-    steps: np.ndarray | float = PER,
-    r_t: float = np.nan,
-    knob: float = np.nan,
-) -> pd.DataFrame:
-    """One point's evaluation as a table, a row for each episode: return, steps with cost, entries, steps;
-    (n,) each.
+def episodes(table: pd.DataFrame, method: str, r_t: float = np.nan, knob: float = np.nan) -> pd.DataFrame:
+    """One point's evaluation, a row for each episode (columns as `COUNTED`; steps 1,000 if absent), as a run
+    keeps it.
     """
-    n = len(returns)
-    table = {"method": [method] * n, "r_t": float(r_t), "knob": float(knob), "episode": np.arange(n)}
-    table |= {"steps": np.broadcast_to(steps, n), "return": returns, "cost": cost, "entries": entries}
-    return pd.DataFrame({name: np.array(column) for name, column in table.items()}, index=range(n))
+    point = {"method": method, "r_t": float(r_t), "knob": float(knob), "episode": np.arange(len(table))}
+    steps = {} if "steps" in table else {"steps": int(PER)}
+    return table.reset_index(drop=True).assign(**point, **steps)[list(COLUMNS)]
 
 
 def write(tables: Iterable[pd.DataFrame], directory: Path) -> Path:
@@ -119,6 +113,8 @@ def read(directory: Path, finished: bool = True) -> dict[str, Any]:
         "run": path.parent.name,
         "directory": path.parent,
         "seed": OmegaConf.select(config, "seed", default=0) if config is not None else 0,
+        "name": OmegaConf.select(config, "name", default=OURS) if config is not None else OURS,
+        "n_t": OmegaConf.select(config, "internal_test.n_t", default=0) if config is not None else 0,
         "episodes": pd.read_parquet(path),
         "frame": results.read(path.parent) if finished else None,
     }
@@ -141,6 +137,7 @@ def gather(parts: Iterable[Mapping[str, Any]]) -> Measured:
             having[method] = having.get(method, 0) + 1
     everywhere = [p for p in set().union(*points) if sum(p in found for found in points) == having[p[0]]]
     lacking = sorted(set().union(*points) - set(everywhere))
+    shorter = [f"{m} at {r:.3g}" if r >= 0 else f"{m} at {k:.3g}" if k >= 0 else m for m, r, k in lacking]
     order = list(dict.fromkeys(method for table in tables for method in table["method"].unique()))
     everywhere.sort(key=lambda p: (order.index(p[0]), p[1], p[2]))
     blocks = min(BLOCKS, min(int(table.groupby(POINT, dropna=False).size().min()) for table in tables))
@@ -163,7 +160,7 @@ def gather(parts: Iterable[Mapping[str, Any]]) -> Measured:
         runs=pd.DataFrame([{k: part.get(k) for k in ("run", "seed", "directory")} for part in parts]),
         sums=sums,
         frame=pd.concat(frames, ignore_index=True) if len(frames) == len(parts) else None,
-        notes=[f"left out, since some runs lack it: {lacking}"] if lacking else [],
+        notes=[f"left out, since some runs lack it: {', '.join(shorter)}"] if lacking else [],
     )
 
 
@@ -175,11 +172,12 @@ def checked(table: pd.DataFrame, run: str) -> pd.DataFrame:
     if table.empty:
         raise ResultsError(f"episodes of run {run}: there are none; evaluate for one episode at least")
     wrong = (table["cost"] < table["entries"]) | (table["cost"] > table["steps"]) | (table["entries"] < 0)
-    wrong |= (table["steps"] <= 0) | table["return"].isna()
+    wrong |= (table["steps"] <= 0) | table["return"].isna() | (table["unsafe"] > table["judged"])
     if wrong.any():
         row = table[wrong].iloc[0].to_dict()
         raise ResultsError(
-            f"episodes of run {run}: 0 <= entries <= cost <= steps, steps > 0 and a return must hold: {row}"
+            f"episodes of run {run}: 0 <= entries <= cost <= steps, steps > 0, unsafe <= judged and a return "
+            f"must hold: {row}"
         )
     twice = table.duplicated([*POINT, "episode"])
     if twice.any():
@@ -192,23 +190,38 @@ def load(
 ) -> dict[int, Measured]:
     """Finished runs of a task by the internal test cases that they calibrate on (n_t), largest first.
 
-    Runs that differ in more than seed and n_t are not pooled: those of the configuration with the most runs
-    (then the latest) are taken, and the notes say what was left out; `where` chooses. Raises `ResultsError`
-    if there are none.
+    Runs of one method that differ in more than seed, n_t, baselines and thresholds are not pooled: those of
+    the configuration with the most runs (then the latest) are taken, and the notes say what was left out;
+    `where` chooses. Baselines come from the runs of "ours" if there are any, since the others repeat them.
+    Raises `ResultsError` if there are none.
     """
     wanted = {"task": task, "preset": preset, **(where or {})}
-    best, notes = collect.comparable(collect.finished("safetygym", wanted, root), ("seed", "n_t"))
-    if not best:
+    by_name: dict[str, list[Path]] = {}
+    for directory in collect.finished("safetygym", wanted, root):
+        name = OmegaConf.select(OmegaConf.load(directory / "config.yaml"), "name", default=OURS)
+        by_name.setdefault(name, []).append(directory)
+    if not by_name:
         shown = ", ".join(f"{key}={value}" for key, value in wanted.items())
         raise ResultsError(f"no finished run of safetygym with {shown} under {root}")
+    notes: list[str] = []
     parts: dict[int, list[dict[str, Any]]] = {}
-    for part in map(read, best):
-        sizes = part["frame"].loc[part["frame"]["method"] == "ours", "n_t"].dropna()
-        parts.setdefault(int(sizes.max()) if len(sizes) else 0, []).append(part)
+    for name, directories in by_name.items():
+        best, rest = collect.comparable(directories, FREE)
+        notes += [f"{name}: {note}" for note in rest]
+        for part in map(read, best):
+            if name != OURS and OURS in by_name:
+                for key in ("episodes", "frame"):
+                    part[key] = part[key][part[key]["method"] == name]
+            parts.setdefault(part["n_t"], []).append(part)
     found = {n_t: gather(parts[n_t]) for n_t in sorted(parts, reverse=True)}
     for measured in found.values():
         measured.notes.extend(notes)
     return found
+
+
+def main(by_n_t: Mapping[int, Measured]) -> int:
+    """The n_t that was run with most points (of equals, the largest): what figures other than 3B show."""
+    return max(by_n_t, key=lambda n_t: (len(by_n_t[n_t].points), n_t))
 
 
 def exact(hit: float, n: float, delta: float = 0.025) -> tuple[float, float]:

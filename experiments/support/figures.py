@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from experiments.support.files import REPOSITORY, atomic_path
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe & Ito (2008), "Color Universal Design", in an order that keeps neighbours apart.
@@ -63,6 +66,22 @@ def style() -> Iterator[None]:
 def colours(names: list[str]) -> dict[str, str]:
     """A colour for each name, by its place in the list."""
     return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(names)}
+
+
+def log_axis_with_zero(axes: Axes, rail: float, top: float, which: str = "y") -> None:
+    """Make `which` axis logarithmic up to `top`, with a shaded line marked 0 at `rail`, below all values."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axis, along = (axes.yaxis, axes.axhline) if which == "y" else (axes.xaxis, axes.axvline)
+    span = axes.axhspan if which == "y" else axes.axvspan
+    (axes.set_yscale if which == "y" else axes.set_xscale)("log")
+    (axes.set_ylim if which == "y" else axes.set_xlim)(rail / 1.5, top * 1.6)
+    decades = 10.0 ** np.arange(np.ceil(np.log10(rail * 1.01)), np.floor(np.log10(top * 1.6)) + 1)
+    axis.set_major_locator(FixedLocator([rail, *decades]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda y, _: "0" if np.isclose(y, rail) else f"{y:g}"))
+    along(rail, color="#555555", linewidth=0.6)
+    span(rail / 1.5, rail * 1.6, color="#000000", alpha=0.05, linewidth=0)
 
 
 def save(figure: Figure, name: str, directory: Path | None = None) -> list[Path]:
