@@ -16,7 +16,7 @@ import numpy as np
 from experiments.safetygym.agents.agent import Agent
 from experiments.safetygym.classifier import Classifier
 from experiments.safetygym.internal_data import Shard
-from safeframe.informativeness import measured_radius
+from safeframe import informativeness
 from safeframe.risk_curve import RiskCurve
 from safeframe.selected_risk import SelectedRiskCurve
 from safeframe.types import SAFE, SQRT2, UNSAFE, SafeframeError
@@ -97,6 +97,12 @@ class Calibration:
         """(behaviours,) bounds at tau."""
         return np.array([float(curve.bound(tau)) for curve in self.curves])
 
+    def level(self, margin: np.ndarray) -> np.ndarray:
+        """The smallest r_t at which a candidate of each margin would be accepted (1 if none is below 1)."""
+        least = np.minimum.accumulate(self.bounds.max(axis=0)[::-1])[::-1]
+        first = np.searchsorted(self.grid, margin, side="right")
+        return np.append(least, 1.0)[first]
+
 
 def gumbel_scores(agent: Agent, observation: np.ndarray, seed: int) -> np.ndarray:
     """log pi + Gumbel noise (n, k): the accepted candidate with the highest score is a draw from the policy
@@ -109,7 +115,7 @@ def gumbel_scores(agent: Agent, observation: np.ndarray, seed: int) -> np.ndarra
     return np.concatenate(parts)
 
 
-def measured(classifier: Classifier, data: Shard, share: float, seed: int = 0) -> float:
+def measured_radius(classifier: Classifier, data: Shard, share: float, seed: int = 0) -> float:
     """xi measured on the data: how far the margins of two halves of the states lie apart in the classes'
     direction that matters, leaving out the mass `share` (`safeframe.informativeness.measured_radius`).
 
@@ -123,5 +129,5 @@ def measured(classifier: Classifier, data: Shard, share: float, seed: int = 0) -
             raise SafeframeError(
                 f"class {label} is missing in half of the data: its radius cannot be measured"
             )
-        gap = max(gap, measured_radius(first, second, share, side=side).margin_shift)
+        gap = max(gap, informativeness.measured_radius(first, second, share, side=side).margin_shift)
     return gap / SQRT2

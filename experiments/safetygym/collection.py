@@ -22,6 +22,8 @@ from experiments.safetygym.sim.vector import SafetyGymVector
 
 NUM_ENVS = 512
 SHARD_CASES = 1_000_000
+BURN_IN = 200
+"""Control steps before the first state is taken: fresh layouts have the robot at rest and far from hazards."""
 
 
 def collect(
@@ -65,7 +67,7 @@ def _labelled(env, policy, cases, label, every, window, with_paths) -> Shard:
     offset = int(policy.generator.integers(1, every + 1))
     while rows * per_state < cases:
         step += 1
-        if step % every == offset % every:
+        if step > BURN_IN and step % every == offset % every:
             found["observation"].append(observation[:, : env.task.observation_size].copy())
             if label == "backup":
                 clearance = backup.clearances(env.task, env.get_state(), candidates)

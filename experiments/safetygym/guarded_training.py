@@ -27,7 +27,8 @@ from experiments.safetygym.classifier import PathClassifier
 from experiments.safetygym.collection import collect
 from experiments.safetygym.guarding import Guard, GuardedPolicy
 from experiments.safetygym.internal_data import InternalData, Shard
-from experiments.safetygym.learning import LearningSettings, warm_up
+from experiments.safetygym.learning import warm_up
+from experiments.safetygym.learning_settings import LearningSettings
 from experiments.safetygym.sim.task import get_task
 from safeframe.types import SafeframeError
 

@@ -9,7 +9,6 @@ through the case's own margin and through the internal test cases of the same ba
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,33 +16,12 @@ from torch import Generator, Tensor, nn
 
 from experiments.safetygym.classifier import Classifier, PathClassifier
 from experiments.safetygym.internal_data import Shard
+from experiments.safetygym.learning_settings import LearningSettings
 from safeframe.approximate_loss import ApproximateLoss
 from safeframe.relaxed_bound import RelaxedBound
 from safeframe.types import SafeframeError
 
 Progress = Callable[[int, float], None]
-
-
-@dataclass
-class LearningSettings:
-    """steps, batch, rate: of the warm-up (paths or cross-entropy). tailored_steps, tailored_rate: of the
-    approximate loss, with `inputs` cases and `test_states` internal test states a step; temperature of the
-    relaxed indicators and output in margin units; penalty beta, perturbation lambda, violation_cost in L;
-    average: decay of the averaged weights."""
-
-    steps: int = 6000
-    batch: int = 1000
-    rate: float = 4e-3
-    tailored_steps: int = 150
-    tailored_rate: float = 2e-4
-    inputs: int = 4000
-    test_states: int = 8000
-    temperature: float = 0.1
-    temperature_output: float = 0.1
-    penalty: float = 0.3
-    perturbation: float = 1.5
-    violation_cost: float = 10.0
-    average: float = 0.97
 
 
 def warm_up(

@@ -1,0 +1,302 @@
+"""Safety Gym end to end: collect, learn, calibrate, run (arXiv 2504.20924, section 5.2; figure 3).
+
+1. Training data in rounds: first the agent without a guard, then under the guard of the round before. Each
+round fits the classifier on all data so far. 2. The approximate loss at r_t (`classifier.tailored`). 3.
+Internal test data, never trained on: n_t cases, equal parts under the unguarded agent and under guards at
+several provisional thresholds; for every r_t the most permissive tau whose bound holds for all of these
+behaviours. 4. Fresh data under the guard that came out: the gap between its bound and the calibrated one is
+reported. 5. Episodes at every threshold, and of the agents without a guard."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from experiments.safetygym import measured
+from experiments.safetygym.agents.agent import Agent
+from experiments.safetygym.agents.checkpoints import load_agent
+from experiments.safetygym.calibration import Calibrated, Calibration, measured_radius
+from experiments.safetygym.classifier import CLASSIFIERS, Classifier
+from experiments.safetygym.collection import collect
+from experiments.safetygym.config import SafetyGymConfig
+from experiments.safetygym.evaluation import run_episodes, summarise
+from experiments.safetygym.guarding import Guard, GuardedPolicy
+from experiments.safetygym.internal_data import InternalData, Shard
+from experiments.safetygym.learning import tailor, warm_up
+from experiments.safetygym.rendering import guarded_episode
+from experiments.safetygym.sim.task import get_task
+from experiments.support.runs import RunContext
+from experiments.support.stages import Stage
+
+LADDER = (1e-1, 1e-3, 1e-5)
+"""Provisional thresholds under whose guards internal test data are collected, beside the unguarded
+agent's."""
+BLOCK_STEPS = 250_000
+
+
+class Experiment:
+    """One run: task, agent, and the stages in order."""
+
+    def __init__(self, config: SafetyGymConfig, context: RunContext):
+        self.config, self.context = config, context
+        self.task = get_task(config.task)
+        path = config.inputs()["agent.path"]
+        self.agent = load_agent(path, task=config.task)
+        self.n_t = config.internal_test.n_t
+        self.train_cases = min(config.internal_test.train_cases, self.n_t)
+
+    # -- data
+
+    def data(
+        self, name: str, guard: Guard | None, cases: int, stages: list[Stage], paths: bool
+    ) -> tuple[Shard, Stage]:
+        """Cases under a guard, collected or found; the stage's hash stands for everything they depend on."""
+        c = self.config.internal_test
+        keys = [
+            "task",
+            "seed",
+            "agent.path",
+            *(f"internal_test.{k}" for k in ("label", "window", "every", "vase")),
+        ]
+        depends = {key: self.context.value(key) for key in keys}
+        depends |= {f"stage:{s.name}": s.hash for s in stages} | {
+            "cases": cases,
+            "paths": paths,
+            "tau": None if guard is None else float(guard.tau),
+        }
+        with self.context.stage(f"safetygym_{name}", depends) as stage:
+            fingerprint = {
+                "task": self.task.name,
+                "candidates": self.agent.candidates.tolist(),
+                "label": c.label,
+            }
+            store = InternalData(stage.directory / "data", fingerprint | {"behaviour": stage.hash})
+            policy = GuardedPolicy(self.agent, guard, 0, self.task)
+            bar = self.context.progress(None, name, total=cases)
+            bar.update(store.n_t)
+            collect(
+                store,
+                policy,
+                cases,
+                c.label,
+                seed=self.context.seeds.integer(name),
+                vase=c.vase,
+                every=c.every,
+                window=c.window,
+                with_paths=paths,
+                progress=lambda done: bar.update(done - bar.n),
+            )
+            bar.close()
+        return store.load(), stage
+
+    # -- classifier
+
+    def fit(
+        self, name: str, data: Shard, stages: list[Stage], start: Classifier | None
+    ) -> tuple[Classifier, Stage]:
+        """A classifier after the warm-up on `data`, or `start` after the approximate loss."""
+        depends: dict[str, Any] = {
+            key: self.context.value(key) for key in ("classifier", "learning", "seed", "r_t")
+        }
+        depends |= {f"stage:{s.name}": s.hash for s in stages}
+        with self.context.stage(f"safetygym_{name}", depends) as stage:
+            return stage.cached(
+                lambda: self._train(name, data, start), _save, self._load_classifier, ".pt"
+            ), stage
+
+    def _new(self) -> Classifier:
+        return CLASSIFIERS[self.config.classifier.kind](
+            self.task, len(self.agent.candidates), self.config.classifier.hidden
+        )
+
+    def _train(self, name: str, data: Shard, start: Classifier | None) -> Classifier:
+        c, seed = self.config, self.context.seeds.integer(name)
+        total = c.learning.steps if start is None else c.learning.tailored_steps
+        bar = self.context.progress(None, name, total=total)
+        report = lambda done, loss: bar.update(done - bar.n)  # noqa: E731
+        if start is None:
+            torch.manual_seed(seed)
+            classifier = self._new()
+            warm_up(classifier, data, c.learning, seed, report)
+        else:
+            classifier = self._new()
+            classifier.load_state_dict(start.state_dict())
+            tailor(classifier, data, c.r_t, c.fixed_radius() or 0.0, c.learning, seed, report)
+        bar.close()
+        return classifier
+
+    def _load_classifier(self, path: Path) -> Classifier:
+        classifier = self._new()
+        classifier.load_state_dict(torch.load(path, weights_only=True))
+        return classifier
+
+    # -- the whole
+
+    def run(self) -> None:
+        """All stages."""
+        c = self.config
+        mode = c.evaluation.calibrate
+        paths = c.classifier.kind == "path"
+        shards: list[Shard] = []
+        stages: list[Stage] = []
+        guard, classifier = None, None
+        for round_ in range(c.internal_test.rounds + 1):
+            shard, stage = self.data(f"train_{round_}", guard, self.train_cases, stages, paths)
+            shards.append(shard)
+            stages.append(stage)
+            classifier, fitted = self.fit(f"classifier_{round_}", _pool(shards), stages, None)
+            stages.append(fitted)
+            found = Calibration(classifier, self.agent, shards, 0.0, mode).threshold(c.r_t)
+            guard = Guard(classifier, found.tau)
+        assert classifier is not None
+        if c.classifier.tailored and c.internal_test.label == "backup":
+            classifier, fitted = self.fit("tailored", _pool(shards), stages, classifier)
+            stages.append(fitted)
+        calibration, radius = self.calibrate(
+            classifier, Calibration(classifier, self.agent, shards, 0.0, mode), stages
+        )
+        thresholds = sorted({*c.evaluation.thresholds, c.r_t})
+        found = {r_t: calibration.threshold(r_t) for r_t in thresholds}
+        self.gap(classifier, found[c.r_t], radius, stages)
+        self.evaluate(classifier, found, radius)
+        policy = GuardedPolicy(self.agent, Guard(classifier, found[c.r_t].tau), [c.seed, 5], self.task)
+        guarded_episode(
+            policy, calibration, c.r_t, self.context.directory, self.context.seeds.integer("episode")
+        )
+
+    def calibrate(
+        self, classifier: Classifier, provisional: Calibration, stages: list[Stage]
+    ) -> tuple[Calibration, float]:
+        """Curves of fresh internal test data, an equal part under each behaviour."""
+        c = self.config
+        behaviours: list[Guard | None] = [None]
+        if c.internal_test.rounds:
+            taus = {provisional.threshold(r).tau for r in LADDER}
+            behaviours += [Guard(classifier, tau) for tau in sorted(taus, reverse=True) if np.isfinite(tau)]
+        part = -(-self.n_t // len(behaviours))
+        data = [
+            self.data(f"internal_test_{i}", guard, part, stages, False)[0]
+            for i, guard in enumerate(behaviours)
+        ]
+        radius = c.fixed_radius()
+        if radius is None:
+            radius = measured_radius(classifier, _pool(data), 0.5 * c.r_t)
+        self.note("n_behaviours", len(behaviours), self.n_t, radius)
+        return Calibration(classifier, self.agent, data, radius, c.evaluation.calibrate), radius
+
+    def gap(self, classifier: Classifier, found: Calibrated, radius: float, stages: list[Stage]) -> None:
+        """The bound on fresh data under the calibrated guard, less the calibrated one."""
+        if not np.isfinite(found.tau):
+            return
+        cases = max(self.n_t // 4, 2000)
+        shard, _ = self.data("fresh", Guard(classifier, found.tau), cases, stages, False)
+        fresh = Calibration(classifier, self.agent, [shard], 0.0, self.config.evaluation.calibrate)
+        plain = float(fresh.bound(found.tau)[0])
+        self.note("fresh_bound", plain, cases, radius, r_t=found.r_t)
+        self.note("gap", plain - found.bound, cases, radius, r_t=found.r_t)
+
+    def note(self, metric: str, value: float, n: int, radius: float, **more: Any) -> None:
+        """One row about calibration."""
+        constants = {"method": self.config.name, "n_t": self.n_t, "xi": radius}
+        self.context.record([{**constants, **more, "metric": metric, "value": value, "n": n}])
+
+    def evaluate(self, classifier: Classifier, found: dict[float, Calibrated], radius: float) -> None:
+        """Episodes at every threshold, then the agents without a guard."""
+        c = self.config.evaluation
+        jobs: list[dict[str, Any]] = []
+        weights = dict(classifier.state_dict())
+        for r_t, calibrated in found.items():
+            constants = {"method": self.config.name, "r_t": r_t, "n_t": self.n_t, "xi": radius}
+            for metric in ("bound", "acceptance"):
+                self.note(metric, getattr(calibrated, metric), self.n_t, radius, r_t=r_t)
+            steps = c.steps_at_r_t if r_t == self.config.r_t else c.steps
+            jobs += self._blocks(
+                constants, steps, self.config.inputs()["agent.path"], weights, calibrated.tau
+            )
+        for name in self.config.baselines():
+            knob = float(name.split("_")[-1]) if name.split("_")[-1].replace(".", "").isdigit() else np.nan
+            method = name.removesuffix("_" + name.split("_")[-1]) if np.isfinite(knob) else name
+            constants = {"method": method, "knob": knob}
+            jobs += self._blocks(constants, c.baseline_steps, str(self.config.agent_file(name)), None, None)
+        tables: dict[str, list[pd.DataFrame]] = {}
+        with self.context.stage("safetygym_episodes"):
+            for job, table in zip(jobs, self._spread(jobs), strict=True):
+                tables.setdefault(job["group"], []).append(table)
+        constants = {job["group"]: job["constants"] for job in jobs}
+        kept = []
+        for group, parts in tables.items():
+            table, about = pd.concat(parts), constants[group]
+            self.context.record(summarise(table, about))
+            kept.append(
+                measured.episodes(table, **{k: about[k] for k in ("method", "r_t", "knob") if k in about})
+            )
+        measured.write(kept, self.context.directory)
+
+    def _blocks(self, constants, steps, agent, weights, tau) -> list[dict[str, Any]]:
+        group = "/".join(str(constants.get(key)) for key in ("method", "r_t", "knob"))
+        count = -(-steps // BLOCK_STEPS)
+        seeds = np.random.SeedSequence([self.context.seeds.integer("episodes"), zlib.crc32(group.encode())])
+        return [
+            {
+                "group": group,
+                "constants": constants,
+                "agent": agent,
+                "weights": weights,
+                "tau": tau,
+                "steps": steps // count,
+                "seed": int(child.generate_state(1)[0]),
+                "config": self.config,
+            }
+            for child in seeds.spawn(count)
+        ]
+
+    def _spread(self, jobs: list[dict[str, Any]]) -> list[pd.DataFrame]:
+        """Results of `_episodes` in order, on `threads` processes, with progress."""
+        if self.config.threads == 1:
+            return [_episodes(job) for job in self.context.progress(jobs, "episodes")]
+        with ProcessPoolExecutor(self.config.threads, mp_context=get_context("spawn")) as pool:
+            futures = [pool.submit(_episodes, job) for job in jobs]
+            return [future.result() for future in self.context.progress(futures, "episodes")]
+
+
+def _episodes(job: dict[str, Any]) -> pd.DataFrame:
+    """One block of an evaluation; runs in a process of its own."""
+    torch.set_num_threads(1)
+    config: SafetyGymConfig = job["config"]
+    task = get_task(config.task)
+    agent: Agent = load_agent(job["agent"], task=config.task)
+    guard = None
+    if job["weights"] is not None:
+        classifier = CLASSIFIERS[config.classifier.kind](
+            task, len(agent.candidates), config.classifier.hidden
+        )
+        classifier.load_state_dict(job["weights"])
+        guard = Guard(classifier, job["tau"])
+    policy = GuardedPolicy(agent, guard, [job["seed"], 1], task)
+    c = config.evaluation
+    return run_episodes(policy, job["steps"], seed=job["seed"], vase=c.vase, judge_every=c.judge_every)
+
+
+def _pool(shards: list[Shard]) -> Shard:
+    """All rows of several shards."""
+    if len(shards) == 1:
+        return shards[0]
+    parts = {f.name: [getattr(s, f.name) for s in shards] for f in dataclasses.fields(Shard)}
+    return Shard(**{k: None if any(x is None for x in v) else np.concatenate(v) for k, v in parts.items()})
+
+
+def _save(classifier: Classifier, path: Path) -> None:
+    torch.save(classifier.state_dict(), path)
+
+
+def run(config: SafetyGymConfig, context: RunContext) -> None:
+    """The experiment; its rows are recorded as they come."""
+    Experiment(config, context).run()
