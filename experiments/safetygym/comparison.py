@@ -1,10 +1,8 @@
 """Times safer at equal return: a baseline's cost (steps inside a hazard) per 1,000 steps over ours, at the
 return that the baseline earns; the same of entries.
 
-Zero counts. Where a logarithm or a ratio is needed, a count below half counts as half: no cost in N steps
-is 500 / N per 1,000 steps. The upper limit that goes with no count is the exact limit of the share of
-episodes with cost (Clopper-Pearson) times the mean count of an episode with cost, of the same method at its
-other points, else of all methods: steps of one visit come together, episodes are the independent units.
+Zero counts. A count below half counts as half: no cost in N steps is 500 / N per 1,000 steps. `limit` is
+the ratio with ours at its one-sided 95 % upper limit instead (`rates`), and what can be claimed.
 
 Interpolation. Ours' cost at return R lies on the first segment of its curve, from the strictest r_t on,
 that reaches R: linear in return, on the logarithm of the cost. Nothing is extrapolated: if even the
@@ -30,15 +28,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from experiments.safetygym.measured import HALF_STEP, OURS, PER, Measured, exact
+from experiments.safetygym.measured import OURS, PER, Measured
+from experiments.safetygym.rates import exact, floored
 from experiments.support.curves import ROUNDING, crossing
 
 PPO = "ppo"
 BASELINES = ("ppo", "ppo_lag", "ppo_barrier", "saute")
 USEFUL_SHARE = 0.5
 DRAWS = 2000
-SEEN = 30
-"""Episodes with cost that tell how much one costs."""
 COUNTS = ("cost", "entries")
 SAFER_COLUMNS = [
     "method",
@@ -62,90 +59,6 @@ SAFER_COLUMNS = [
 ]
 
 
-def rate(count: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Per 1,000 steps, elementwise, with the rule for zero counts."""
-    return PER * np.maximum(count, HALF_STEP) / steps
-
-
-def severity(measured: Measured, by: str, method: str) -> float:
-    """Mean count of an episode with cost: over the method's points from the strictest on until SEEN such
-    episodes, all of them if there are fewer; without one, over all methods; else an episode's whole length.
-    """
-    places = measured.where(method)
-    hit, count = (measured.sums[name][:, places].sum(axis=(0, 2)).cumsum() for name in ("hit", by))
-    if hit[-1] > 0:
-        enough = int(np.argmax(hit >= min(SEEN, hit[-1])))
-        return float(count[enough] / hit[enough])
-    hit, count, steps, n = (measured.sums[name].sum() for name in ("hit", by, "steps", "episodes"))
-    return float(count / hit if hit > 0 else steps / n)
-
-
-def upper(measured: Measured, by: str, at: int, delta: float) -> float:
-    """Upper limit, per 1,000 steps, from the exact limit of the share of episodes with cost."""
-    hit, n = measured.total("hit", at), measured.total("episodes", at)
-    method = str(measured.points["method"].iloc[at])
-    each = measured.total(by, at) / hit if hit > 0 else severity(measured, by, method)
-    return PER * exact(hit, n, delta)[1] * max(each, HALF_STEP) * n / measured.total("steps", at)
-
-
-def over_units(measured: Measured, name: str, at: int) -> tuple[float, float]:
-    """95 % t interval of `name` per 1,000 steps: over runs, or over blocks of episodes of a single run.
-
-    Linearised ratio estimator (Cochran, Sampling Techniques, 1977, section 6.3); NaN for a single unit.
-    """
-    here = measured.having(at)
-    top, bottom = (measured.sums[key][here, at] for key in (name, "steps"))
-    top, bottom = (x.sum(axis=1) if len(here) > 1 else x[0] for x in (top, bottom))
-    n, value = len(top), top.sum() / bottom.sum()
-    if n < 2:
-        return np.nan, np.nan
-    error = np.sqrt(n / (n - 1) * np.sum((top - value * bottom) ** 2)) / bottom.sum()
-    half = stats.t.ppf(0.975, n - 1) * error
-    return PER * (value - half), PER * (value + half)
-
-
-def curves(measured: Measured) -> pd.DataFrame:
-    """One row per point: return, cost and entries per 1,000 steps and violation (share of episodes with
-    cost), each with low and high; limit (one-sided 95 % upper limit of the cost where none was seen),
-    score, counts.
-
-    Intervals: over runs (or episodes of a single run); those of cost, entries and violation at least as
-    wide as the exact binomial interval of the share of episodes with cost.
-    """
-    rows = []
-    for at, point in measured.points.iterrows():
-        total = {name: measured.total(name, at) for name in measured.sums}
-        row = point.to_dict() | {"runs": len(measured.having(at))}
-        row |= {f"{name}_total" if name in COUNTS else name: round(total[name]) for name in
-                ("steps", "episodes", "hit", "cost", "entries")}  # fmt: skip
-        for name in ("return", *COUNTS):
-            row[name] = PER * total[name] / total["steps"]
-            row[f"{name}_low"], row[f"{name}_high"] = over_units(measured, name, at)
-        share = total["hit"] / total["episodes"]
-        ends = exact(total["hit"], total["episodes"])
-        spread = _over_runs(measured, at) if row["runs"] > 1 else (np.nan, np.nan)
-        row["violation"] = share
-        row["violation_low"] = max(np.fmin(ends[0], spread[0]), 0.0)
-        row["violation_high"] = min(np.fmax(ends[1], spread[1]), 1.0)
-        for name in COUNTS:
-            scale = row[name] / share if share > 0 else 0.0
-            row[f"{name}_low"] = max(np.fmin(row[f"{name}_low"], scale * ends[0]), 0.0)
-            row[f"{name}_high"] = np.fmax(row[f"{name}_high"], upper(measured, name, at, 0.025))
-        row["zero"] = total["cost"] == 0
-        row["limit"] = upper(measured, "cost", at, 0.05) if row["zero"] else np.nan
-        row["score"] = row["return"] - 10 * np.log10(rate(total["cost"], total["steps"]))
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _over_runs(measured: Measured, at: int) -> tuple[float, float]:
-    here = measured.having(at)
-    hit, n = (measured.sums[name][here, at].sum(axis=1) for name in ("hit", "episodes"))
-    share = hit / n
-    half = stats.t.ppf(0.975, len(share) - 1) * share.std(ddof=1) / np.sqrt(len(share))
-    return float(share.mean() - half), float(share.mean() + half)
-
-
 def stretch(runs: int, blocks: int) -> float:
     """t quantile over normal quantile (97.5 %), for runs - 1 (blocks - 1 for one run) degrees of freedom."""
     free = max((runs if runs > 1 else blocks) - 1, 1)
@@ -167,7 +80,7 @@ def drawn(
         shown.append([np.einsum("drb,rb->d", weight, measured.sums[k][here, at])
                       for k in ("return", by, "steps")])  # fmt: skip
     earned, count, steps = (np.stack(column, axis=1) for column in zip(*shown, strict=True))
-    return PER * earned / steps, rate(count, steps)
+    return PER * earned / steps, floored(count, steps)
 
 
 def useful(measured: Measured, method: str, by: str = "cost", share: float = USEFUL_SHARE) -> int | None:
@@ -175,7 +88,7 @@ def useful(measured: Measured, method: str, by: str = "cost", share: float = USE
     that earns more), None if there is none; without PPO, of what the best baseline point earns.
     """
     counts = {name: measured.sums[name].sum(axis=(0, 2)) for name in ("return", by, "steps")}
-    earned, rates = counts["return"] / counts["steps"], rate(counts[by], counts["steps"])
+    earned, rates = counts["return"] / counts["steps"], floored(counts[by], counts["steps"])
     standard = measured.where(PPO) if PPO in measured.methods else measured.where(method)
     places = [i for i in measured.where(method) if earned[i] >= share * earned[standard].max()]
     return min(places, key=lambda i: (rates[i], -earned[i]), default=None)
@@ -210,12 +123,12 @@ def _against(
 ) -> dict:
     steps = measured.total("steps", at)
     earned = PER * measured.total("return", at) / steps
-    theirs = float(rate(measured.total(by, at), steps))
+    theirs = float(floored(measured.total(by, at), steps))
     row = {"return": earned, "rate": theirs, "count": round(measured.total(by, at)), "steps": round(steps)}
     if resampled is None:
         return row | {"note": "ours was not run"}
     total = {k: np.array([[measured.total(k, i) for i in mine]]) for k in ("return", by, "steps")}
-    returns, rates = PER * total["return"] / total["steps"], rate(total[by], total["steps"])
+    returns, rates = PER * total["return"] / total["steps"], floored(total[by], total["steps"])
     value, index, way = (x[0] for x in crossing(returns, np.log(rates), np.array([earned])))
     if index < 0:
         return row | {"note": f"ours earns at most {returns.max():.1f}"}
@@ -236,7 +149,7 @@ def _against(
     widen = stretch(min(runs, len(measured.having(at))), measured.sums["steps"].shape[2])
     low = ratio * (min(low, ratio) / ratio) ** widen
     row |= {"ratio": ratio, "high": ratio * (max(high, ratio) / ratio) ** widen}
-    ends = {delta: [upper(measured, by, i, delta) for i in used] for delta in (0.025, 0.05)}
+    ends = {delta: [exact(measured, by, i, delta)[1] for i in used] for delta in (0.025, 0.05)}
     between = {d: x[0] if len(x) == 1 else x[0] ** (1 - way) * x[1] ** way for d, x in ends.items()}
     row["low"] = min(low, theirs / between[0.025])
     notes = [f"ours earns more ({returns[0, index]:.1f}) at its strictest point, taken as it is"] * above

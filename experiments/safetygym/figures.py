@@ -1,7 +1,7 @@
 """Figure 3A: cost against return, every baseline over its own knob and the guard over r_t, a panel per robot.
 
 Drawn from saved results only. Points pool the runs. Where no step had cost, the point lies on the line
-marked 0 and its bar ends at the one-sided 95 % upper limit (`comparison`).
+marked 0 and its bar ends at the one-sided 95 % upper limit (`rates`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from experiments.safetygym.comparison import BASELINES, curves
+from experiments.safetygym.comparison import BASELINES
 from experiments.safetygym.measured import Measured
+from experiments.safetygym.rates import curves
 from experiments.support import figures
 from experiments.support.files import atomic_write
 
@@ -73,7 +74,7 @@ def panels(by_robot: Mapping[str, Measured]) -> Figure:
 
     tables = {robot: _shown(measured) for robot, measured in by_robot.items()}
     every = pd.concat(list(tables.values()))
-    rail = rail_below(pd.concat([every.loc[~every["zero"], "cost"], every["limit"]]))
+    rail = rail_below(pd.concat([every["cost"], every["cost_limit"]]))
     width = figures.PAGE[0] if len(tables) > 1 else 4.4
     figure, grid = plt.subplots(1, len(tables), figsize=(width, 3.6), sharey=True, squeeze=False)
     labels: dict[str, Any] = {}
@@ -104,13 +105,13 @@ def curve(axes: Axes, rows: pd.DataFrame, x: str, y: str, rail: float, shift: fl
     """A method's points, strict to loose, joined, with bars; zero counts on the rail with their upper
     limit."""
     style = look(str(rows["method"].iloc[0]))
-    zero = rows["zero"].to_numpy(dtype=bool)
+    zero = rows[f"{y}_limit"].notna().to_numpy()
     across = rows[x].to_numpy(dtype=float) * shift
     height = np.where(zero, rail, rows[y])
     axes.plot(across, height, **style, zorder=4 if style["label"] == NAMES["ours"] else 3)
     bars = {"color": style["color"], "linewidth": 0.8, "alpha": 0.6, "zorder": 2}
     low = np.where(zero, rail, np.maximum(rows[f"{y}_low"], rail))
-    high = np.where(zero, rows["limit"], rows[f"{y}_high"])
+    high = np.where(zero, rows[f"{y}_limit"], rows[f"{y}_high"])
     axes.vlines(across, low, high, **bars)
     axes.scatter(across[zero], high[zero], marker="_", s=18, **bars)
     if f"{x}_low" in rows and rows[f"{x}_low"].notna().all():
@@ -123,7 +124,7 @@ def _ends(axes: Axes, rows: pd.DataFrame, rail: float) -> None:
         return
     for at, place in ((0, (-4, 7)), (-1, (-4, 5))):
         row = rows.iloc[at]
-        height = rail if row["zero"] else row["cost"]
+        height = max(row["cost"], rail)
         text = f"$r_t$ = {power(row['r_t'])}"
         axes.annotate(text, (row["return"], height), place, textcoords="offset points", ha="right",
                       fontsize=6.5, color=LOOKS["ours"]["color"])  # fmt: skip

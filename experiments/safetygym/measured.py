@@ -20,7 +20,6 @@ from omegaconf import OmegaConf
 from experiments.support import collect, results
 from experiments.support.errors import ResultsError
 from experiments.support.files import atomic_path
-from safeframe.certificates import clopper_pearson_lower, clopper_pearson_upper
 
 EPISODES = "episodes.parquet"
 POINT = ["method", "r_t", "knob"]
@@ -141,10 +140,13 @@ def gather(parts: Iterable[Mapping[str, Any]]) -> Measured:
     order = list(dict.fromkeys(method for table in tables for method in table["method"].unique()))
     everywhere.sort(key=lambda p: (order.index(p[0]), p[1], p[2]))
     blocks = min(BLOCKS, min(int(table.groupby(POINT, dropna=False).size().min()) for table in tables))
-    sums = {name: np.zeros((len(parts), len(everywhere), blocks)) for name in (*COUNTED, "episodes", "hit")}
+    sums = {
+        name: np.zeros((len(parts), len(everywhere), blocks))
+        for name in (*COUNTED, "episodes", "hit", "unsafe_hit")
+    }
     for run, table in enumerate(tables):
-        table = table.assign(hit=table["cost"] > 0, episodes=1, r_t=table["r_t"].fillna(-1.0))
-        table["knob"] = table["knob"].fillna(-1.0)
+        table = table.assign(episodes=1, hit=table["cost"] > 0, unsafe_hit=table["unsafe"] > 0)
+        table[["r_t", "knob"]] = table[["r_t", "knob"]].fillna(-1.0)
         for point, group in table.groupby(POINT, sort=False):
             if point in everywhere:
                 starts = np.linspace(0, len(group), blocks, endpoint=False).astype(int)
@@ -222,9 +224,3 @@ def load(
 def main(by_n_t: Mapping[int, Measured]) -> int:
     """The n_t that was run with most points (of equals, the largest): what figures other than 3B show."""
     return max(by_n_t, key=lambda n_t: (len(by_n_t[n_t].points), n_t))
-
-
-def exact(hit: float, n: float, delta: float = 0.025) -> tuple[float, float]:
-    """Clopper-Pearson limits, each of level 1 - delta, of the share of episodes with cost."""
-    k, cases = round(hit), round(n)
-    return clopper_pearson_lower(k, cases, delta), clopper_pearson_upper(k, cases, delta)

@@ -1,6 +1,6 @@
 """Figure 3B: the score of ours at one threshold against n_t, the internal test cases, with a fitted line.
 
-Score = return - 10 log10(cost), both per 1,000 steps; no cost at all counts as half a step (`comparison`).
+Score = return - 10 log10(cost), both per 1,000 steps; no cost at all counts as half a step (`rates`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.safetygym.comparison import rate
 from experiments.safetygym.figures import GREY, LOOKS, robot_title, save
 from experiments.safetygym.measured import OURS, PER, Measured
+from experiments.safetygym.rates import floored
 from experiments.support import figures
 from safeframe.scaling_law import ScalingFit, fit_log10
 
@@ -33,7 +33,7 @@ def scaling_rows(by_n_t: ByNt, r_t: float = TRAINED_AT, method: str = OURS) -> p
         for run in measured.having(at):
             total = {name: float(values[run, at].sum()) for name, values in measured.sums.items()}
             earned = PER * total["return"] / total["steps"]
-            counted = float(rate(np.array(total["cost"]), np.array(total["steps"])))
+            counted = float(floored(total["cost"], total["steps"]))
             row = {"n_t": n_t, "seed": int(measured.runs["seed"].iloc[run]), "return": earned}
             row |= {"cost": PER * total["cost"] / total["steps"], "score": earned - 10 * np.log10(counted)}
             row |= {"default_share": total["defaults"] / total["steps"]}
@@ -75,8 +75,8 @@ def figure_3b(
                 chosen = (rows["cost_total"] == 0).to_numpy() == zero
                 label = "no step with cost" if zero else None
                 axes.scatter(
-                    side[chosen], rows["score"][chosen], s=14, facecolor=face, edgecolor=colour, linewidth=0.9,
-                    zorder=3, label=label if chosen.any() else None,
+                    side[chosen], rows["score"][chosen], s=14, facecolor=face, edgecolor=colour,
+                    linewidth=0.9, zorder=3, label=label if chosen.any() else None,
                 )  # fmt: skip
             if (rows["cost_total"] == 0).any():
                 axes.legend(loc="lower right")
@@ -107,21 +107,26 @@ def caption(
 ) -> str:
     """What figure 3B shows, with n, seeds and which interval."""
     parts = [
-        f"Safety Gym, {source}. Score of ours at r_t = {r_t:g}, return - 10 log10(cost), both per 1,000 steps, "
+        f"Safety Gym, {source}. Score of ours at r_t = {r_t:g}, return - 10 log10(cost), both per 1,000 "
+        "steps, "
         "against the internal test cases n_t that thresholds are calibrated on."
     ]
     for robot, fit in fits.items():
         rows = tables[robot]
         sizes, zero = sorted(rows["n_t"].unique()), int((rows["cost_total"] == 0).sum())
         parts.append(
-            f"{robot_title(robot)}: n = {len(rows)} runs, seeds {', '.join(map(str, sorted(set(rows['seed']))))}, "
+            f"{robot_title(robot)}: n = {len(rows)} runs, seeds "
+            f"{', '.join(map(str, sorted(set(rows['seed']))))}, "
             f"n_t = {', '.join(f'{size:,}' for size in sizes)}; {rows['steps'].min():,} to "
-            f"{rows['steps'].max():,} steps each; slope {slope_text(fit)} per decade, R² = {fit.r_squared:.3f}; "
-            f"{zero} runs without a step with cost."
+            f"{rows['steps'].max():,} steps each; slope {slope_text(fit)} per decade, R² = "
+            f"{fit.r_squared:.3f}; "
+            f"{zero} without a step with cost."
         )
     parts.append(
-        "Points: runs, shifted sideways by a few per cent; open: no step with cost, which counts as half a step, so "
-        "that score is a lower estimate. Line: least squares on log10 n_t; band and brackets: 95 % t intervals of "
-        "line and slope, runs taken as independent, although those of one seed share agent and classifier data."
+        "Points: runs, shifted sideways by a few per cent; open: no step with cost, which counts as half a "
+        "step of those "
+        "evaluated. Line: least squares on log10 n_t; band and brackets: 95 % t intervals of "
+        "line and slope, runs taken as independent, although those of one seed share agent and classifier "
+        "data."
     )
     return " ".join(parts) + "\n"
