@@ -3,6 +3,8 @@ folder."""
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -191,3 +193,14 @@ def test_compiled_code_is_kept_by_source(tmp_path, monkeypatch):
     assert compiled.fingerprint() == first
     (package / "a.py").write_text("import numba  # changed\n")
     assert compiled.fingerprint() != first
+
+
+def test_old_compiled_code_is_forgotten(tmp_path):
+    old, new, other = tmp_path / ("a" * 16), tmp_path / ("b" * 16), tmp_path / "somebody else's"
+    for folder in (old, new, other):
+        folder.mkdir()
+        (folder / "file").write_text("")
+    for folder in (old, other):
+        os.utime(folder, (0, 0))
+    compiled.forget_old(tmp_path)
+    assert [folder.exists() for folder in (old, new, other)] == [False, True, True]

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import numba
@@ -27,6 +29,13 @@ def fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
+def forget_old(parent: Path, days: float = 30.0) -> None:
+    """Delete this module's folders in `parent` that nothing has been written to for that long."""
+    for folder in parent.glob("[0-9a-f]" * 16):
+        if folder.is_dir() and time.time() - folder.stat().st_mtime > days * 86400:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def choose_folder() -> Path:
     """The first folder that can be written to."""
     given = os.environ.get("NUMBA_CACHE_DIR")
@@ -35,6 +44,8 @@ def choose_folder() -> Path:
     name = fingerprint()
     for parent in ([Path(given)] if given else []) + [home, temporary]:
         try:
+            if not (parent / name).is_dir():
+                forget_old(parent)
             (parent / name).mkdir(parents=True, exist_ok=True)
         except OSError:
             continue
