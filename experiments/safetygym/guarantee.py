@@ -58,9 +58,9 @@ def panels(by_robot: Mapping[str, Measured]) -> Figure:
         for axes in grid[row]:
             figures.log_axis_with_zero(axes, rail, 1.0)
             axes.set_xlim(*reach)
-    note = {"textcoords": "offset points", "fontsize": 6.5, "color": GREY}
-    grid[0][0].annotate("y = x", (2e-2, 2e-2), (-4, 6), ha="right", **note)
-    grid[1][0].annotate("1 $-$ (1 $-$ $r_t$)$^{1000}$", (1e-4, 0.095), (-6, 6), ha="right", **note)
+    for axes, text in zip(grid[:, 0], ("y = x", "1 $-$ (1 $-$ $r_t$)$^{1000}$"), strict=True):
+        place = {"xycoords": "axes fraction", "ha": "right", "fontsize": 7, "color": GREY}
+        axes.annotate(f"dotted: {text}", (0.98, 0.12), **place)
     grid[0][0].set_ylabel("unsafe among accepted actions")
     grid[1][0].set_ylabel("episodes with cost")
     figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=4 if width > 5 else 3)
@@ -78,13 +78,13 @@ def _bound(axes: Axes, measured: Measured) -> None:
 
 
 def _levels(axes: Axes, table: pd.DataFrame, reach: np.ndarray) -> None:
-    """Agents without a guard, which have no r_t, as marks at the right edge: the least of their settings."""
+    """Agents without a guard, which have no r_t, as level lines: the least of their settings."""
     for method in UNGUARDED:
         rows = table[table["method"] == method]
         if len(rows):
             style = {"color": LOOKS[method]["color"], "linewidth": 0.9, "alpha": 0.8}
             label = {"ppo": "PPO, no guard", "ppo_lag": "PPO-Lag, strictest, no guard"}[method]
-            axes.hlines(rows["violation"].min(), *reach, linestyle=(0, (1, 1)), label=label, **style)
+            axes.hlines(rows["violation"].min(), *reach, linestyle=(0, (4, 1.5)), label=label, **style)
 
 
 def caption(by_robot: Mapping[str, Measured], source: str) -> str:
@@ -95,7 +95,7 @@ def caption(by_robot: Mapping[str, Measured], source: str) -> str:
         "bound that "
         "was calibrated, mean over runs. Below: share of episodes with cost; dotted: what r_t at each of "
         "1,000 steps "
-        "would allow if steps were independent."
+        "would allow if steps were independent; level lines: agents without a guard."
     ]
     for robot, measured in by_robot.items():
         judged = curves(measured).query("judged > 0")["judged"]

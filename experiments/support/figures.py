@@ -79,7 +79,13 @@ def log_axis_with_zero(axes: Axes, rail: float, top: float, which: str = "y") ->
     decades = 10.0 ** np.arange(np.ceil(np.log10(rail * 1.01)), np.floor(np.log10(top * 1.6)) + 1)
     axis.set_major_locator(FixedLocator([rail, *decades]))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda y, _: "0" if np.isclose(y, rail) else f"{y:g}"))
+
+    def shown(value: float, _: int) -> str:
+        if np.isclose(value, rail, atol=0):
+            return "0"
+        return f"{value:g}" if value > 5e-4 else f"$10^{{{np.log10(value):.0f}}}$"
+
+    axis.set_major_formatter(FuncFormatter(shown))
     along(rail, color="#555555", linewidth=0.6)
     span(rail / 1.5, rail * 1.6, color="#000000", alpha=0.05, linewidth=0)
 
