@@ -137,8 +137,7 @@ class PathClassifier(Classifier):
     def forward(self, *features: Tensor) -> Tensor:
         velocity, points = features
         path = self.paths(velocity)  # (n, k, T, 2)
-        start = torch.cat([torch.zeros_like(path[:, :, :1]), path[:, :, :-1]], dim=2)
-        step = path - start
+        start, step = path[:, :, :-1], path[:, :, 1:] - path[:, :, :-1]
         to = points[:, None, None] - start[:, :, :, None]  # (n, k, T, points, 2)
         along = (to * step[:, :, :, None]).sum(-1) / (step * step).sum(-1).clamp_min(1e-12)[..., None]
         gap = to - along.clamp(0.0, 1.0)[..., None] * step[:, :, :, None]

@@ -23,7 +23,8 @@ from experiments.safetygym.sim.vector import SafetyGymVector
 NUM_ENVS = 512
 SHARD_CASES = 1_000_000
 BURN_IN = 200
-"""Control steps before the first state is taken: fresh layouts have the robot at rest and far from hazards."""
+"""Control steps before the first state is taken: fresh layouts have the robot at rest and far from
+hazards."""
 
 
 def collect(

@@ -34,7 +34,7 @@ def run_episodes(
 
     Columns: return, cost (steps in a hazard), entries (a cost that the step before did not have), defaults
     (default actions), judged and unsafe: accepted actions whose true label was looked up (every `judge_every`
-    steps) and those among them that were unsafe. """
+    steps) and those among them that were unsafe."""
     task = policy.agent.task
     num_envs = max(1, min(num_envs, -(-steps // EPISODE_STEPS)))
     env = policy.agent.wrap(SafetyGymVector(task, num_envs, seed=seed, vase=vase))

@@ -10,9 +10,6 @@ reported. 5. Episodes at every threshold, and of the agents without a guard."""
 from __future__ import annotations
 
 import dataclasses
-import zlib
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +17,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments.safetygym import measured
-from experiments.safetygym.agents.agent import Agent
+from experiments.safetygym import backup, backup_point, measured
 from experiments.safetygym.agents.checkpoints import load_agent
 from experiments.safetygym.calibration import Calibrated, Calibration, measured_radius
 from experiments.safetygym.classifier import CLASSIFIERS, Classifier
 from experiments.safetygym.collection import collect
 from experiments.safetygym.config import SafetyGymConfig
-from experiments.safetygym.evaluation import run_episodes, summarise
+from experiments.safetygym.evaluation import summarise
 from experiments.safetygym.guarding import Guard, GuardedPolicy
 from experiments.safetygym.internal_data import InternalData, Shard
-from experiments.safetygym.learning import tailor, warm_up
+from experiments.safetygym.jobs import Job, blocks, spread
+from experiments.safetygym.learning import Paths, tailor, warm_up
 from experiments.safetygym.rendering import guarded_episode
 from experiments.safetygym.sim.task import get_task
 from experiments.support.runs import RunContext
@@ -39,7 +36,6 @@ from experiments.support.stages import Stage
 LADDER = (1e-1, 1e-3, 1e-5)
 """Provisional thresholds under whose guards internal test data are collected, beside the unguarded
 agent's."""
-BLOCK_STEPS = 250_000
 
 
 class Experiment:
@@ -48,8 +44,8 @@ class Experiment:
     def __init__(self, config: SafetyGymConfig, context: RunContext):
         self.config, self.context = config, context
         self.task = get_task(config.task)
-        path = config.inputs()["agent.path"]
-        self.agent = load_agent(path, task=config.task)
+        self.path = Path(config.inputs()["agent.path"])
+        self.agent = load_agent(self.path, task=config.task)
         self.n_t = config.internal_test.n_t
         self.train_cases = min(config.internal_test.train_cases, self.n_t)
 
@@ -125,13 +121,31 @@ class Experiment:
         if start is None:
             torch.manual_seed(seed)
             classifier = self._new()
-            warm_up(classifier, data, c.learning, seed, report)
+            warm_up(classifier, data, c.learning, seed, report, self.random_paths())
         else:
             classifier = self._new()
             classifier.load_state_dict(start.state_dict())
             tailor(classifier, data, c.r_t, c.fixed_radius() or 0.0, c.learning, seed, report)
         bar.close()
         return classifier
+
+    def random_paths(self) -> Paths | None:
+        """Paths from random velocities, collected once; None for the Car and for classifiers without
+        paths."""
+        if self.config.robot == "car" or self.config.classifier.kind != "path":
+            return None
+        keys = ("task", "seed", "agent.path", "learning.random_paths")
+        with self.context.stage("safetygym_random_paths", keys, code=(backup, backup_point)) as stage:
+
+            def compute() -> Paths:
+                generator = self.context.seeds.generator("random_paths")
+                found = backup.random_paths(
+                    self.task, self.agent.candidates, self.config.learning.random_paths, generator
+                )
+                assert found is not None
+                return found
+
+            return stage.cached(compute, _save_paths, _load_paths, ".npz")
 
     def _load_classifier(self, path: Path) -> Classifier:
         classifier = self._new()
@@ -211,26 +225,28 @@ class Experiment:
     def evaluate(self, classifier: Classifier, found: dict[float, Calibrated], radius: float) -> None:
         """Episodes at every threshold, then the agents without a guard."""
         c = self.config.evaluation
-        jobs: list[dict[str, Any]] = []
         weights = dict(classifier.state_dict())
+        seed = self.context.seeds.integer("episodes")
+        jobs: list[Job] = []
         for r_t, calibrated in found.items():
             constants = {"method": self.config.name, "r_t": r_t, "n_t": self.n_t, "xi": radius}
             for metric in ("bound", "acceptance"):
                 self.note(metric, getattr(calibrated, metric), self.n_t, radius, r_t=r_t)
             steps = c.steps_at_r_t if r_t == self.config.r_t else c.steps
-            jobs += self._blocks(
-                constants, steps, self.config.inputs()["agent.path"], weights, calibrated.tau
-            )
+            jobs += blocks(self.config, constants, steps, self.path, seed, weights, calibrated.tau)
         for name in self.config.baselines():
             knob = float(name.split("_")[-1]) if name.split("_")[-1].replace(".", "").isdigit() else np.nan
             method = name.removesuffix("_" + name.split("_")[-1]) if np.isfinite(knob) else name
             constants = {"method": method, "knob": knob}
-            jobs += self._blocks(constants, c.baseline_steps, str(self.config.agent_file(name)), None, None)
+            jobs += blocks(self.config, constants, c.baseline_steps, self.config.agent_file(name), seed)
         tables: dict[str, list[pd.DataFrame]] = {}
         with self.context.stage("safetygym_episodes"):
-            for job, table in zip(jobs, self._spread(jobs), strict=True):
-                tables.setdefault(job["group"], []).append(table)
-        constants = {job["group"]: job["constants"] for job in jobs}
+            bar = self.context.progress(None, "episodes", total=len(jobs))
+            for job, table in zip(jobs, spread(jobs, self.config.threads), strict=True):
+                tables.setdefault(job.group, []).append(table)
+                bar.update(1)
+            bar.close()
+        constants = {job.group: job.constants for job in jobs}
         kept = []
         for group, parts in tables.items():
             table, about = pd.concat(parts), constants[group]
@@ -239,50 +255,6 @@ class Experiment:
                 measured.episodes(table, **{k: about[k] for k in ("method", "r_t", "knob") if k in about})
             )
         measured.write(kept, self.context.directory)
-
-    def _blocks(self, constants, steps, agent, weights, tau) -> list[dict[str, Any]]:
-        group = "/".join(str(constants.get(key)) for key in ("method", "r_t", "knob"))
-        count = -(-steps // BLOCK_STEPS)
-        seeds = np.random.SeedSequence([self.context.seeds.integer("episodes"), zlib.crc32(group.encode())])
-        return [
-            {
-                "group": group,
-                "constants": constants,
-                "agent": agent,
-                "weights": weights,
-                "tau": tau,
-                "steps": steps // count,
-                "seed": int(child.generate_state(1)[0]),
-                "config": self.config,
-            }
-            for child in seeds.spawn(count)
-        ]
-
-    def _spread(self, jobs: list[dict[str, Any]]) -> list[pd.DataFrame]:
-        """Results of `_episodes` in order, on `threads` processes, with progress."""
-        if self.config.threads == 1:
-            return [_episodes(job) for job in self.context.progress(jobs, "episodes")]
-        with ProcessPoolExecutor(self.config.threads, mp_context=get_context("spawn")) as pool:
-            futures = [pool.submit(_episodes, job) for job in jobs]
-            return [future.result() for future in self.context.progress(futures, "episodes")]
-
-
-def _episodes(job: dict[str, Any]) -> pd.DataFrame:
-    """One block of an evaluation; runs in a process of its own."""
-    torch.set_num_threads(1)
-    config: SafetyGymConfig = job["config"]
-    task = get_task(config.task)
-    agent: Agent = load_agent(job["agent"], task=config.task)
-    guard = None
-    if job["weights"] is not None:
-        classifier = CLASSIFIERS[config.classifier.kind](
-            task, len(agent.candidates), config.classifier.hidden
-        )
-        classifier.load_state_dict(job["weights"])
-        guard = Guard(classifier, job["tau"])
-    policy = GuardedPolicy(agent, guard, [job["seed"], 1], task)
-    c = config.evaluation
-    return run_episodes(policy, job["steps"], seed=job["seed"], vase=c.vase, judge_every=c.judge_every)
 
 
 def _pool(shards: list[Shard]) -> Shard:
@@ -295,6 +267,16 @@ def _pool(shards: list[Shard]) -> Shard:
 
 def _save(classifier: Classifier, path: Path) -> None:
     torch.save(classifier.state_dict(), path)
+
+
+def _save_paths(value: Paths, path: Path) -> None:
+    with open(path, "wb") as file:
+        np.savez(file, velocity=value[0], path=value[1])
+
+
+def _load_paths(path: Path) -> Paths:
+    with np.load(path) as content:
+        return content["velocity"], content["path"]
 
 
 def run(config: SafetyGymConfig, context: RunContext) -> None:

@@ -31,9 +31,8 @@ def _squared_distance(px: float, py: float, ax: float, ay: float, bx: float, by:
 def least_clearance(path: np.ndarray, hazards: np.ndarray, out: np.ndarray) -> None:
     """Fill out (n, k) float32 with clearances in m, clipped as the labels are.
 
-    path (n, k, T, 2) float32: the braking path of each candidate in body axes from (0, 0) on; hazards
-    (n, 6, 2, 2): both ends of every decoded arc.
-    """
+    path (n, k, T, 2) float32: the braking path of each candidate in body axes, from the end of the first step
+    on (where the robot is now no longer counts); hazards (n, 6, 2, 2): both ends of every decoded arc. """
     points = np.empty((MAX_HAZARDS * 4, 2))
     n, candidates, times = path.shape[0], path.shape[1], path.shape[2]
     for i in range(n):
@@ -63,8 +62,8 @@ def least_clearance(path: np.ndarray, hazards: np.ndarray, out: np.ndarray) -> N
             continue
         for k in range(candidates):
             least = 1e9
-            ax, ay = 0.0, 0.0
-            for t in range(times):
+            ax, ay = path[i, k, 0, 0], path[i, k, 0, 1]
+            for t in range(1, times):
                 bx, by = path[i, k, t, 0], path[i, k, t, 1]
                 for p in range(count):
                     least = min(least, _squared_distance(points[p, 0], points[p, 1], ax, ay, bx, by))

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from experiments.safetygym import backup
 from experiments.safetygym.agents.agent import Agent
 from experiments.safetygym.agents.checkpoints import load_agent
 from experiments.safetygym.agents.settings import AgentSettings
@@ -51,7 +52,9 @@ def train_guarded(
     Finished phases are found in `directory` and not repeated."""
     task = get_task(settings.task)
     data: list[Shard] = []
-    agent, guard = first, None
+    agent, guard, learning = first, None, learning or LearningSettings()
+    generator = np.random.default_rng([settings.seed, 41])
+    extra = backup.random_paths(task, first.candidates, learning.random_paths, generator)
     for phase, share in enumerate(PHASES):
         shards = InternalData(directory / f"data_{phase}", {"task": task.name, "phase": phase, "r_t": r_t})
         collect(
@@ -64,7 +67,7 @@ def train_guarded(
             *(np.concatenate([getattr(d, f.name) for d in data]) for f in dataclasses.fields(Shard))
         )
         torch.manual_seed(settings.seed)
-        warm_up(classifier, pooled, learning or LearningSettings(), settings.seed, lambda *_: None)
+        warm_up(classifier, pooled, learning, settings.seed, lambda *_: None, extra)
         # xi = 0: the threshold only shapes the behaviour; the guard in use is calibrated on data of its own
         found = Calibration(classifier, first if guard is None else agent, data, 0.0).threshold(r_t)
         if not found.feasible:
@@ -76,7 +79,7 @@ def train_guarded(
             make_env,
             directory / f"phase_{phase}",
             guard=guard,
-            default_action=DefaultAction(task),
+            default_action=DefaultAction(task, first.candidates, classifier.margin),
             initial=None if phase == 0 else agent,
             progress=say,
         ) if not (directory / f"phase_{phase}" / "agent.safetensors").exists() else load_agent(

@@ -48,7 +48,9 @@ class GuardedPolicy:
             )
         self.agent, self.guard = agent, guard
         self.generator = np.random.default_rng(seed)
-        self.default_action = DefaultAction(task)
+        self.default_action = DefaultAction(
+            task, agent.candidates, None if guard is None else guard.classifier.margin
+        )
         self.size = task.observation_size
         self.candidate = np.empty(0, np.int64)
 

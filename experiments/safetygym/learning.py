@@ -22,22 +22,35 @@ from safeframe.relaxed_bound import RelaxedBound
 from safeframe.types import SafeframeError
 
 Progress = Callable[[int, float], None]
+Paths = tuple[np.ndarray, np.ndarray]
+"""Velocities (n, inputs) and paths (n, k, T, 2) from them."""
 
 
 def warm_up(
-    classifier: Classifier, data: Shard, settings: LearningSettings, seed: int, progress: Progress
+    classifier: Classifier,
+    data: Shard,
+    settings: LearningSettings,
+    seed: int,
+    progress: Progress,
+    extra: Paths | None = None,
 ) -> None:
     """Fit the classifier in place: a PathClassifier by least squares on recorded braking paths (m, k, T, 2),
     another one by cross-entropy on its logits."""
     classifier.standardise(data.observation)  # type: ignore[operator]
+    n = len(data.observation)
     if isinstance(classifier, PathClassifier):
         if data.path is None:
             raise SafeframeError("a path classifier learns from recorded paths; collect the data with_paths")
         inputs = classifier.velocity(data.observation)
         target = torch.from_numpy(np.ascontiguousarray(data.path))
+        if extra is not None:  # velocities all over what is reachable, as rare ones matter to the tail
+            inputs = torch.cat([inputs, torch.from_numpy(extra[0]) / classifier.scale])
+            target = torch.cat([target, torch.from_numpy(extra[1])])
+        n = len(inputs)
 
         def loss(index: Tensor) -> Tensor:
             return (100.0 * (classifier.paths(inputs[index]) - target[index])).square().mean()  # cm^2
+
     else:
         (features,) = classifier.features(data.observation)
         unsafe = torch.from_numpy(data.unsafe.astype(np.float32))
@@ -49,7 +62,7 @@ def warm_up(
             )
             return (each * known[index]).sum() / known[index].sum().clamp_min(1.0)
 
-    _descend(classifier, loss, len(data.observation), settings, seed, progress)
+    _descend(classifier, loss, n, settings, seed, progress)
 
 
 def _descend(

@@ -1,0 +1,85 @@
+"""Evaluations cut into blocks that run in parallel: what one needs is small enough to be sent to a
+process."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from experiments.safetygym.agents.checkpoints import load_agent
+from experiments.safetygym.classifier import CLASSIFIERS
+from experiments.safetygym.config import SafetyGymConfig
+from experiments.safetygym.evaluation import run_episodes
+from experiments.safetygym.guarding import Guard, GuardedPolicy
+from experiments.safetygym.sim.task import get_task
+
+BLOCK_STEPS = 250_000
+
+
+@dataclass(frozen=True)
+class Job:
+    """One block: `steps` steps of an agent, under the guard of a classifier's `weights` at `tau` or without
+    one."""
+
+    group: str
+    constants: dict[str, Any]
+    config: SafetyGymConfig
+    agent: Path
+    weights: dict[str, torch.Tensor] | None
+    tau: float
+    steps: int
+    seed: int
+
+
+def blocks(
+    config: SafetyGymConfig,
+    constants: dict[str, Any],
+    steps: int,
+    agent: Path,
+    seed: int,
+    weights: dict[str, torch.Tensor] | None = None,
+    tau: float = np.inf,
+) -> list[Job]:
+    """Jobs of at most 250,000 steps each, with seeds that depend on `seed` and on what `constants` name."""
+    group = "/".join(str(constants.get(key)) for key in ("method", "r_t", "knob"))
+    count = -(-steps // BLOCK_STEPS)
+    seeds = np.random.SeedSequence([seed, zlib.crc32(group.encode())]).spawn(count)
+    return [
+        Job(group, constants, config, agent, weights, tau, steps // count, int(child.generate_state(1)[0]))
+        for child in seeds
+    ]
+
+
+def spread(jobs: list[Job], processes: int) -> Iterator[pd.DataFrame]:
+    """The episodes of each job, in order."""
+    if processes == 1:
+        yield from map(run_job, jobs)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(run_job, jobs)
+
+
+def run_job(job: Job) -> pd.DataFrame:
+    """Episodes of one block (`evaluation.run_episodes`), on one thread."""
+    torch.set_num_threads(1)
+    config, task = job.config, get_task(job.config.task)
+    agent = load_agent(job.agent, task=config.task)
+    guard = None
+    if job.weights is not None:
+        classifier = CLASSIFIERS[config.classifier.kind](
+            task, len(agent.candidates), config.classifier.hidden
+        )
+        classifier.load_state_dict(job.weights)
+        guard = Guard(classifier, job.tau)
+    policy = GuardedPolicy(agent, guard, [job.seed, 1], task)
+    c = config.evaluation
+    return run_episodes(policy, job.steps, seed=job.seed, vase=c.vase, judge_every=c.judge_every)
