@@ -59,7 +59,7 @@ class Calibration:
         self.radius, self.mode = radius, mode
         self.curves: list[SelectedRiskCurve | RiskCurve] = []
         edges = []
-        for index, shard in enumerate(data):
+        for index, shard in enumerate(_with_both_classes(data)):
             margin = classifier.margin(np.asarray(shard.observation))
             unsafe = np.asarray(shard.unsafe)
             if mode == "accepted":
@@ -102,6 +102,34 @@ class Calibration:
         least = np.minimum.accumulate(self.bounds.max(axis=0)[::-1])[::-1]
         first = np.searchsorted(self.grid, margin, side="right")
         return np.append(least, 1.0)[first]
+
+
+def _with_both_classes(data: Sequence[Shard]) -> list[Shard]:
+    """Behaviours, those in which no candidate was unsafe (or none safe) joined to a neighbour: they are too
+    small to be judged alone. Raises SafeframeError if all together lack a class."""
+    groups: list[list[Shard]] = []
+    for shard in data:
+        unsafe = np.asarray(shard.unsafe)
+        if groups and not ((unsafe == 1).any() and (unsafe == 0).any()):
+            groups[-1].append(shard)
+        else:
+            groups.append([shard])
+    joined = [
+        Shard(
+            *(
+                np.concatenate([np.asarray(getattr(s, name)) for s in group])
+                for name in ("observation", "unsafe")
+            )
+        )
+        for group in groups
+    ]
+    first = joined[0].unsafe
+    if len(joined) > 1 and not ((first == 1).any() and (first == 0).any()):
+        return _with_both_classes([*joined[1:], joined[0]])
+    if not ((first == 1).any() and (first == 0).any()):
+        counts = {"unsafe": int((first == 1).sum()), "safe": int((first == 0).sum())}
+        raise SafeframeError(f"the internal test data hold {counts}; both are needed: collect more (n_t)")
+    return joined
 
 
 def gumbel_scores(agent: Agent, observation: np.ndarray, seed: int) -> np.ndarray:

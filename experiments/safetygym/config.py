@@ -40,7 +40,7 @@ class InternalTestConfig:
 
     n_t: int = 1_000_000
     train_cases: int = 600_000
-    rounds: int = 2
+    rounds: int = 1
     label: str = "backup"
     window: int = 60
     every: int = 20
@@ -65,7 +65,7 @@ class EvaluationConfig:
     evaluation, run in parallel."""
 
     thresholds: list[float] = field(default_factory=lambda: list(THRESHOLDS))
-    steps: int = 250_000
+    steps: int = 200_000
     steps_at_r_t: int = 1_000_000
     baseline_steps: int = 500_000
     xi: str = "paper"

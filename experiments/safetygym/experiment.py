@@ -29,6 +29,7 @@ from experiments.safetygym.internal_data import InternalData, Shard
 from experiments.safetygym.jobs import Job, blocks, spread
 from experiments.safetygym.learning import Paths, tailor, warm_up
 from experiments.safetygym.rendering import guarded_episode
+from experiments.safetygym.report import report_text
 from experiments.safetygym.sim.task import get_task
 from experiments.support.runs import RunContext
 from experiments.support.stages import Stage
@@ -103,6 +104,7 @@ class Experiment:
             key: self.context.value(key) for key in ("classifier", "learning", "seed", "r_t")
         }
         depends |= {f"stage:{s.name}": s.hash for s in stages}
+        depends["xi"] = None if start is None else self.config.fixed_radius()
         with self.context.stage(f"safetygym_{name}", depends) as stage:
             return stage.cached(
                 lambda: self._train(name, data, start), _save, self._load_classifier, ".pt"
@@ -282,3 +284,8 @@ def _load_paths(path: Path) -> Paths:
 def run(config: SafetyGymConfig, context: RunContext) -> None:
     """The experiment; its rows are recorded as they come."""
     Experiment(config, context).run()
+
+
+def report(config: SafetyGymConfig, directory: Path, frame: pd.DataFrame) -> str:
+    """What is printed at the end: the table of methods and where the pictures are."""
+    return report_text(directory, {"guarded episode": directory / "episode.gif"}, config.robot)

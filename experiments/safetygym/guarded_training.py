@@ -80,7 +80,7 @@ def train_guarded(
             directory / f"phase_{phase}",
             guard=guard,
             default_action=DefaultAction(task, first.candidates, classifier.margin),
-            initial=None if phase == 0 else agent,
+            initial=agent if phase or first.record.get("guarded") else None,
             progress=say,
         ) if not (directory / f"phase_{phase}" / "agent.safetensors").exists() else load_agent(
             directory / f"phase_{phase}" / "agent.safetensors", task=task.name
