@@ -3,6 +3,7 @@
 # make test         the fast tests            make test-long   the slow ones
 # make lint         style, types, import rules
 # make figure-2     the sweep behind figures 2A and 2B (resumes what is unfinished), then the figures
+# make figure-3     the sweeps behind figure 3 (robots and seeds, n_t, ablations; resumes), then the figures
 # make results      everything that is committed under results/
 # make compare      our figures beside the paper's
 # make bench-sim    the simulator: environment steps a second, against a plain MuJoCo loop
@@ -16,7 +17,7 @@ TORCH_OPTIONS ?=
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: setup run run-eia test test-long lint format bench bench-sim figure-2 results compare clean
+.PHONY: setup run run-eia test test-long lint format bench bench-sim figure-2 figure-3 results compare clean
 
 setup: $(READY)
 
@@ -61,7 +62,11 @@ figure-2: $(READY)
 	$(PY) run.py -m +sweep=figure-2 $(ARGS)
 	$(PY) scripts/figures.py figure-2
 
-results: figure-2 bench
+figure-3: $(READY)
+	for sweep in figure-3 figure-3-n_t figure-3-ablations; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
+	$(PY) scripts/figures.py figure-3
+
+results: figure-2 figure-3 bench
 	$(PY) scripts/compare.py
 
 compare: $(READY)

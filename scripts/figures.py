@@ -1,9 +1,9 @@
 """Figures, tables and claims from finished runs:  python scripts/figures.py figure-2
 
-draws figures 2A and 2B (and the scaling in n_t, where runs with several were made) for each source of demand
-that has finished runs, writes the tables and manifests behind them under results/ and the claims to
-results/claims.csv. Runs that differ in more than seed, order of the quarters and n_t are not pooled; --where
-chooses.
+draws figures 2A and 2B (and the scaling in n_t, where runs with several were made) for each source of
+demand that has finished runs; figure-3 draws 3A, 3B, 3C and the ablations for the robots that have. Tables
+and manifests behind them go under results/, the claims to results/claims.csv. Runs that differ in more than
+seed, n_t and the like are not pooled; --where chooses.
 """
 
 from __future__ import annotations
@@ -16,9 +16,17 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import pandas as pd
+
 from experiments.production import figures, measured, report, scaling
 from experiments.production.comparison import times_safer
 from experiments.production.config import SOURCES
+from experiments.safetygym import ablations, guarantee
+from experiments.safetygym import comparison as safetygym_comparison
+from experiments.safetygym import figures as safetygym_figures
+from experiments.safetygym import measured as safetygym_measured
+from experiments.safetygym import report as safetygym_report
+from experiments.safetygym import scaling as safetygym_scaling
 from experiments.support import collect
 from experiments.support.config import PRESETS
 from experiments.support.errors import ResultsError
@@ -26,10 +34,10 @@ from experiments.support.errors import ResultsError
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("figure", choices=["figure-2"])
+    parser.add_argument("figure", choices=["figure-2", "figure-3"])
     parser.add_argument("--preset", default="laptop", choices=PRESETS)
     parser.add_argument(
-        "--data", choices=SOURCES, help="one source only; without it, every one that has runs"
+        "--data", choices=SOURCES, help="figure-2: one source only; without it, every one that has runs"
     )
     parser.add_argument("--where", nargs="*", default=[], metavar="KEY=VALUE", help="only runs configured so")
     parser.add_argument("--runs", type=Path, default=collect.RUNS, help="where runs are kept")
@@ -41,6 +49,10 @@ def main(arguments: list[str]) -> int:
         if not sign:
             parser.error(f"--where {text!r}: KEY=VALUE is needed")
         where[key] = yaml.safe_load(value)
+    return (all_of_figure_2 if options.figure == "figure-2" else figure_3)(options, where)
+
+
+def all_of_figure_2(options: argparse.Namespace, where: dict) -> int:
     drawn = 0
     for source in [options.data] if options.data else SOURCES:
         try:
@@ -84,6 +96,63 @@ def figure_2(by_n_t: dict[int, measured.Measured], source: str, preset: str, res
         "note",
     ]
     print(safer[columns].to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    show(paths)
+
+
+def figure_3(options: argparse.Namespace, where: dict) -> int:
+    by_robot = {}
+    for robot, task in safetygym_report.TASKS.items():
+        try:
+            by_robot[robot] = safetygym_measured.load(task, options.preset, where, options.runs)
+        except ResultsError as error:
+            if "no finished run" not in str(error):
+                print(f"error: {error}", file=sys.stderr)
+                return 1
+            print(f"{robot}: no finished runs of preset {options.preset}, left out")
+    if not by_robot:
+        print("error: nothing to draw; python run.py -m +sweep=figure-3 makes the runs", file=sys.stderr)
+        return 1
+    full = {robot: by_n_t[safetygym_measured.main(by_n_t)] for robot, by_n_t in by_robot.items()}
+    for robot, found in full.items():
+        n_t = safetygym_measured.main(by_robot[robot])
+        print(f"{robot}: {len(found.runs)} runs, seeds {found.seeds}, n_t = {n_t:,}")
+        for note in found.notes:
+            print(f"note: {note}")
+        print(safetygym_report.summary(found))
+    source, place = f"preset {options.preset}", options.results / "figures"
+    paths = safetygym_figures.figure_3a(full, source, place)
+    paths += safetygym_scaling.figure_3b(by_robot, source, place)
+    paths += guarantee.figure_3c(full, source, place)
+    paths += ablations.figure_ablations(full, source, place)
+    safer = {robot: safetygym_comparison.times_safer(found) for robot, found in full.items()}
+    together = pd.concat([table.assign(robot=robot) for robot, table in safer.items()])
+    paths += safetygym_report.write_tables(by_robot, together, options.results)
+    paths += [safetygym_report.write_manifests(by_robot, options.results)]
+    ledger = None if options.results == report.RESULTS else options.results / "claims.csv"
+    for robot, by_n_t in by_robot.items():
+        task = safetygym_report.TASKS[robot]
+        for text in safetygym_report.record(robot, by_n_t, options.preset, task, safer[robot], ledger):
+            print(f"not claimed: {text}")
+    columns = [
+        "robot",
+        "method",
+        "knob",
+        "by",
+        "return",
+        "rate",
+        "ours_rate",
+        "ratio",
+        "low",
+        "high",
+        "limit",
+    ]
+    shown = together[together["claimed"].eq(True)][[*columns, "note"]]
+    print(shown.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    show(paths)
+    return 0
+
+
+def show(paths: list[Path]) -> None:
     for path in paths:
         print(path.relative_to(report.REPOSITORY) if path.is_relative_to(report.REPOSITORY) else path)
 

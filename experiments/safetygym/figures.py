@@ -36,6 +36,7 @@ NAMES = {
     "ours_logits": "logits, half-size network",
     "ours_unguarded_data": "calibrated on unguarded data",
     "ours_logged": "logged labels",
+    "ours_branched": "branched labels",
 }
 HOLLOW: dict[str, Any] = {"linestyle": "--", "markerfacecolor": "white"}
 LOOKS: dict[str, dict[str, Any]] = {
@@ -142,9 +143,9 @@ def power(value: float) -> str:
 
 def units(measured: Measured) -> str:
     """n, seeds and intervals, as every caption says them."""
-    table = curves(measured)
-    low, high = int(table["episodes"].min()), int(table["episodes"].max())
-    runs = int(table["runs"].max())
+    episodes = measured.sums["episodes"].sum(axis=(0, 2))
+    low, high = int(episodes.min()), int(episodes.max())
+    runs = max(len(measured.having(at)) for at in range(len(measured.points)))
     count = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     over = "t over runs" if runs > 1 else "t over episodes"
     return (

@@ -98,7 +98,8 @@ def caption(by_robot: Mapping[str, Measured], source: str) -> str:
         "would allow if steps were independent; level lines: agents without a guard."
     ]
     for robot, measured in by_robot.items():
-        judged = curves(measured).query("judged > 0")["judged"]
+        judged = measured.sums["judged"].sum(axis=(0, 2)).astype(int)
+        judged = judged[judged > 0]
         looked = (
             f"; {judged.min():,} to {judged.max():,} accepted actions judged per point" if len(judged) else ""
         )

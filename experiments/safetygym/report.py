@@ -19,7 +19,9 @@ from experiments.support import claims
 from experiments.support.files import REPOSITORY, atomic_path, write_json
 
 RESULTS = REPOSITORY / "results"
-MILLIONS = 1e7
+TASKS = {"point": "Safexp-PointGoal1-v0", "car": "Safexp-CarGoal1-v0"}
+ACTIONS = 1e7
+"""What the paper counts entries over."""
 ByNt = Mapping[int, Measured]
 
 
@@ -29,7 +31,10 @@ def summary(source: Path | Measured) -> str:
     """
     measured = source if isinstance(source, Measured) else gather([read(Path(source), finished=False)])
     head = ("method", "setting", "return", "cost", "entries", "total", "steps", "default", "unsafe")
-    rows = [_line(row) for _, row in curves(measured).iterrows()]
+    table = curves(measured)
+    whole = table["method"].isin([OURS, *BASELINES]) | np.isclose(table["r_t"], TRAINED_AT, rtol=1e-6)
+    several = table.loc[table["r_t"].notna(), "method"].nunique() > 1
+    rows = [_line(row) for _, row in table[whole | (not several)].iterrows()]
     widths = [max(len(line[i]) for line in (head, *rows)) for i in range(len(head))]
     text = [
         "  ".join(
@@ -37,11 +42,11 @@ def summary(source: Path | Measured) -> str:
         )
         for line in (head, *rows)
     ]
-    text.insert(1, "-" * len(text[0]))
+    text.insert(1, "-" * max(map(len, text)))
     text.append(
         "return, cost (steps in a hazard) and entries into a hazard per 1,000 steps, with 95 % intervals "
         "over "
-        f"{'runs' if len(measured.runs) > 1 else 'episodes'};\ntotal: entries in all steps; default: share "
+        f"{'runs' if table['runs'].max() > 1 else 'episodes'};\ntotal: entries in all steps; default: share "
         "of "
         "default actions; unsafe: share of truly unsafe among accepted actions;\n< : none seen, one-sided 95 "
         "% "
@@ -174,11 +179,11 @@ def record(
     for name in ("return", "cost"):
         of_point(f"ppo_{name}", int(ppo[0]) if len(ppo) else None, name, why="ppo was not run")
     unguarded = f"ours was not run at r_t = {r_t:g} or below"
-    of_point("guarded_entries_per_1e7", guarded, "entries", MILLIONS / PER, unguarded)
+    of_point("guarded_entries_per_1e7", guarded, "entries", ACTIONS / PER, unguarded)
     for name, rate in (("return", "return"), ("cost", "cost"), ("episodes_with_cost", "violation")):
         of_point(f"guarded_{name}", guarded, rate, why=unguarded)
     lag = useful(measured, "ppo_lag") if len(measured.where("ppo_lag")) else None
-    of_point("ppo_lag_entries_per_1e7", lag, "entries", MILLIONS / PER, "ppo_lag was not run")
+    of_point("ppo_lag_entries_per_1e7", lag, "entries", ACTIONS / PER, "ppo_lag was not run")
     _times_safer(robot, times_safer(measured) if safer is None else safer, claim, missing)
     _over_threshold(robot, table, claim, missing)
     rows = scaling_rows(by_n_t, r_t)
