@@ -18,8 +18,8 @@ class LearningSettings:
     rate: float = 4e-3
     tailored_steps: int = 100
     tailored_rate: float = 2e-4
-    inputs: int = 2000
-    test_states: int = 8000
+    inputs: int = 1000
+    test_states: int = 3000
     temperature: float = 0.1
     temperature_output: float = 0.1
     penalty: float = 0.3
