@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -150,7 +151,7 @@ class SafetyGymConfig(BaseConfig):
             )
         if evaluation.xi not in ("paper", "measured"):
             try:
-                require_range("evaluation.xi", float(evaluation.xi), low=0.0)
+                require_range("evaluation.xi", float(evaluation.xi), low=0.0, high=sys.float_info.max)
             except ValueError as error:
                 raise ConfigError(
                     f"evaluation.xi={evaluation.xi!r} must be 'paper', 'measured' or a number >= 0"

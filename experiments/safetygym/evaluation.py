@@ -36,10 +36,11 @@ def run_episodes(
     (default actions), judged and unsafe: accepted actions whose true label was looked up (every `judge_every`
     steps) and those among them that were unsafe."""
     task = policy.agent.task
-    num_envs = max(1, min(num_envs, -(-steps // EPISODE_STEPS)))
+    rounds = -(-steps // (num_envs * EPISODE_STEPS))
+    num_envs = -(-steps // (rounds * EPISODE_STEPS))
     env = policy.agent.wrap(SafetyGymVector(task, num_envs, seed=seed, vase=vase))
     rows = []
-    for _ in range(max(1, round(steps / (num_envs * EPISODE_STEPS)))):
+    for _ in range(rounds):
         observation, _ = env.reset()
         sums = np.zeros((num_envs, len(COUNTS)))
         before = np.zeros(num_envs, bool)

@@ -46,7 +46,7 @@ class Experiment:
         self.config, self.context = config, context
         self.task = get_task(config.task)
         self.path = Path(config.inputs()["agent.path"])
-        self.agent = load_agent(self.path, task=config.task)
+        self.agent = load_agent(self.path, task=config.task, observation_size=self.task.observation_size)
         self.n_t = config.internal_test.n_t
         self.train_cases = min(config.internal_test.train_cases, self.n_t)
 

@@ -47,7 +47,7 @@ class InternalData:
         if record.exists():
             try:
                 content = json.loads(record.read_text())
-                found, self.shards = content["fingerprint"], content["shards"]
+                found, self.shards = dict(content["fingerprint"]), list(content["shards"])
             except (ValueError, KeyError, TypeError) as error:
                 raise SafeframeError(f"{record} cannot be read ({error}); delete {self.directory}") from error
             for key in sorted(set(found) | set(self.fingerprint)):
@@ -76,8 +76,23 @@ class InternalData:
 
     def __iter__(self) -> Iterator[Shard]:
         for index in range(len(self.shards)):
-            parts = {part: self.directory / f"{part}_{index}.npy" for part in _PARTS}
-            yield Shard(**{p: np.load(f, mmap_mode="r") for p, f in parts.items() if f.exists()})
+            parts = {part: self._read(part, index) for part in _PARTS}
+            yield Shard(**{part: value for part, value in parts.items() if value is not None})
+
+    def _read(self, part: str, index: int) -> np.ndarray | None:
+        """One array, None for one that was not collected. Raises SafeframeError if it is damaged."""
+        path, rows = self.directory / f"{part}_{index}.npy", self.shards[index]["rows"]
+        if not path.exists() and part in ("clearance", "path"):
+            return None
+        try:
+            value = np.load(path, mmap_mode="r")
+            if len(value) != rows:
+                raise ValueError(f"it has {len(value)} rows, not {rows}")
+        except (OSError, ValueError, EOFError, TypeError) as error:
+            raise SafeframeError(
+                f"{path} is damaged or missing ({error}); delete {self.directory}"
+            ) from error
+        return value
 
     def load(self, limit: int | None = None, parts: tuple[str, ...] = _PARTS) -> Shard:
         """All cases, or the first rows with at least `limit` cases, in memory.
