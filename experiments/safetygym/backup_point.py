@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numba import njit
 
-from experiments.safetygym.sim.point import DAMPING, FORCE_LIMIT, GEAR, MASS, TIMESTEP, control_step
+from experiments.safetygym.sim.point import DAMPING, FORCE_LIMIT, GEAR, MASS, MASS_ARM, TIMESTEP, control_step
 from experiments.safetygym.sim.task import FRAMESKIP, HAZARD_RADIUS, N_HAZARDS
 
 CLEARANCE_LOW, CLEARANCE_HIGH = -0.1, 0.15
@@ -36,7 +36,7 @@ def braking_action(heading: float, vx: float, vy: float) -> float:
 @njit(cache=True, inline="always")
 def reach(forward: float, lateral: float) -> float:
     """Metres that a braking robot can still travel, bounded above, at body velocity (forward, lateral) in
-    m/s.
+    m/s; lateral is that of the centre of mass.
 
     Forward, full braking on top of damping: with v' = -F/m - d v/m the way is m/d (v - w log(1 + v/w)), w =
     F/d; to the side damping alone, m/d v. The slack covers what the origin moves about the centre of mass (at
@@ -69,7 +69,9 @@ def clearance_after(robot: np.ndarray, hazards: np.ndarray, a0: float, a1: float
         if least <= CLEARANCE_LOW:
             return CLEARANCE_LOW
         c, s = math.cos(body[2]), math.sin(body[2])
-        remaining = reach(c * body[3] + s * body[4], c * body[4] - s * body[3])
+        # of the centre of mass: the trembling servo leaves the origin at .009 m/s to a side, going nowhere
+        lateral = c * body[4] - s * body[3] + MASS_ARM / MASS * body[5]
+        remaining = reach(c * body[3] + s * body[4], lateral)
         if distance - remaining >= least:
             return least
         if remaining - REACH_SLACK < STANDSTILL:
