@@ -1,8 +1,8 @@
 """Whether Car and vase can meet: the gap between the box about the robot and the vase, seen from above.
 
-While they are apart and the vase rests, it takes no part, and the robot's dynamics are those on the bare floor. MuJoCo
-makes contacts only where shapes overlap (margin 0), so that the test is exact as long as the gap is not overstated.
-"""
+While they are apart and the vase rests, it takes no part, and the robot's dynamics are those on the bare
+floor. MuJoCo makes contacts only where shapes overlap (margin 0), so that the test is exact as long as the
+gap is not overstated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from experiments.safetygym.sim.car_kinematics import matrix
 from experiments.safetygym.sim.task import VASE_HALF_SIZE
 
 VASE_AT_REST = 1e-4
-"""m/s and rad/s; a flat vase that is slower than this and not touched is not simulated (it sinks at 5e-5 at first)"""
+"""m/s and rad/s; a flat vase that is slower than this and not touched is not simulated (it sinks at 5e-5 at
+first)"""
 FLAT_HEIGHT = 0.1001
 """m; a vase whose centre is higher does not lie flat"""
 _CENTRE_Y, _CENTRE_Z = -0.0075, -0.025
@@ -27,7 +28,8 @@ _RADIUS = 0.26
 
 @njit(cache=True)
 def gap(robot, vase):
-    """A lower bound in m of the horizontal distance of robot (24,) and vase (13,); not above 0 if they may overlap."""
+    """A lower bound in m of the horizontal distance of robot (24,) and vase (13,); not above 0 if they may
+    overlap."""
     dx, dy = vase[0] - robot[0], vase[1] - robot[1]
     rough = math.hypot(dx, dy) - _RADIUS - 1.7321 * VASE_HALF_SIZE
     if rough > 0.3:
@@ -77,8 +79,8 @@ def vase_moves(vase):
 
 @njit(cache=True)
 def vase_near(robot, vase):
-    """(n,) bool: robot (n, 24) at one end of a control step, so near to the vase (n, 13) that they may meet in the
-    half of it that is nearer to this end."""
+    """(n,) bool: robot (n, 24) at one end of a control step, so near to the vase (n, 13) that they may meet
+    in the half of it that is nearer to this end."""
     near = np.zeros(len(robot), np.bool_)
     for row in range(len(robot)):
         near[row] = not gap(robot[row], vase[row]) > half_way(robot[row])
