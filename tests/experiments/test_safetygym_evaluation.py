@@ -56,11 +56,11 @@ class Straight(LogitClassifier):
 
 
 def test_counts_are_those_of_the_steps(watched):
-    """Three whole episodes, driven about at random."""
-    table = run_episodes(Driver(POINT), 2500, seed=1, vase="fixed")
+    """Eight whole episodes, driven about at random."""
+    table = run_episodes(Driver(POINT), 7500, seed=1, vase="fixed")
     (env,) = watched
     reward, cost, truncated = (np.stack([step[part] for step in env.record]) for part in range(3))
-    assert reward.shape == (1000, 3)
+    assert reward.shape == (1000, 8)
     assert truncated[-1].all()
     assert not truncated[:-1].any()
     np.testing.assert_allclose(table["return"], reward.sum(axis=0), atol=1e-9)

@@ -75,7 +75,7 @@ def test_a_threshold_of_minus_infinity_always_brakes(observation):
 def test_choices_follow_the_agents_own_probabilities(observation):
     """One observation many times, two feasible candidates."""
     agent, n = untrained(seed=2), 20_000
-    agent.networks.actor[-1].bias.data += np.log(2.0) * (torch.arange(15) % 3)
+    agent.networks.actor[-1].bias.data += float(np.log(2.0)) * (torch.arange(15) % 3)
     margins = np.ones((n, 15), np.float32)
     margins[:, [2, 4]] = -1.0
     policy = GuardedPolicy(agent, Guard(Given(margins), 0.0), 0, TASK)
