@@ -44,7 +44,7 @@ class InternalTestConfig:
     rounds: int = 1
     label: str = "backup"
     window: int = 60
-    every: int = 20
+    every: int = 10
     vase: str = "faithful"
 
 
