@@ -116,7 +116,8 @@ def test_physics_that_is_not_finite_ends_the_run_with_a_message(capsys, tmp_path
     err = capsys.readouterr().err
     assert code == 1, err
     assert "Traceback" not in err
-    assert "robot is not finite in environment 3" in err.splitlines()[-1]
+    assert err.splitlines()[-1].startswith("error: ")
+    assert "is not finite" in err.splitlines()[-1]
     assert not list((tmp_path / "runs").rglob("data.json"))
 
 

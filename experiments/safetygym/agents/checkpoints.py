@@ -94,7 +94,8 @@ def load_agent(
     try:
         agent.networks.load_state_dict(weights)
     except RuntimeError as error:
-        raise SafeframeError(f"{path}: its weights do not fit its own description ({error})") from error
+        told = " ".join(str(error).split())
+        raise SafeframeError(f"{path}: its weights do not fit its own description ({told})") from error
     agent.normaliser.load_state_dict(
         {
             "count": description["normaliser_count"],
