@@ -40,7 +40,7 @@ def typed_in(tmp_path_factory):
 def done(typed_in):
     folder, command = typed_in
     assert command() == 0
-    (directory,) = (path for path in (folder / "runs" / "safetygym").iterdir() if path.is_dir())
+    (directory,) = (folder / "runs" / "safetygym").glob("[!.]*")
     return directory
 
 
