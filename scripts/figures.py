@@ -112,10 +112,9 @@ def figure_3(options: argparse.Namespace, where: dict) -> int:
     if not by_robot:
         print("error: nothing to draw; python run.py -m +sweep=figure-3 makes the runs", file=sys.stderr)
         return 1
-    full = {robot: by_n_t[safetygym_measured.main(by_n_t)] for robot, by_n_t in by_robot.items()}
+    full = {robot: loaded.full for robot, loaded in by_robot.items()}
     for robot, found in full.items():
-        n_t = safetygym_measured.main(by_robot[robot])
-        print(f"{robot}: {len(found.runs)} runs, seeds {found.seeds}, n_t = {n_t:,}")
+        print(f"{robot}: {len(found.runs)} runs, seeds {found.seeds}, n_t = {by_robot[robot].n_t:,}")
         for note in found.notes:
             print(f"note: {note}")
         print(safetygym_report.summary(found))
@@ -129,9 +128,9 @@ def figure_3(options: argparse.Namespace, where: dict) -> int:
     paths += safetygym_report.write_tables(by_robot, together, options.results)
     paths += [safetygym_report.write_manifests(by_robot, options.results)]
     ledger = None if options.results == report.RESULTS else options.results / "claims.csv"
-    for robot, by_n_t in by_robot.items():
+    for robot, loaded in by_robot.items():
         task = safetygym_report.TASKS[robot]
-        for text in safetygym_report.record(robot, by_n_t, options.preset, task, safer[robot], ledger):
+        for text in safetygym_report.record(robot, loaded, options.preset, task, safer[robot], ledger):
             print(f"not claimed: {text}")
     columns = [
         "robot",

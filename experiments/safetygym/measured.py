@@ -27,7 +27,14 @@ COUNTED = ("steps", "return", "cost", "entries", "defaults", "judged", "unsafe")
 COLUMNS = (*POINT, "episode", *COUNTED)
 OURS = "ours"
 BLOCKS = 100
-FREE = ("seed", "internal_test.n_t", "agent.baselines", "evaluation.thresholds", "evaluation.baseline_steps")
+FREE = (
+    "seed",
+    "internal_test.n_t",
+    "agent.baselines",
+    "evaluation.thresholds",
+    "evaluation.baseline_steps",
+    "evaluation.steps_at_r_t",
+)
 """Settings that pooled runs may differ in."""
 PER = 1000.0
 """Steps: return, cost and entries are given per 1,000 steps, the length of an episode."""
@@ -112,8 +119,6 @@ def read(directory: Path, finished: bool = True) -> dict[str, Any]:
         "run": path.parent.name,
         "directory": path.parent,
         "seed": OmegaConf.select(config, "seed", default=0) if config is not None else 0,
-        "name": OmegaConf.select(config, "name", default=OURS) if config is not None else OURS,
-        "n_t": OmegaConf.select(config, "internal_test.n_t", default=0) if config is not None else 0,
         "episodes": pd.read_parquet(path),
         "frame": results.read(path.parent) if finished else None,
     }
@@ -187,40 +192,75 @@ def checked(table: pd.DataFrame, run: str) -> pd.DataFrame:
     return table
 
 
-def load(
-    task: str, preset: str, where: Mapping[str, Any] | None = None, root: Path = collect.RUNS
-) -> dict[int, Measured]:
-    """Finished runs of a task by the internal test cases that they calibrate on (n_t), largest first.
+@dataclass(frozen=True)
+class Loaded:
+    """Runs of a task. `full`: those with most thresholds, every method, all calibrated on `n_t` cases.
+    `by_n_t`: those of ours that differ in nothing but seed and n_t, by n_t, largest first; perhaps other
+    settings than `full`.
+    """
+
+    full: Measured
+    n_t: int
+    by_n_t: dict[int, Measured]
+
+
+def load(task: str, preset: str, where: Mapping[str, Any] | None = None, root: Path = collect.RUNS) -> Loaded:
+    """Finished runs of a task.
 
     Runs of one method that differ in more than seed, n_t, baselines and thresholds are not pooled: those of
-    the configuration with the most runs (then the latest) are taken, and the notes say what was left out;
-    `where` chooses. Baselines come from the runs of "ours" if there are any, since the others repeat them.
-    Raises `ResultsError` if there are none.
+    the configuration with most thresholds (then the most runs, then the latest) are taken, and the notes
+    say what was left out; `where` chooses. Baselines come from the runs of ours if there are any, since the
+    others repeat them. Raises `ResultsError` if there are none.
     """
     wanted = {"task": task, "preset": preset, **(where or {})}
     by_name: dict[str, list[Path]] = {}
     for directory in collect.finished("safetygym", wanted, root):
-        name = OmegaConf.select(OmegaConf.load(directory / "config.yaml"), "name", default=OURS)
-        by_name.setdefault(name, []).append(directory)
+        by_name.setdefault(_setting(directory, "name", OURS), []).append(directory)
     if not by_name:
         shown = ", ".join(f"{key}={value}" for key, value in wanted.items())
         raise ResultsError(f"no finished run of safetygym with {shown} under {root}")
+    scaling, _ = collect.comparable(
+        by_name.get(OURS, []), FREE, lambda group: (len(_sizes(group)), len(group))
+    )
     notes: list[str] = []
-    parts: dict[int, list[dict[str, Any]]] = {}
+    chosen: dict[str, list[Path]] = {}
     for name, directories in by_name.items():
-        best, rest = collect.comparable(directories, FREE)
-        notes += [f"{name}: {note}" for note in rest]
-        for part in map(read, best):
-            if name != OURS and OURS in by_name:
+        chosen[name], _ = collect.comparable(directories, FREE, _most_thresholds)
+        rest = [x for x in directories if x in chosen[name] or x not in scaling]
+        notes += [f"{name}: {note}" for note in collect.comparable(rest, FREE, _most_thresholds)[1]]
+    first = chosen.get(OURS) or next(iter(chosen.values()))
+    n_t = max((_most_thresholds([x for x in first if _n_t(x) == size])[0], size) for size in _sizes(first))[1]
+    parts = []
+    for name, directories in chosen.items():
+        for part in map(read, (x for x in directories if _n_t(x) == n_t)):
+            if name != OURS and OURS in chosen:
                 for key in ("episodes", "frame"):
                     part[key] = part[key][part[key]["method"] == name]
-            parts.setdefault(part["n_t"], []).append(part)
-    found = {n_t: gather(parts[n_t]) for n_t in sorted(parts, reverse=True)}
-    for measured in found.values():
-        measured.notes.extend(notes)
-    return found
+            parts.append(part)
+    full = gather(parts)
+    full.notes.extend(notes)
+    sizes = sorted(_sizes(scaling), reverse=True)
+    return Loaded(
+        full, n_t, {size: gather(map(read, (x for x in scaling if _n_t(x) == size))) for size in sizes}
+    )
 
 
-def main(by_n_t: Mapping[int, Measured]) -> int:
-    """The n_t that was run with most points (of equals, the largest): what figures other than 3B show."""
-    return max(by_n_t, key=lambda n_t: (len(by_n_t[n_t].points), n_t))
+def _setting(directory: Path, key: str, default: Any) -> Any:
+    return OmegaConf.select(OmegaConf.load(directory / "config.yaml"), key, default=default)
+
+
+def _n_t(directory: Path) -> int:
+    return int(_setting(directory, "internal_test.n_t", 0))
+
+
+def _sizes(directories: list[Path]) -> set[int]:
+    return {_n_t(directory) for directory in directories}
+
+
+def _most_sizes(directories: list[Path]) -> tuple[int, int]:
+    return len(_sizes(directories)), len(directories)
+
+
+def _most_thresholds(directories: list[Path]) -> tuple[int, int]:
+    most = max(len(_setting(directory, "evaluation.thresholds", [])) for directory in directories)
+    return most, len(directories)

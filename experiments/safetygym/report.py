@@ -12,7 +12,7 @@ import pandas as pd
 from experiments.safetygym.ablations import ablation_table
 from experiments.safetygym.comparison import BASELINES, times_safer, useful
 from experiments.safetygym.figures import figure_3a
-from experiments.safetygym.measured import OURS, PER, Measured, gather, main, read
+from experiments.safetygym.measured import OURS, PER, Loaded, Measured, gather, read
 from experiments.safetygym.rates import curves
 from experiments.safetygym.scaling import TRAINED_AT, scaling_fit, scaling_rows
 from experiments.support import claims
@@ -22,7 +22,6 @@ RESULTS = REPOSITORY / "results"
 TASKS = {"point": "Safexp-PointGoal1-v0", "car": "Safexp-CarGoal1-v0"}
 ACTIONS = 1e7
 """What the paper counts entries over."""
-ByNt = Mapping[int, Measured]
 
 
 def summary(source: Path | Measured) -> str:
@@ -95,18 +94,20 @@ def report_text(directory: Path, pictures: Mapping[str, Path] | None = None, rob
     return "\n".join([summary(measured), "", *(f"{name}: {path}" for name, path in shown.items())])
 
 
-def write_tables(by_robot: Mapping[str, ByNt], safer: pd.DataFrame, directory: Path = RESULTS) -> list[Path]:
+def write_tables(
+    by_robot: Mapping[str, Loaded], safer: pd.DataFrame, directory: Path = RESULTS
+) -> list[Path]:
     """tables/safetygym_{curves,times_safer,scaling,ablations,gap}.csv, each with a column robot; the paths.
 
     `safer`: `times_safer` of every robot, with that column.
     """
-    full = {robot: by_n_t[main(by_n_t)] for robot, by_n_t in by_robot.items()}
+    full = {robot: loaded.full for robot, loaded in by_robot.items()}
     tables = {
         "curves": _stacked({robot: curves(measured) for robot, measured in full.items()}),
         "times_safer": safer,
-        "scaling": _stacked({robot: scaling_rows(by_n_t) for robot, by_n_t in by_robot.items()}),
+        "scaling": _stacked({robot: scaling_rows(loaded.by_n_t) for robot, loaded in by_robot.items()}),
         "ablations": ablation_table(full),
-        "gap": _stacked({robot: gap_rows(by_n_t) for robot, by_n_t in by_robot.items()}),
+        "gap": _stacked({robot: gap_rows(loaded) for robot, loaded in by_robot.items()}),
     }
     paths = []
     for name, table in tables.items():
@@ -123,21 +124,22 @@ def _stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     )
 
 
-def gap_rows(by_n_t: ByNt) -> pd.DataFrame:
+def gap_rows(loaded: Loaded) -> pd.DataFrame:
     """Per run: the bound on fresh data under the calibrated guard less the calibrated one (`gap`), with the
     bounds.
     """
     columns = ["method", "seed", "n_t", "r_t", "knob", "metric", "value", "n"]
-    rows = [m.rows(metric)[columns] for m in by_n_t.values() for metric in ("gap", "fresh_bound")]
+    pools = (loaded.full, *loaded.by_n_t.values())
+    rows = [pool.rows(metric)[columns] for pool in pools for metric in ("gap", "fresh_bound")]
     return pd.concat(rows).drop_duplicates().sort_values(columns[:6]).rename(columns={"knob": "round"})
 
 
-def write_manifests(by_robot: Mapping[str, ByNt], directory: Path = RESULTS) -> Path:
+def write_manifests(by_robot: Mapping[str, Loaded], directory: Path = RESULTS) -> Path:
     """The manifests of all runs behind the tables, as one list sorted by run."""
     places = {
         str(place)
-        for by_n_t in by_robot.values()
-        for measured in by_n_t.values()
+        for loaded in by_robot.values()
+        for measured in (loaded.full, *loaded.by_n_t.values())
         for place in measured.runs["directory"]
     }
     found = [json.loads((Path(place) / "manifest.json").read_text()) for place in places]
@@ -148,7 +150,7 @@ def write_manifests(by_robot: Mapping[str, ByNt], directory: Path = RESULTS) -> 
 
 def record(
     robot: str,
-    by_n_t: ByNt,
+    loaded: Loaded,
     preset: str,
     data: str,
     safer: pd.DataFrame | None = None,
@@ -159,7 +161,7 @@ def record(
 
     `safer`: the table `times_safer`, computed if not given. `data`: the task.
     """
-    measured = by_n_t[main(by_n_t)]
+    measured = loaded.full
     table, missing = curves(measured), []
 
     def claim(name: str, value: float, low: float, high: float, n: float) -> None:
@@ -186,15 +188,13 @@ def record(
     of_point("ppo_lag_entries_per_1e7", lag, "entries", ACTIONS / PER, "ppo_lag was not run")
     _times_safer(robot, times_safer(measured) if safer is None else safer, claim, missing)
     _over_threshold(robot, table, claim, missing)
-    rows = scaling_rows(by_n_t, r_t)
+    rows = scaling_rows(loaded.by_n_t, r_t)
     fit = scaling_fit(rows) if len(rows) else None
     name = "scaling_slope" if robot == "point" else f"{robot}.scaling_slope"
     if fit is None:
         missing.append(f"safetygym.{name}: ours was run at fewer than two n_t")
     else:
         claim(name, fit.slope, fit.low, fit.high, len(rows))
-        if np.isfinite(fit.r_squared):
-            claim(f"{name}_r_squared", fit.r_squared, np.nan, np.nan, len(rows))
     return missing
 
 

@@ -12,16 +12,15 @@ import numpy as np
 import pandas as pd
 
 from experiments.safetygym.figures import GREY, LOOKS, robot_title, save
-from experiments.safetygym.measured import OURS, PER, Measured
+from experiments.safetygym.measured import OURS, PER, Loaded, Measured
 from experiments.safetygym.rates import floored
 from experiments.support import figures
 from safeframe.scaling_law import ScalingFit, fit_log10
 
 TRAINED_AT = 1e-4
-ByNt = Mapping[int, Measured]
 
 
-def scaling_rows(by_n_t: ByNt, r_t: float = TRAINED_AT, method: str = OURS) -> pd.DataFrame:
+def scaling_rows(by_n_t: Mapping[int, Measured], r_t: float = TRAINED_AT, method: str = OURS) -> pd.DataFrame:
     """Per run: n_t, seed, return, cost and score per 1,000 steps at r_t, counts of steps and of steps with
     cost (columns steps, cost_total), share of default actions; sorted by n_t and seed.
     """
@@ -50,14 +49,14 @@ def scaling_fit(rows: pd.DataFrame) -> ScalingFit | None:
 
 
 def figure_3b(
-    by_robot: Mapping[str, ByNt], source: str, directory: Path | None = None, r_t: float = TRAINED_AT
+    by_robot: Mapping[str, Loaded], source: str, directory: Path | None = None, r_t: float = TRAINED_AT
 ) -> list[Path]:
     """A panel per robot that was run at two n_t or more; paths of png, pdf and txt, an empty list if none
     was.
     """
     import matplotlib.pyplot as plt
 
-    tables = {robot: scaling_rows(by_n_t, r_t) for robot, by_n_t in by_robot.items()}
+    tables = {robot: scaling_rows(loaded.by_n_t, r_t) for robot, loaded in by_robot.items()}
     fits = {robot: fit for robot, rows in tables.items() if (fit := scaling_fit(rows)) is not None}
     if not fits:
         return []

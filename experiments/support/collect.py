@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +55,12 @@ def load(
     return pd.concat(parts, ignore_index=True)
 
 
-def comparable(directories: Iterable[Path], free: Iterable[str]) -> tuple[list[Path], list[str]]:
-    """The largest set of runs (of equals, the one finished last) that differ in nothing but settings whose
-    name, or dotted name, is in `free`, and how they were carried out; beside it, notes on the runs left
-    out.
+def comparable(
+    directories: Iterable[Path], free: Iterable[str], prefer: Callable[[list[Path]], Any] = len
+) -> tuple[list[Path], list[str]]:
+    """One set of runs that differ in nothing but settings whose name, or dotted name, is in `free`, and how
+    they were carried out: the one that `prefer` ranks highest, the largest if not given (of equals, the one
+    finished last). Beside it, notes on the runs left out.
     """
     free = {*free, *EXECUTION_SETTINGS}
     groups: dict[str, list[Path]] = {}
@@ -67,11 +69,9 @@ def comparable(directories: Iterable[Path], free: Iterable[str]) -> tuple[list[P
         groups.setdefault(json.dumps(_without(config, free), sort_keys=True), []).append(directory)
     if not groups:
         return [], []
-    ranked = sorted(groups, key=lambda text: (len(groups[text]), max(map(_finished, groups[text]))))
-    rest = [
-        f"{len(groups[text])} runs left out: other {_differences(text, ranked[-1])}" for text in ranked[:-1]
-    ]
-    return groups[ranked[-1]], rest
+    ranked = sorted(groups, key=lambda text: (prefer(groups[text]), max(map(_finished, groups[text]))))
+    best = ranked.pop()
+    return groups[best], [f"{len(groups[x])} runs left out: other {_differences(x, best)}" for x in ranked]
 
 
 def _without(config: Any, free: set[str], path: str = "") -> Any:

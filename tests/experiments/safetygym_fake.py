@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from experiments.safetygym import measured
 from experiments.support import results
 
-THRESHOLDS = (*np.geomspace(1e-5, 1.0, 10), 1e-4)
+THRESHOLDS = (1e-5, 1e-4, 1e-3, 1e-2, 1.0)
 TASKS = {"point": "Safexp-PointGoal1-v0", "car": "Safexp-CarGoal1-v0"}
 NAN = float("nan")
 BASELINES = {
@@ -92,7 +92,7 @@ def write_run(
     **changes,
 ) -> Path:
     """A finished run of one method, ours with the baselines, under root/safetygym."""
-    key = f"{robot}{seed}{n_t}{name}{''.join(map(str, changes.values()))}".replace(".", "")
+    key = "".join(c for c in f"{robot}{seed}{n_t}{name}{changes}" if c.isalnum())
     directory = root / "safetygym" / key
     directory.mkdir(parents=True)
     lost = 7 - np.log10(n_t)
@@ -107,7 +107,7 @@ def write_run(
         "seed": seed,
         "output": "somewhere",
         "internal_test": {"n_t": n_t},
-        "evaluation": {"xi": "paper", **changes},
+        "evaluation": {"xi": "paper", "thresholds": list(THRESHOLDS), **changes},
     }
     OmegaConf.save(OmegaConf.create(config), directory / "config.yaml")
     measured.write(parts, directory)
