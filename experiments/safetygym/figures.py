@@ -164,7 +164,9 @@ def caption(by_robot: Mapping[str, Measured], source: str) -> str:
         "(Clopper-Pearson for the share of episodes with cost, times the mean cost of such an episode at the "
         "method's strictest points that have some).",
         "Joined: PPO-Lag over its cost limits, Sauté over its budgets, ours and the guards around agents "
-        "trained without one (open circles) over r_t.",
+        "trained without one (open circles) over r_t. Agents are the same in every run; a run's seed is of "
+        "data, "
+        "classifier and episodes.",
         *(f"Note: {note}." for measured in by_robot.values() for note in measured.notes),
     ]
     return " ".join(parts) + "\n"
