@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 PATH_STEPS = {"point": (1, 3, 5, 8, 12, 17, 25, 40, 80), "car": (1, 2, 3, 5, 8, 14)}
-"""Control steps after which a braking path is recorded; after the last one the robot stands."""
+"""Control steps after which a braking path is recorded; the last point is where the robot comes to rest."""
 _CAR_ESCAPE = 0.02
 STANDING = 0.1
 """m/s; a slower robot with nothing feasible takes the way out."""

@@ -112,3 +112,8 @@ def braking_paths(velocity: np.ndarray, candidates: np.ndarray, steps: np.ndarra
                     control_step(body, braking_action(body[2], body[3], body[4]), 0.0)
                     done += 1
                 out[i, k, t, 0], out[i, k, t, 1] = body[0], body[1]
+            # what is left is drift of the centre of mass, stopped by damping alone
+            arm = MASS_ARM / MASS * body[5]
+            last = steps.shape[0] - 1
+            out[i, k, last, 0] += MASS / DAMPING * (body[3] - arm * math.sin(body[2]))
+            out[i, k, last, 1] += MASS / DAMPING * (body[4] + arm * math.cos(body[2]))

@@ -50,6 +50,10 @@ class Classifier(nn.Module):
         """Margins (n, k), differentiable in the weights."""
         raise NotImplementedError
 
+    def tailored_parameters(self) -> list[nn.Parameter]:
+        """What the approximate loss may change."""
+        return list(self.parameters())
+
     def margin(self, observation: np.ndarray) -> np.ndarray:
         """Margins (n, k) float32 of raw observations (n, d), without gradients."""
         with torch.inference_mode():
@@ -112,6 +116,10 @@ class PathClassifier(Classifier):
         """Take the spread of the velocities from observations (n, d)."""
         spread = observation[:, self.inputs].std(0, dtype=np.float64).astype(np.float32)
         self.scale = torch.from_numpy(np.where(spread > 1e-6, spread, 1.0).astype(np.float32))
+
+    def tailored_parameters(self) -> list[nn.Parameter]:
+        """The offsets: paths stay what they are, predictions of where the robot goes."""
+        return [self.offset]
 
     def velocity(self, observation: np.ndarray) -> Tensor:
         """Standardised inputs of the network."""

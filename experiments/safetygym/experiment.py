@@ -9,7 +9,6 @@ reported. 5. Episodes at every threshold, and of the agents without a guard."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from experiments.safetygym.collection import collect
 from experiments.safetygym.config import SafetyGymConfig
 from experiments.safetygym.evaluation import summarise
 from experiments.safetygym.guarding import Guard, GuardedPolicy
-from experiments.safetygym.internal_data import InternalData, Shard
+from experiments.safetygym.internal_data import InternalData, Shard, pool
 from experiments.safetygym.jobs import Job, blocks, spread
 from experiments.safetygym.learning import Paths, tailor, warm_up
 from experiments.safetygym.rendering import guarded_episode
@@ -37,6 +36,8 @@ from experiments.support.stages import Stage
 LADDER = (1e-1, 1e-3, 1e-5)
 """Provisional thresholds under whose guards internal test data are collected, beside the unguarded
 agent's."""
+AGREEMENT = 2
+"""Rounds of data under the guards that came out."""
 
 
 class Experiment:
@@ -168,13 +169,13 @@ class Experiment:
             shard, stage = self.data(f"train_{round_}", guard, self.train_cases, stages, paths)
             shards.append(shard)
             stages.append(stage)
-            classifier, fitted = self.fit(f"classifier_{round_}", _pool(shards), stages, None)
+            classifier, fitted = self.fit(f"classifier_{round_}", pool(shards), stages, None)
             stages.append(fitted)
             found = Calibration(classifier, self.agent, shards, 0.0, mode).threshold(c.r_t)
             guard = Guard(classifier, found.tau)
         assert classifier is not None
         if c.classifier.tailored and c.internal_test.label == "backup":
-            classifier, fitted = self.fit("tailored", _pool(shards), stages, classifier)
+            classifier, fitted = self.fit("tailored", pool(shards), stages, classifier)
             stages.append(fitted)
         calibration, radius = self.calibrate(
             classifier, Calibration(classifier, self.agent, shards, 0.0, mode), stages
@@ -191,22 +192,37 @@ class Experiment:
     def calibrate(
         self, classifier: Classifier, provisional: Calibration, stages: list[Stage]
     ) -> tuple[Calibration, float]:
-        """Curves of fresh internal test data, an equal part under each behaviour."""
+        """Curves of fresh internal test data, calibrated in rounds until guard and data agree.
+
+        Half of n_t: an equal part under the unguarded agent and under guards at provisional thresholds. The
+        rest, in AGREEMENT rounds: an equal part under the guard that each r_t has now."""
         c = self.config
+        mode, rounds = c.evaluation.calibrate, AGREEMENT if c.internal_test.rounds else 0
         behaviours: list[Guard | None] = [None]
-        if c.internal_test.rounds:
+        if rounds:
             taus = {provisional.threshold(r).tau for r in LADDER}
             behaviours += [Guard(classifier, tau) for tau in sorted(taus, reverse=True) if np.isfinite(tau)]
-        part = -(-self.n_t // len(behaviours))
+        part = -(-self.n_t // (len(behaviours) * (2 if rounds else 1)))
         data = [
             self.data(f"internal_test_{i}", guard, part, stages, False)[0]
             for i, guard in enumerate(behaviours)
         ]
         radius = c.fixed_radius()
         if radius is None:
-            radius = measured_radius(classifier, _pool(data), 0.5 * c.r_t)
-        self.note("n_behaviours", len(behaviours), self.n_t, radius)
-        return Calibration(classifier, self.agent, data, radius, c.evaluation.calibrate), radius
+            radius = measured_radius(classifier, pool(data), 0.5 * c.r_t)
+        found = Calibration(classifier, self.agent, data, radius, mode)
+        for round_ in range(rounds):
+            taus = {found.threshold(r).tau for r in (*c.evaluation.thresholds, c.r_t)}
+            used = sorted(tau for tau in taus if np.isfinite(tau))
+            part = -(-self.n_t // (2 * rounds * max(len(used), 1)))
+            fresh = [
+                self.data(f"agreement_{round_}_{i}", Guard(classifier, tau), part, stages, False)[0]
+                for i, tau in enumerate(used)
+            ]
+            data += fresh
+            found = Calibration(classifier, self.agent, data, radius, mode)
+        self.note("n_behaviours", len(data), self.n_t, radius)
+        return found, radius
 
     def gap(self, classifier: Classifier, found: Calibrated, radius: float, stages: list[Stage]) -> None:
         """The bound on fresh data under the calibrated guard, less the calibrated one."""
@@ -257,14 +273,6 @@ class Experiment:
                 measured.episodes(table, **{k: about[k] for k in ("method", "r_t", "knob") if k in about})
             )
         measured.write(kept, self.context.directory)
-
-
-def _pool(shards: list[Shard]) -> Shard:
-    """All rows of several shards."""
-    if len(shards) == 1:
-        return shards[0]
-    parts = {f.name: [getattr(s, f.name) for s in shards] for f in dataclasses.fields(Shard)}
-    return Shard(**{k: None if any(x is None for x in v) else np.concatenate(v) for k, v in parts.items()})
 
 
 def _save(classifier: Classifier, path: Path) -> None:

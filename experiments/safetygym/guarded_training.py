@@ -27,7 +27,7 @@ from experiments.safetygym.calibration import Calibration
 from experiments.safetygym.classifier import PathClassifier
 from experiments.safetygym.collection import collect
 from experiments.safetygym.guarding import Guard, GuardedPolicy
-from experiments.safetygym.internal_data import InternalData, Shard
+from experiments.safetygym.internal_data import InternalData, Shard, pool
 from experiments.safetygym.learning import warm_up
 from experiments.safetygym.learning_settings import LearningSettings
 from experiments.safetygym.sim.task import get_task
@@ -63,9 +63,7 @@ def train_guarded(
         )  # fmt: skip
         data.append(shards.load())
         classifier = PathClassifier(task, len(first.candidates))
-        pooled = Shard(
-            *(np.concatenate([getattr(d, f.name) for d in data]) for f in dataclasses.fields(Shard))
-        )
+        pooled = pool(data)
         torch.manual_seed(settings.seed)
         warm_up(classifier, pooled, learning, settings.seed, lambda *_: None, extra)
         # xi = 0: the threshold only shapes the behaviour; the guard in use is calibrated on data of its own

@@ -122,3 +122,11 @@ class InternalData:
 def _save(value: np.ndarray, path: Path) -> None:
     with open(path, "wb") as file:
         np.save(file, value)
+
+
+def pool(shards: list[Shard]) -> Shard:
+    """All rows of several shards; a part that one of them lacks is left out."""
+    if len(shards) == 1:
+        return shards[0]
+    parts = {part: [getattr(shard, part) for shard in shards] for part in _PARTS}
+    return Shard(**{k: None if any(x is None for x in v) else np.concatenate(v) for k, v in parts.items()})

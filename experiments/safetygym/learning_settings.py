@@ -16,8 +16,8 @@ class LearningSettings:
     random_paths: int = 60_000
     batch: int = 1000
     rate: float = 4e-3
-    tailored_steps: int = 100
-    tailored_rate: float = 2e-4
+    tailored_steps: int = 40
+    tailored_rate: float = 5e-3
     inputs: int = 1000
     test_states: int = 3000
     temperature: float = 0.1
