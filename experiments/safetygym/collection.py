@@ -46,7 +46,7 @@ def collect(
         index = len(data.shards)
         env = SafetyGymVector(
             policy.agent.task,
-            NUM_ENVS if n_t >= SHARD_CASES // 5 else NUM_ENVS // 2,
+            NUM_ENVS,
             seed=int(np.random.SeedSequence([seed, index]).generate_state(1)[0]),
             vase=vase,
         )

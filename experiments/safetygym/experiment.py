@@ -68,7 +68,7 @@ class Experiment:
         depends |= {f"stage:{s.name}": s.hash for s in stages} | {
             "cases": cases,
             "paths": paths,
-            "tau": None if guard is None else float(guard.tau),
+            "tau": None if guard is None else repr(float(guard.tau)),
         }
         with self.context.stage(f"safetygym_{name}", depends) as stage:
             fingerprint = {
@@ -226,7 +226,7 @@ class Experiment:
 
     def gap(self, classifier: Classifier, found: Calibrated, radius: float, stages: list[Stage]) -> None:
         """The bound on fresh data under the calibrated guard, less the calibrated one."""
-        if not np.isfinite(found.tau):
+        if not found.feasible:
             return
         cases = max(self.n_t // 4, 2000)
         shard, _ = self.data("fresh", Guard(classifier, found.tau), cases, stages, False)

@@ -5,7 +5,7 @@ import pytest
 from safetygym_small import CAR, POINT, Driver, driven, edge_distance, near_hazards
 from scipy.spatial.transform import Rotation
 
-from experiments.safetygym import backup
+from experiments.safetygym import backup, backup_point
 from experiments.safetygym.agents.grid import default_candidates
 from experiments.safetygym.backup import CLEARANCE_HIGH, CLEARANCE_LOW, DefaultAction
 from experiments.safetygym.backup_point import STANDSTILL, TREMBLE
@@ -96,8 +96,9 @@ def test_paths_are_rollouts_seen_from_the_robot(task, tolerance):
     got = backup.paths(get_task(task), state, candidates)
     assert got.shape == (30, len(candidates), len(steps), 2)
     for k, candidate in enumerate(candidates):
-        _, xy = rolled_out(task, state, np.tile(candidate, (30, 1)), steps[-1])
-        moved = xy[:, np.array(steps) - 1] - state.robot[:, None, :2]
+        rest = backup_point.HORIZON if task == POINT else steps[-1]  # the Point's last point is where it stops
+        _, xy = rolled_out(task, state, np.tile(candidate, (30, 1)), rest)
+        moved = xy[:, np.array([*steps[:-1], rest]) - 1] - state.robot[:, None, :2]
         moved = np.concatenate([moved, np.zeros((30, len(steps), 1))], axis=2)
         if task == POINT:
             body = Rotation.from_euler("z", state.robot[:, 2, None])

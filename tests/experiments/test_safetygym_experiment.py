@@ -14,7 +14,7 @@ from experiments.safetygym.internal_data import InternalData
 from experiments.support import results
 
 TINY = (
-    "r_t=1e-2", "agent.baselines=[]", "internal_test.n_t=6000", "internal_test.train_cases=6000",
+    "r_t=1e-2", "agent.baselines=[]", "internal_test.n_t=30000", "internal_test.train_cases=15000",
     "learning.steps=300", "learning.random_paths=500", "evaluation.thresholds=[1e-1]",
     "evaluation.steps=2000", "evaluation.xi=0.05",
     "evaluation.steps_at_r_t=2000", "internal_test.vase=fixed", "evaluation.vase=fixed",
