@@ -230,8 +230,10 @@ class Experiment:
             return
         cases = max(self.n_t // 4, 2000)
         shard, _ = self.data("fresh", Guard(classifier, found.tau), cases, stages, False)
-        fresh = Calibration(classifier, self.agent, [shard], 0.0, self.config.evaluation.calibrate)
-        plain = float(fresh.bound(found.tau)[0])
+        plain = 0.0  # of data in which nothing is unsafe
+        if (shard.unsafe == 1).any():
+            fresh = Calibration(classifier, self.agent, [shard], 0.0, self.config.evaluation.calibrate)
+            plain = float(fresh.bound(found.tau)[0])
         self.note("fresh_bound", plain, cases, radius, r_t=found.r_t)
         self.note("gap", plain - found.bound, cases, radius, r_t=found.r_t)
 

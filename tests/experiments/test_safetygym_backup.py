@@ -96,7 +96,7 @@ def test_paths_are_rollouts_seen_from_the_robot(task, tolerance):
     got = backup.paths(get_task(task), state, candidates)
     assert got.shape == (30, len(candidates), len(steps), 2)
     for k, candidate in enumerate(candidates):
-        rest = backup_point.HORIZON if task == POINT else steps[-1]  # the Point's last point is where it stops
+        rest = backup_point.HORIZON if task == POINT else steps[-1]  # the Point's last point: where it stops
         _, xy = rolled_out(task, state, np.tile(candidate, (30, 1)), rest)
         moved = xy[:, np.array([*steps[:-1], rest]) - 1] - state.robot[:, None, :2]
         moved = np.concatenate([moved, np.zeros((30, len(steps), 1))], axis=2)
