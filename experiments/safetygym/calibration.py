@@ -38,6 +38,33 @@ class Calibrated:
     feasible: bool
 
 
+@dataclass(frozen=True)
+class _Cases:
+    """Margins, labels and scores of one behaviour: (n, k) of states, or flat (n,) of labelled cases."""
+
+    margin: np.ndarray
+    unsafe: np.ndarray
+    score: np.ndarray
+
+    @staticmethod
+    def of(classifier: Classifier, agent: Agent, shard: Shard, mode: str, seed: int) -> _Cases:
+        margin, unsafe = classifier.margin(np.asarray(shard.observation)), np.asarray(shard.unsafe)
+        if mode == "accepted":
+            known = unsafe >= 0
+            return _Cases(margin[known], unsafe[known].astype(np.int64), np.empty(0))
+        if (unsafe < 0).any():
+            raise SafeframeError("calibrate=selected needs every candidate labelled: use backup labels")
+        return _Cases(margin, unsafe, gumbel_scores(agent, np.asarray(shard.observation), seed))
+
+    @staticmethod
+    def join(parts: list[_Cases]) -> _Cases:
+        if len(parts) == 1:
+            return parts[0]
+        return _Cases(
+            *(np.concatenate([getattr(p, n) for p in parts]) for n in ("margin", "unsafe", "score"))
+        )
+
+
 class Calibration:
     """Risk curves of the data of several behaviours.
 
@@ -57,33 +84,39 @@ class Calibration:
         if mode not in MODES:
             raise SafeframeError(f"calibrate={mode!r}; known: {', '.join(MODES)}")
         self.radius, self.mode = radius, mode
-        self.curves: list[SelectedRiskCurve | RiskCurve] = []
-        edges = []
-        for index, shard in enumerate(_with_both_classes(data)):
-            margin = classifier.margin(np.asarray(shard.observation))
-            unsafe = np.asarray(shard.unsafe)
-            if mode == "accepted":
-                known = unsafe >= 0
-                curve = RiskCurve(margin[known], unsafe[known].astype(np.int64), radius=radius)
-                edges.append(margin[known])
-            else:
-                if (unsafe < 0).any():
-                    raise SafeframeError(
-                        "calibrate=selected needs every candidate labelled: use backup labels"
-                    )
-                score = gumbel_scores(agent, np.asarray(shard.observation), seed + index)
-                curve = SelectedRiskCurve(margin, score, unsafe, radius)
-                edges.append(margin[unsafe == 1])
-            self.curves.append(curve)
-        pooled = np.concatenate([e.ravel() for e in edges])
-        pooled = np.concatenate([pooled - SQRT2 * radius, pooled + SQRT2 * radius])
-        self.grid = np.append(np.unique(np.quantile(pooled, np.linspace(0.0, 1.0, GRID))), np.inf)
-        self.bounds = np.stack([curve.bound(self.grid) for curve in self.curves])
+        joined = _with_both_classes(data)
+        self.cases = [_Cases.of(classifier, agent, shard, mode, seed + i) for i, shard in enumerate(joined)]
+        edges = np.concatenate([cases.margin[cases.unsafe == 1] for cases in self.cases])
+        edges = np.concatenate([edges - SQRT2 * radius, edges + SQRT2 * radius])
+        self.grid = np.append(np.unique(np.quantile(edges, np.linspace(0.0, 1.0, GRID))), np.inf)
+        self._bounds: dict[tuple[tuple[int, ...], ...], np.ndarray] = {}
+        self.curves = [self._curve((i,)) for i in range(len(self.cases))]
+        self.bounds = self._bounds_of(tuple((i,) for i in range(len(self.cases))))
+
+    def _curve(self, group: tuple[int, ...]) -> SelectedRiskCurve | RiskCurve:
+        cases = _Cases.join([self.cases[i] for i in group])
+        if self.mode == "accepted":
+            return RiskCurve(cases.margin, cases.unsafe, radius=self.radius)
+        return SelectedRiskCurve(cases.margin, cases.score, cases.unsafe, self.radius)
+
+    def _bounds_of(self, partition: tuple[tuple[int, ...], ...]) -> np.ndarray:
+        """(groups, grid) bounds, computed once for each way of joining behaviours."""
+        if partition not in self._bounds:
+            self._bounds[partition] = np.stack([self._curve(group).bound(self.grid) for group in partition])
+        return self._bounds[partition]
+
+    def partition(self, r_t: float) -> tuple[tuple[int, ...], ...]:
+        """Behaviours that r_t is judged on: each alone that has at least 1 / r_t cases; the others, in which
+        one unsafe case would already exceed r_t, together."""
+        large = [i for i, cases in enumerate(self.cases) if len(cases.margin) * r_t >= 1]
+        small = tuple(i for i in range(len(self.cases)) if i not in large)
+        return (*((i,) for i in large), *((small,) if small else ()))
 
     def threshold(self, r_t: float) -> Calibrated:
         """The largest tau on a grid of quantiles of the unsafe margins whose bound is at most r_t for every
-        behaviour."""
-        kept = np.flatnonzero((self.bounds <= r_t).all(axis=0))
+        behaviour (see `partition`)."""
+        bounds = self._bounds_of(self.partition(r_t))
+        kept = np.flatnonzero((bounds <= r_t).all(axis=0))
         if not len(kept):
             return Calibrated(r_t, -np.inf, 1.0, 0.0, False)
         tau = float(self.grid[kept[-1]])
@@ -91,7 +124,7 @@ class Calibration:
             curve.selection_rate(tau) if isinstance(curve, SelectedRiskCurve) else curve.acceptance(tau)
             for curve in self.curves
         ]
-        return Calibrated(r_t, tau, float(self.bounds[:, kept[-1]].max()), float(np.mean(rates)), True)
+        return Calibrated(r_t, tau, float(bounds[:, kept[-1]].max()), float(np.mean(rates)), True)
 
     def bound(self, tau: float) -> np.ndarray:
         """(behaviours,) bounds at tau."""

@@ -16,7 +16,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments.safetygym import backup, backup_point, measured
+from experiments.safetygym import (
+    backup,
+    backup_point,
+    collection,
+    decoding,
+    geometry,
+    guarding,
+    learning,
+    measured,
+    sim,
+)
+from experiments.safetygym import classifier as classifiers
 from experiments.safetygym.agents.checkpoints import load_agent
 from experiments.safetygym.calibration import Calibrated, Calibration, measured_radius
 from experiments.safetygym.classifier import CLASSIFIERS, Classifier
@@ -32,10 +43,13 @@ from experiments.safetygym.report import report_text
 from experiments.safetygym.sim.task import get_task
 from experiments.support.runs import RunContext
 from experiments.support.stages import Stage
+from safeframe import approximate_loss, relaxed_bound
 
 LADDER = (1e-1, 1e-3, 1e-5)
 """Provisional thresholds under whose guards internal test data are collected, beside the unguarded
 agent's."""
+_DATA_CODE = (backup, backup_point, classifiers, collection, decoding, geometry, guarding, sim)
+_FIT_CODE = (classifiers, decoding, geometry, learning, approximate_loss, relaxed_bound)
 AGREEMENT = 2
 """Rounds of data under the guards that came out."""
 
@@ -70,7 +84,7 @@ class Experiment:
             "paths": paths,
             "tau": None if guard is None else repr(float(guard.tau)),
         }
-        with self.context.stage(f"safetygym_{name}", depends) as stage:
+        with self.context.stage(f"safetygym_{name}", depends, code=_DATA_CODE) as stage:
             fingerprint = {
                 "task": self.task.name,
                 "candidates": self.agent.candidates.tolist(),
@@ -106,7 +120,7 @@ class Experiment:
         }
         depends |= {f"stage:{s.name}": s.hash for s in stages}
         depends["xi"] = None if start is None else self.config.fixed_radius()
-        with self.context.stage(f"safetygym_{name}", depends) as stage:
+        with self.context.stage(f"safetygym_{name}", depends, code=_FIT_CODE) as stage:
             return stage.cached(
                 lambda: self._train(name, data, start), _save, self._load_classifier, ".pt"
             ), stage
