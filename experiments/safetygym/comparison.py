@@ -4,7 +4,7 @@ return that the baseline earns; the same of entries.
 Zero counts. A count below half counts as half: no cost in N steps is 500 / N per 1,000 steps. `limit` is
 the ratio with ours at its one-sided 95 % upper limit instead (`rates`), and what can be claimed.
 
-Interpolation. Ours' cost at return R lies on the first segment of its curve, from the strictest r_t on,
+Interpolation. Ours' cost at return R lies on the first segment of its curve, from r_t = 1e-4 (`BEGINS`) on,
 that reaches R: linear in return, on the logarithm of the cost. Nothing is extrapolated: if even the
 strictest point earns more than R, that point counts, and only if its cost is lower; if no point earns R,
 there is no ratio. The column `note` says so.
@@ -35,6 +35,8 @@ from experiments.support.curves import ROUNDING, crossing
 PPO = "ppo"
 BASELINES = ("ppo", "ppo_lag", "ppo_barrier", "saute")
 USEFUL_SHARE = 0.5
+BEGINS = 1e-4
+"""r_t at which ours' curve begins: what is trained for, and run longest; stricter ones may be refused."""
 DRAWS = 2000
 COUNTS = ("cost", "entries")
 SAFER_COLUMNS = [
@@ -102,6 +104,8 @@ def times_safer(measured: Measured, ours: str = OURS, draws: int = DRAWS, seed: 
     rows = []
     for by in COUNTS:
         mine = measured.where(ours)
+        begins = measured.points["r_t"].to_numpy()[mine] >= BEGINS * (1 - 1e-6)
+        mine = mine[begins] if begins.any() else mine
         resampled = drawn(measured, mine, by, draws, [seed, 0]) if len(mine) else None
         for number, method in enumerate(BASELINES):
             claimed = useful(measured, method, by) if len(measured.where(method)) else None

@@ -62,7 +62,7 @@ def test_strictest_point_counts_where_it_earns_more_and_costs_less():
 
 
 def test_zero_counts_give_a_limit_from_episodes():
-    none = {("ours", 1e-5, NAN): (17.0, 0, 0), ("ours", 1e-2, NAN): (18.0, 40, 20)}
+    none = {("ours", 1e-4, NAN): (17.0, 0, 0), ("ours", 1e-2, NAN): (18.0, 40, 20)}
     both = gather([part(none | BASE)])
     lag = row(times_safer(both, draws=50))
     assert lag["ratio"] == pytest.approx(800 / 0.5)  # half a step in all steps
@@ -70,11 +70,20 @@ def test_zero_counts_give_a_limit_from_episodes():
     assert lag["limit"] == pytest.approx(800 / most)
     assert lag["low"] == pytest.approx(800 / (200 * clopper_pearson_upper(0, 200, 0.025) * 2))
     assert "see limit" in lag["note"]
-    at = both.at("ours", 1e-5)
+    at = both.at("ours", 1e-4)
     table = rates.curves(both)
     assert table.at[at, "cost_limit"] == pytest.approx(1000 * most / 200_000)
     assert np.isnan(table.at[at + 1, "cost_limit"])
     assert table.at[at, "score"] == pytest.approx(17 - 10 * np.log10(500 / 200_000))
+
+
+def test_points_stricter_than_what_is_trained_for_are_left_out():
+    above = {("ours", 1e-4, NAN): (17.0, 10, 5), ("ours", 1e-2, NAN): (18.0, 40, 20)}
+    refused = {("ours", 1e-5, NAN): (0.0, 0, 0)}
+    with_it, without = (
+        row(times_safer(gather([part(more | BASE)]), draws=50)) for more in (above | refused, above)
+    )
+    assert with_it["ratio"] == without["ratio"] == pytest.approx(80)
 
 
 def test_useful_point_is_the_safest_that_earns_half_of_ppo():
