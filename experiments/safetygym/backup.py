@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments.safetygym import backup_point
 from experiments.safetygym.backup_point import CLEARANCE_HIGH, CLEARANCE_LOW
+from experiments.safetygym.sim import car_batch
 from experiments.safetygym.sim.car_rollout import braking_clearances, rollout_positions
 from experiments.safetygym.sim.state import State
 from experiments.safetygym.sim.task import HAZARD_RADIUS, LIDAR_BINS, LIDAR_RANGE, Task
@@ -54,8 +55,7 @@ def paths(task: Task, state: State, candidates: np.ndarray) -> np.ndarray:
         out = np.empty((n, k, len(steps), 2), np.float32)
         backup_point.braking_paths(np.ascontiguousarray(velocity), candidates, steps, out)
         return out
-    w, x, y, z = state.robot[:, 3:7].T
-    heading = np.arctan2(2 * (x * y + w * z), 1 - 2 * (y * y + z * z))
+    heading = car_batch.heading(state.robot)
     plan = np.zeros((n * k, int(steps[-1]), 2))
     plan[:, 0] = np.tile(candidates, (n, 1))
     xy = rollout_positions(np.repeat(state.robot, k, axis=0), plan)[:, steps - 1]

@@ -89,7 +89,7 @@ class Calibration:
         edges = np.concatenate([cases.margin[cases.unsafe == 1] for cases in self.cases])
         edges = np.concatenate([edges - SQRT2 * radius, edges + SQRT2 * radius])
         self.grid = np.append(np.unique(np.quantile(edges, np.linspace(0.0, 1.0, GRID))), np.inf)
-        self._bounds: dict[tuple[tuple[int, ...], ...], np.ndarray] = {}
+        self._bounds: dict[tuple[int, ...], np.ndarray] = {}
         self.curves = [self._curve((i,)) for i in range(len(self.cases))]
         self.bounds = self._bounds_of(tuple((i,) for i in range(len(self.cases))))
 
@@ -100,10 +100,12 @@ class Calibration:
         return SelectedRiskCurve(cases.margin, cases.score, cases.unsafe, self.radius)
 
     def _bounds_of(self, partition: tuple[tuple[int, ...], ...]) -> np.ndarray:
-        """(groups, grid) bounds, computed once for each way of joining behaviours."""
-        if partition not in self._bounds:
-            self._bounds[partition] = np.stack([self._curve(group).bound(self.grid) for group in partition])
-        return self._bounds[partition]
+        """(groups, grid) bounds, computed once for each group of behaviours."""
+        for group in partition:
+            if group not in self._bounds:
+                curve = self.curves[group[0]] if len(group) == 1 else self._curve(group)
+                self._bounds[group] = curve.bound(self.grid)
+        return np.stack([self._bounds[group] for group in partition])
 
     def partition(self, r_t: float) -> tuple[tuple[int, ...], ...]:
         """Behaviours that r_t is judged on: each alone that has at least 1 / r_t cases; the others, in which

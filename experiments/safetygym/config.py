@@ -62,8 +62,7 @@ class ClassifierConfig:
 class EvaluationConfig:
     """thresholds r_t that are validated, each over `steps` steps (`steps_at_r_t` at the configured r_t, which
     joins them). xi: "paper" (10^5 / n_t), "measured", or a number of logits. calibrate: see `calibration`.
-    judge_every: the true label of every so manieth step's action is looked up. blocks: parts of an
-    evaluation, run in parallel."""
+    judge_every: the true label of every judge_every-th step's action is looked up."""
 
     thresholds: list[float] = field(default_factory=lambda: list(THRESHOLDS))
     steps: int = 200_000

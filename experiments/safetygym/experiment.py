@@ -1,11 +1,14 @@
 """Safety Gym end to end: collect, learn, calibrate, run (arXiv 2504.20924, section 5.2; figure 3).
 
 1. Training data in rounds: first the agent without a guard, then under the guard of the round before. Each
-round fits the classifier on all data so far. 2. The approximate loss at r_t (`classifier.tailored`). 3.
-Internal test data, never trained on: n_t cases, equal parts under the unguarded agent and under guards at
-several provisional thresholds; for every r_t the most permissive tau whose bound holds for all of these
-behaviours. 4. Fresh data under the guard that came out: the gap between its bound and the calibrated one is
-reported. 5. Episodes at every threshold, and of the agents without a guard."""
+   round fits the classifier on all data so far.
+2. The approximate loss at r_t (`classifier.tailored`).
+3. Internal test data, never trained on: n_t cases, half under the unguarded agent and under guards at
+   several provisional thresholds, half under the guards that come out; for every r_t the most permissive
+   tau whose bound holds for these behaviours.
+4. Fresh data under the guard for r_t: the gap between its bound and the calibrated one is reported.
+5. Episodes at every threshold, and of the agents without a guard.
+"""
 
 from __future__ import annotations
 
@@ -48,10 +51,10 @@ from safeframe import approximate_loss, relaxed_bound
 LADDER = (1e-1, 1e-3, 1e-5)
 """Provisional thresholds under whose guards internal test data are collected, beside the unguarded
 agent's."""
-_DATA_CODE = (backup, backup_point, classifiers, collection, decoding, geometry, guarding, sim)
-_FIT_CODE = (classifiers, decoding, geometry, learning, approximate_loss, relaxed_bound)
 AGREEMENT = 2
 """Rounds of data under the guards that came out."""
+_DATA_CODE = (backup, backup_point, classifiers, collection, decoding, geometry, guarding, sim)
+_FIT_CODE = (classifiers, decoding, geometry, learning, approximate_loss, relaxed_bound)
 
 
 class Experiment:

@@ -83,6 +83,8 @@ def panels(by_robot: Mapping[str, Measured]) -> Figure:
         for method in [method for method in SHOWN if (table["method"] == method).any()]:
             curve(axes, table[table["method"] == method], "return", "cost", rail)
         _ends(axes, table[table["method"] == "ours"], rail)
+        room = 0.08 * float(np.ptp(table["return"])) + 0.5  # bars of few runs may leave the frame
+        axes.set_xlim(table["return"].min() - room, table["return"].max() + room)
         axes.set_title(robot_title(robot), loc="left", fontweight="bold")
         axes.set_xlabel("return per 1,000 steps")
         labels |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))

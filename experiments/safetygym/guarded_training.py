@@ -46,10 +46,11 @@ def train_guarded(
     say: Callable[[str], None],
     learning: LearningSettings | None = None,
 ) -> Agent:
-    """An agent trained for settings.steps under the guard; `first` (unguarded) is where the first data come
-    from.
+    """An agent trained for settings.steps under the guard.
 
-    Finished phases are found in `directory` and not repeated."""
+    first: the agent that the first data come from; if it was itself trained under a guard, training goes on
+    from it. cases: labelled cases of each phase. Finished phases are found in `directory` and not repeated.
+    Raises SafeframeError if no threshold keeps r_t."""
     task = get_task(settings.task)
     data: list[Shard] = []
     agent, guard, learning = first, None, learning or LearningSettings()

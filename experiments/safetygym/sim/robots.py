@@ -94,7 +94,7 @@ class Point:
 
 
 class Car:
-    """The Car, always in MuJoCo."""
+    """The Car (`CarDynamics`): compiled, in MuJoCo where the vase or the chassis may touch something."""
 
     def __init__(self, task: Task, faithful: bool, reference: bool):
         self.task, self.reference = task, reference
