@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from experiments.safetygym.agents.agent import Agent
 from experiments.safetygym.classifier import Classifier
@@ -131,6 +132,16 @@ class Calibration:
     def bound(self, tau: float) -> np.ndarray:
         """(behaviours,) bounds at tau."""
         return np.array([float(curve.bound(tau)) for curve in self.curves])
+
+    def reliability(self, bins: int = 120) -> pd.DataFrame:
+        """Labelled candidates by margin: rows low, high (margins), n, unsafe; bins equally wide between the
+        smallest unsafe margin less a tenth of its range and the largest unsafe one."""
+        cases = _Cases.join(self.cases)
+        margin, unsafe = cases.margin.ravel(), cases.unsafe.ravel() == 1
+        low, high = margin[unsafe].min(), margin[unsafe].max()
+        edges = np.linspace(low - 0.1 * (high - low) - 1e-6, high + 1e-6, bins + 1)
+        n, some = (np.histogram(part, edges)[0] for part in (margin, margin[unsafe]))
+        return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "n": n, "unsafe": some})
 
     def level(self, margin: np.ndarray) -> np.ndarray:
         """The smallest r_t at which a candidate of each margin would be accepted (1 if none is below 1)."""

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.safetygym.backup import CLEARANCE_HIGH, CLEARANCE_LOW, PATH_STEPS
+from experiments.safetygym.backup import PATH_STEPS
 from experiments.safetygym.decoding import MAX_HAZARDS, decode
 from experiments.safetygym.geometry import least_clearance
-from experiments.safetygym.sim.task import HAZARD_RADIUS, Task
+from experiments.safetygym.sim.task import Task
 
 METRES_PER_MARGIN = 0.01
 _HORIZON = 1.4  # m; hazards farther away are not decoded
@@ -43,16 +43,13 @@ class Classifier(nn.Module):
         self.task, self.n_candidates, self.hidden = task, n_candidates, tuple(hidden)
 
     def features(self, observation: np.ndarray) -> tuple[Tensor, ...]:
-        """What `forward` takes, from raw observations (n, d) float32; needs no gradient and can be kept."""
+        """What `forward` takes, from raw observations (n, d) float32: all that needs no gradient from the
+        approximate loss, so that it can be kept."""
         raise NotImplementedError
 
     def forward(self, *features: Tensor) -> Tensor:
         """Margins (n, k), differentiable in the weights."""
         raise NotImplementedError
-
-    def tailored_parameters(self) -> list[nn.Parameter]:
-        """What the approximate loss may change."""
-        return list(self.parameters())
 
     def margin(self, observation: np.ndarray) -> np.ndarray:
         """Margins (n, k) float32 of raw observations (n, d), without gradients."""
@@ -103,9 +100,9 @@ class PathClassifier(Classifier):
         super().__init__(task, n_candidates, hidden)
         velocity, gyro = task.block("velocimeter").start, task.block("gyro").start
         self.inputs = [velocity, velocity + 1, gyro + 2]
-        if task.robot == "car":
-            ball = task.block("ballangvel_rear").start
-            self.inputs += [ball, ball + 1, ball + 2]
+        if task.robot == "car":  # wheels slip: forces, tilting and the ball tell more than velocities alone
+            blocks = ("velocimeter", "gyro", "ballangvel_rear", "accelerometer")
+            self.inputs = [i for name in blocks for i in range(task.observation_size)[task.block(name)]]
         self.lidar = task.block("hazards_lidar")
         self.times = len(PATH_STEPS[task.robot])
         self.network = _mlp(len(self.inputs), hidden, n_candidates * self.times * 2, nn.SiLU)
@@ -116,10 +113,6 @@ class PathClassifier(Classifier):
         """Take the spread of the velocities from observations (n, d)."""
         spread = observation[:, self.inputs].std(0, dtype=np.float64).astype(np.float32)
         self.scale = torch.from_numpy(np.where(spread > 1e-6, spread, 1.0).astype(np.float32))
-
-    def tailored_parameters(self) -> list[nn.Parameter]:
-        """The offsets: paths stay what they are, predictions of where the robot goes."""
-        return [self.offset]
 
     def velocity(self, observation: np.ndarray) -> Tensor:
         """Standardised inputs of the network."""
@@ -136,30 +129,16 @@ class PathClassifier(Classifier):
         return self.network(velocity).view(-1, self.n_candidates, self.times, 2)
 
     def features(self, observation: np.ndarray) -> tuple[Tensor, ...]:
-        hazards = torch.from_numpy(self.hazards(observation).astype(np.float32))
-        middle = hazards.mean(2)
-        length = hazards.norm(dim=-1).mean(2)
-        middle = middle * (length / middle.norm(dim=-1).clamp_min(1e-6)).unsqueeze(-1)
-        return self.velocity(observation), torch.cat([hazards.flatten(1, 2), middle], dim=1)
-
-    def forward(self, *features: Tensor) -> Tensor:
-        velocity, points = features
-        path = self.paths(velocity)  # (n, k, T, 2)
-        start, step = path[:, :, :-1], path[:, :, 1:] - path[:, :, :-1]
-        to = points[:, None, None] - start[:, :, :, None]  # (n, k, T, points, 2)
-        along = (to * step[:, :, :, None]).sum(-1) / (step * step).sum(-1).clamp_min(1e-12)[..., None]
-        gap = to - along.clamp(0.0, 1.0)[..., None] * step[:, :, :, None]
-        least = (gap * gap).sum(-1).flatten(2).amin(-1).clamp_min(1e-12).sqrt()
-        clearance = (least - HAZARD_RADIUS).clamp(CLEARANCE_LOW, CLEARANCE_HIGH)
-        return self.offset - clearance / METRES_PER_MARGIN
-
-    def margin(self, observation: np.ndarray) -> np.ndarray:
-        """As `forward`, in compiled code."""
+        """Margins without offsets (n, k), from compiled code: only the offsets are left to the approximate
+        loss, paths stay what they are, predictions of where the robot goes."""
         out = np.empty((len(observation), self.n_candidates), np.float32)
-        with torch.inference_mode():
+        with torch.no_grad():
             path = self.paths(self.velocity(observation)).numpy()
         least_clearance(path, self.hazards(observation), out)
-        return self.offset.detach().numpy() - out / np.float32(METRES_PER_MARGIN)
+        return (torch.from_numpy(out / np.float32(-METRES_PER_MARGIN)),)
+
+    def forward(self, *features: Tensor) -> Tensor:
+        return self.offset + features[0]
 
 
 CLASSIFIERS: dict[str, type[Classifier]] = {"logits": LogitClassifier, "path": PathClassifier}

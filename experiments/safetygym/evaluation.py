@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from experiments.safetygym import backup
+from experiments.safetygym.entries import EntryLog
 from experiments.safetygym.guarding import GuardedPolicy
 from experiments.safetygym.sim.state import State
 from experiments.safetygym.sim.task import EPISODE_STEPS, Task
@@ -29,19 +30,22 @@ def run_episodes(
     vase: str = "faithful",
     num_envs: int = 250,
     judge_every: int = 10,
+    log: EntryLog | None = None,
 ) -> pd.DataFrame:
     """Whole episodes with at least `steps` steps in all, one row each.
 
     Columns: return, cost (steps in a hazard), entries (a cost that the step before did not have), defaults
     (default actions), judged and unsafe: accepted actions whose true label was looked up (every `judge_every`
-    steps) and those among them that were unsafe."""
+    steps) and those among them that were unsafe. log: is told of every decision and entry."""
     task = policy.agent.task
     rounds = -(-steps // (num_envs * EPISODE_STEPS))
     num_envs = -(-steps // (rounds * EPISODE_STEPS))
     env = policy.agent.wrap(SafetyGymVector(task, num_envs, seed=seed, vase=vase))
     rows = []
-    for _ in range(rounds):
+    for number in range(rounds):
         observation, _ = env.reset()
+        if log is not None:
+            log.reset()
         sums = np.zeros((num_envs, len(COUNTS)))
         before = np.zeros(num_envs, bool)
         for step in range(EPISODE_STEPS):
@@ -50,8 +54,12 @@ def run_episodes(
                 judged, unsafe = _judge(env.task, env.get_state(), policy)
                 sums[:, 4] += judged
                 sums[:, 5] += unsafe
+            if log is not None:
+                log.decided(env.get_state(), observation, action)
             observation, reward, _, _, info = env.step(action)
             cost = info["cost"] > 0
+            if log is not None and (cost & ~before).any():
+                log.entered(np.flatnonzero(cost & ~before), step, number * num_envs)
             sums[:, 0] += info.get("task_reward", reward)
             sums[:, 1] += cost
             sums[:, 2] += cost & ~before

@@ -17,162 +17,35 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from experiments.safetygym import (
-    backup,
-    backup_point,
-    collection,
-    decoding,
-    geometry,
-    guarding,
-    learning,
-    measured,
-    sim,
-)
-from experiments.safetygym import classifier as classifiers
-from experiments.safetygym.agents.checkpoints import load_agent
+from experiments.safetygym import entries, measured
 from experiments.safetygym.calibration import Calibrated, Calibration, measured_radius
-from experiments.safetygym.classifier import CLASSIFIERS, Classifier
-from experiments.safetygym.collection import collect
+from experiments.safetygym.classifier import Classifier
 from experiments.safetygym.config import SafetyGymConfig
 from experiments.safetygym.evaluation import summarise
+from experiments.safetygym.guard_stages import GuardStages
 from experiments.safetygym.guarding import Guard, GuardedPolicy
-from experiments.safetygym.internal_data import InternalData, Shard, pool
+from experiments.safetygym.internal_data import Shard, pool
 from experiments.safetygym.jobs import Job, blocks, spread
-from experiments.safetygym.learning import Paths, tailor, warm_up
 from experiments.safetygym.rendering import guarded_episode
 from experiments.safetygym.report import report_text
-from experiments.safetygym.sim.task import get_task
 from experiments.support.runs import RunContext
 from experiments.support.stages import Stage
-from safeframe import approximate_loss, relaxed_bound
 
 LADDER = (1e-1, 1e-3, 1e-5)
 """Provisional thresholds under whose guards internal test data are collected, beside the unguarded
 agent's."""
 AGREEMENT = 2
 """Rounds of data under the guards that came out."""
-_DATA_CODE = (backup, backup_point, classifiers, collection, decoding, geometry, guarding, sim)
-_FIT_CODE = (classifiers, decoding, geometry, learning, approximate_loss, relaxed_bound)
 
 
-class Experiment:
-    """One run: task, agent, and the stages in order."""
+class Experiment(GuardStages):
+    """One run: the stages in order."""
 
     def __init__(self, config: SafetyGymConfig, context: RunContext):
-        self.config, self.context = config, context
-        self.task = get_task(config.task)
-        self.path = Path(config.inputs()["agent.path"])
-        self.agent = load_agent(self.path, task=config.task, observation_size=self.task.observation_size)
+        super().__init__(config, context)
         self.n_t = config.internal_test.n_t
         self.train_cases = min(config.internal_test.train_cases, self.n_t)
-
-    # -- data
-
-    def data(
-        self, name: str, guard: Guard | None, cases: int, stages: list[Stage], paths: bool
-    ) -> tuple[Shard, Stage]:
-        """Cases under a guard, collected or found; the stage's hash stands for everything they depend on."""
-        c = self.config.internal_test
-        keys = [
-            "task",
-            "seed",
-            "agent.path",
-            *(f"internal_test.{k}" for k in ("label", "window", "every", "vase")),
-        ]
-        depends = {key: self.context.value(key) for key in keys}
-        depends |= {f"stage:{s.name}": s.hash for s in stages} | {
-            "cases": cases,
-            "paths": paths,
-            "tau": None if guard is None else repr(float(guard.tau)),
-        }
-        with self.context.stage(f"safetygym_{name}", depends, code=_DATA_CODE) as stage:
-            fingerprint = {
-                "task": self.task.name,
-                "candidates": self.agent.candidates.tolist(),
-                "label": c.label,
-            }
-            store = InternalData(stage.directory / "data", fingerprint | {"behaviour": stage.hash})
-            policy = GuardedPolicy(self.agent, guard, 0, self.task)
-            bar = self.context.progress(None, name, total=cases)
-            bar.update(store.n_t)
-            collect(
-                store,
-                policy,
-                cases,
-                c.label,
-                seed=self.context.seeds.integer(name),
-                vase=c.vase,
-                every=c.every,
-                window=c.window,
-                with_paths=paths,
-                progress=lambda done: bar.update(done - bar.n),
-            )
-            bar.close()
-        return store.load(), stage
-
-    # -- classifier
-
-    def fit(
-        self, name: str, data: Shard, stages: list[Stage], start: Classifier | None
-    ) -> tuple[Classifier, Stage]:
-        """A classifier after the warm-up on `data`, or `start` after the approximate loss."""
-        depends: dict[str, Any] = {
-            key: self.context.value(key) for key in ("classifier", "learning", "seed", "r_t")
-        }
-        depends |= {f"stage:{s.name}": s.hash for s in stages}
-        depends["xi"] = None if start is None else self.config.fixed_radius()
-        with self.context.stage(f"safetygym_{name}", depends, code=_FIT_CODE) as stage:
-            return stage.cached(
-                lambda: self._train(name, data, start), _save, self._load_classifier, ".pt"
-            ), stage
-
-    def _new(self) -> Classifier:
-        return CLASSIFIERS[self.config.classifier.kind](
-            self.task, len(self.agent.candidates), self.config.classifier.hidden
-        )
-
-    def _train(self, name: str, data: Shard, start: Classifier | None) -> Classifier:
-        c, seed = self.config, self.context.seeds.integer(name)
-        total = c.learning.steps if start is None else c.learning.tailored_steps
-        bar = self.context.progress(None, name, total=total)
-        report = lambda done, loss: bar.update(done - bar.n)  # noqa: E731
-        if start is None:
-            torch.manual_seed(seed)
-            classifier = self._new()
-            warm_up(classifier, data, c.learning, seed, report, self.random_paths())
-        else:
-            classifier = self._new()
-            classifier.load_state_dict(start.state_dict())
-            tailor(classifier, data, c.r_t, c.fixed_radius() or 0.0, c.learning, seed, report)
-        bar.close()
-        return classifier
-
-    def random_paths(self) -> Paths | None:
-        """Paths from random velocities, collected once; None for the Car and for classifiers without
-        paths."""
-        if self.config.robot == "car" or self.config.classifier.kind != "path":
-            return None
-        keys = ("task", "seed", "agent.path", "learning.random_paths")
-        with self.context.stage("safetygym_random_paths", keys, code=(backup, backup_point)) as stage:
-
-            def compute() -> Paths:
-                generator = self.context.seeds.generator("random_paths")
-                found = backup.random_paths(
-                    self.task, self.agent.candidates, self.config.learning.random_paths, generator
-                )
-                assert found is not None
-                return found
-
-            return stage.cached(compute, _save_paths, _load_paths, ".npz")
-
-    def _load_classifier(self, path: Path) -> Classifier:
-        classifier = self._new()
-        classifier.load_state_dict(torch.load(path, weights_only=True))
-        return classifier
-
-    # -- the whole
 
     def run(self) -> None:
         """All stages."""
@@ -197,6 +70,7 @@ class Experiment:
         calibration, radius = self.calibrate(
             classifier, Calibration(classifier, self.agent, shards, 0.0, mode), stages
         )
+        entries.write(calibration.reliability(), self.context.directory, entries.RELIABILITY)
         thresholds = sorted({*c.evaluation.thresholds, c.r_t})
         found = {r_t: calibration.threshold(r_t) for r_t in thresholds}
         self.gap(classifier, found[c.r_t], radius, stages)
@@ -269,6 +143,8 @@ class Experiment:
             constants = {"method": self.config.name, "r_t": r_t, "n_t": self.n_t, "xi": radius}
             for metric in ("bound", "acceptance"):
                 self.note(metric, getattr(calibrated, metric), self.n_t, radius, r_t=r_t)
+            if np.isfinite(calibrated.tau):
+                self.note("tau", calibrated.tau, self.n_t, radius, r_t=r_t)
             steps = c.steps_at_r_t if r_t == self.config.r_t else c.steps
             jobs += blocks(self.config, constants, steps, self.path, seed, weights, calibrated.tau)
         for name in self.config.baselines():
@@ -277,12 +153,16 @@ class Experiment:
             constants = {"method": method, "knob": knob}
             jobs += blocks(self.config, constants, c.baseline_steps, self.config.agent_file(name), seed)
         tables: dict[str, list[pd.DataFrame]] = {}
+        entered: list[pd.DataFrame] = []
         with self.context.stage("safetygym_episodes"):
             bar = self.context.progress(None, "episodes", total=len(jobs))
-            for job, table in zip(jobs, spread(jobs, self.config.threads), strict=True):
+            for job, (table, found_entries) in zip(jobs, spread(jobs, self.config.threads), strict=True):
                 tables.setdefault(job.group, []).append(table)
+                if job.weights is not None:
+                    entered.append(found_entries.assign(r_t=job.constants["r_t"], tau=job.tau))
                 bar.update(1)
             bar.close()
+        entries.write(pd.concat(entered), self.context.directory)
         constants = {job.group: job.constants for job in jobs}
         kept = []
         for group, parts in tables.items():
@@ -292,20 +172,6 @@ class Experiment:
                 measured.episodes(table, **{k: about[k] for k in ("method", "r_t", "knob") if k in about})
             )
         measured.write(kept, self.context.directory)
-
-
-def _save(classifier: Classifier, path: Path) -> None:
-    torch.save(classifier.state_dict(), path)
-
-
-def _save_paths(value: Paths, path: Path) -> None:
-    with open(path, "wb") as file:
-        np.savez(file, velocity=value[0], path=value[1])
-
-
-def _load_paths(path: Path) -> Paths:
-    with np.load(path) as content:
-        return content["velocity"], content["path"]
 
 
 def run(config: SafetyGymConfig, context: RunContext) -> None:

@@ -18,6 +18,7 @@ import torch
 from experiments.safetygym.agents.checkpoints import load_agent
 from experiments.safetygym.classifier import CLASSIFIERS
 from experiments.safetygym.config import SafetyGymConfig
+from experiments.safetygym.entries import COLUMNS, EntryLog
 from experiments.safetygym.evaluation import run_episodes
 from experiments.safetygym.guarding import Guard, GuardedPolicy
 from experiments.safetygym.sim.task import get_task
@@ -59,8 +60,8 @@ def blocks(
     ]
 
 
-def spread(jobs: list[Job], processes: int) -> Iterator[pd.DataFrame]:
-    """The episodes of each job, in order."""
+def spread(jobs: list[Job], processes: int) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """The episodes and the entries of each job, in order."""
     if processes == 1:
         yield from map(run_job, jobs)
         return
@@ -68,8 +69,9 @@ def spread(jobs: list[Job], processes: int) -> Iterator[pd.DataFrame]:
         yield from pool.map(run_job, jobs)
 
 
-def run_job(job: Job) -> pd.DataFrame:
-    """Episodes of one block (`evaluation.run_episodes`), on one thread."""
+def run_job(job: Job) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Episodes of one block (`evaluation.run_episodes`) and its entries under a guard (`entries`), on one
+    thread."""
     torch.set_num_threads(1)
     config, task = job.config, get_task(job.config.task)
     agent = load_agent(job.agent, task=config.task)
@@ -82,4 +84,6 @@ def run_job(job: Job) -> pd.DataFrame:
         guard = Guard(classifier, job.tau)
     policy = GuardedPolicy(agent, guard, [job.seed, 1], task)
     c = config.evaluation
-    return run_episodes(policy, job.steps, seed=job.seed, vase=c.vase, judge_every=c.judge_every)
+    log = None if guard is None else EntryLog(policy)
+    table = run_episodes(policy, job.steps, seed=job.seed, vase=c.vase, judge_every=c.judge_every, log=log)
+    return table, pd.DataFrame(columns=list(COLUMNS)) if log is None else log.table

@@ -126,7 +126,7 @@ def tailor(
         raise SafeframeError("the approximate loss needs every candidate labelled, and safe and unsafe ones")
     features = classifier.features(data.observation)
     generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.Adam(classifier.tailored_parameters(), lr=settings.tailored_rate)
+    optimiser = torch.optim.Adam(classifier.parameters(), lr=settings.tailored_rate)
     average = torch.optim.swa_utils.AveragedModel(
         classifier, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average)
     )
