@@ -1,7 +1,7 @@
 """Figures, tables and claims from finished runs:  python scripts/figures.py figure-2
 
 draws figures 2A and 2B (and the scaling in n_t, where runs with several were made) for each source of
-demand that has finished runs; figure-3 draws 3A, 3B, 3C and the ablations for the robots that have. Tables
+demand that has finished runs; figure-3 draws 3A to 3D and the ablations for the robots that have. Tables
 and manifests behind them go under results/, the claims to results/claims.csv. Runs that differ in more than
 seed, n_t and the like are not pooled; --where chooses.
 """
@@ -21,7 +21,7 @@ import pandas as pd
 from experiments.production import figures, measured, report, scaling
 from experiments.production.comparison import times_safer
 from experiments.production.config import SOURCES
-from experiments.safetygym import ablations, guarantee
+from experiments.safetygym import ablations, classification, guarantee
 from experiments.safetygym import comparison as safetygym_comparison
 from experiments.safetygym import figures as safetygym_figures
 from experiments.safetygym import measured as safetygym_measured
@@ -122,6 +122,7 @@ def figure_3(options: argparse.Namespace, where: dict) -> int:
     paths = safetygym_figures.figure_3a(full, source, place)
     paths += safetygym_scaling.figure_3b(by_robot, source, place)
     paths += guarantee.figure_3c(full, source, place)
+    paths += classification.figure_3d(full, source, place)
     paths += ablations.figure_ablations(full, source, place)
     safer = {robot: safetygym_comparison.times_safer(found) for robot, found in full.items()}
     together = pd.concat([table.assign(robot=robot) for robot, table in safer.items()])

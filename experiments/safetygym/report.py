@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.safetygym.ablations import ablation_table
+from experiments.safetygym.classification import entry_table
 from experiments.safetygym.comparison import BASELINES, times_safer, useful
 from experiments.safetygym.figures import figure_3a
 from experiments.safetygym.measured import OURS, PER, Loaded, Measured, gather, read
@@ -97,7 +98,8 @@ def report_text(directory: Path, pictures: Mapping[str, Path] | None = None, rob
 def write_tables(
     by_robot: Mapping[str, Loaded], safer: pd.DataFrame, directory: Path = RESULTS
 ) -> list[Path]:
-    """tables/safetygym_{curves,times_safer,scaling,ablations,gap}.csv, each with a column robot; the paths.
+    """tables/safetygym_{curves,times_safer,scaling,ablations,entries,gap}.csv, with a column
+    robot; the paths.
 
     `safer`: `times_safer` of every robot, with that column.
     """
@@ -107,6 +109,7 @@ def write_tables(
         "times_safer": safer,
         "scaling": _stacked({robot: scaling_rows(loaded.by_n_t) for robot, loaded in by_robot.items()}),
         "ablations": ablation_table(full),
+        "entries": entry_table(full),
         "gap": _stacked({robot: gap_rows(loaded) for robot, loaded in by_robot.items()}),
     }
     paths = []

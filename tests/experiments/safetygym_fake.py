@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from experiments.safetygym import measured
+from experiments.safetygym import entries, measured
 from experiments.support import results
 
 THRESHOLDS = (1e-5, 1e-4, 1e-3, 1e-2, 1.0)
@@ -74,12 +74,36 @@ def tidy(parts: list[pd.DataFrame], seed: int, n_t: int) -> pd.DataFrame:
         key = {"method": method, "r_t": r_t, "knob": knob, "n_t": n_t}
         if np.isfinite(r_t):
             rows += [key | {"metric": "bound", "value": r_t * 0.97, "n": n_t}]
+            rows += [key | {"metric": "tau", "value": -1 + np.log10(r_t) / 4, "n": n_t}]
             rows += [key | {"metric": "acceptance", "value": 0.9 + 0.1 * r_t, "n": n_t}]
         rows.append(key | {"metric": "return", "value": float(part["return"].mean()), "n": len(part)})
     rows += [
         {"method": "ours", "r_t": 1e-4, "knob": NAN, "n_t": n_t, "metric": "gap", "value": 1e-5, "n": n_t}
     ]
     return results.tidy(rows, experiment="safetygym", seed=seed)
+
+
+def traced(seed: int) -> pd.DataFrame:
+    """Entries: six accepted (three of them inevitable), two by default and one that labels do not explain, at
+    each of two thresholds."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for r_t in (1e-3, 1e-2):
+        for i in range(9):
+            candidate, clearance = (-1 if i in (6, 7) else i, 0.01 if i == 8 else -0.01 * (i + 1))
+            margin = NAN if candidate < 0 else -1.0 - i
+            possible = -0.001 if i < 3 else 0.05
+            rows.append(
+                (i, 100, 3, candidate, margin, clearance, possible, rng.uniform(0, 1), 0.1, r_t, -0.5)
+            )
+    return pd.DataFrame(rows, columns=[*entries.COLUMNS, "r_t", "tau"])
+
+
+def reliability() -> pd.DataFrame:
+    """A thousand candidates in each centimetre; the share of unsafe ones falls tenfold per centimetre."""
+    low = np.arange(-3.0, 3.0)
+    unsafe = np.minimum(1000, 10 ** (3 + np.minimum(low, 0.0))).astype(int)
+    return pd.DataFrame({"low": low, "high": low + 1, "n": 1000, "unsafe": unsafe})
 
 
 def write_run(
@@ -111,6 +135,9 @@ def write_run(
     }
     OmegaConf.save(OmegaConf.create(config), directory / "config.yaml")
     measured.write(parts, directory)
+    if name == "ours":
+        entries.write(traced(seed), directory)
+        entries.write(reliability(), directory, entries.RELIABILITY)
     sums = results.write(tidy(parts, seed, n_t), directory)
     manifest = {"run": directory.name, "seed": seed, "commit": "c" * 40, "finished": f"2020-01-0{seed + 1}"}
     (directory / "manifest.json").write_text(json.dumps(manifest))

@@ -1,4 +1,4 @@
-"""Figures 3A, 3B, 3C and ablations, and the command that draws them, from made-up runs."""
+"""Figures 3A, 3B, 3C, 3D and ablations, and the command that draws them, from made-up runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import safetygym_fake as fake
 
-from experiments.safetygym import ablations, figures, guarantee, measured, rates
+from experiments.safetygym import ablations, classification, figures, guarantee, measured, rates
 from experiments.safetygym.scaling import figure_3b, scaling_fit, scaling_rows
 from experiments.support import claims
 from experiments.support.errors import ResultsError
@@ -177,3 +177,29 @@ def test_command_writes_figures_tables_manifests_and_claims(script, runs, tmp_pa
 def test_command_without_runs_says_so(script, tmp_path, capsys):
     assert script.main(["figure-3", "--runs", str(tmp_path), "--results", str(tmp_path)]) == 1
     assert "nothing to draw" in capsys.readouterr().err
+
+
+def test_entries_are_counted_by_what_decided_them(full):
+    table = classification.entry_table(full).set_index(["robot", "r_t"])
+    point = table.loc[("point", 1e-3)]
+    # two runs; per run six accepted, two default, one unexplained; three without a safe candidate
+    assert point[["recorded", "accepted", "default", "unexplained", "inevitable"]].tolist() == [
+        18,
+        12,
+        4,
+        2,
+        6,
+    ]
+    assert point["predicted_cm"] == pytest.approx(3.5)  # median of 1 + i, i = 0..5, in cm
+    assert point["true_cm"] == pytest.approx(-3.5)
+    assert table.loc[("car", 1e-2), "recorded"] == 9
+
+
+def test_figure_3d_shows_what_was_kept(full, tmp_path):
+    paths = classification.figure_3d(full, "made up", tmp_path)
+    assert [path.suffix for path in paths] == [".png", ".pdf", ".txt"]
+    text = paths[-1].read_text()
+    assert "PointGoal1: seeds 0, 1; n = 12,000 candidates, 18 entries traced at r_t up to 0.001." in text
+    with pytest.MonkeyPatch.context() as patch:  # runs of an older version kept none
+        patch.setattr(classification, "_read", lambda *_: pd.DataFrame())
+        assert classification.figure_3d(full, "made up", tmp_path) == []
