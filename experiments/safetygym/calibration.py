@@ -71,7 +71,8 @@ class Calibration:
 
     data: one `Shard` per behaviour. mode "selected": all candidates must be labelled, the agent's
     probabilities are the scores; "accepted": the paper's, over labelled cases alone. radius: xi in logits.
-    Raises SafeframeError for data of one class, or unlabelled candidates in mode "selected"."""
+    Data without an unsafe case say nothing about risk: every bound is 1, and no r_t can be kept. Raises
+    SafeframeError for data without a safe case, or unlabelled candidates in mode "selected"."""
 
     def __init__(
         self,
@@ -87,9 +88,11 @@ class Calibration:
         self.radius, self.mode = radius, mode
         joined = _with_both_classes(data)
         self.cases = [_Cases.of(classifier, agent, shard, mode, seed + i) for i, shard in enumerate(joined)]
-        edges = np.concatenate([cases.margin[cases.unsafe == 1] for cases in self.cases])
+        edges = np.concatenate([cases.margin[cases.unsafe == 1] for cases in self.cases] or [np.empty(0)])
         edges = np.concatenate([edges - SQRT2 * radius, edges + SQRT2 * radius])
-        self.grid = np.append(np.unique(np.quantile(edges, np.linspace(0.0, 1.0, GRID))), np.inf)
+        if len(edges):
+            edges = np.unique(np.quantile(edges, np.linspace(0.0, 1.0, GRID)))
+        self.grid = np.append(edges, np.inf)
         self._bounds: dict[tuple[int, ...], np.ndarray] = {}
         self.curves = [self._curve((i,)) for i in range(len(self.cases))]
         self.bounds = self._bounds_of(tuple((i,) for i in range(len(self.cases))))
@@ -101,7 +104,9 @@ class Calibration:
         return SelectedRiskCurve(cases.margin, cases.score, cases.unsafe, self.radius)
 
     def _bounds_of(self, partition: tuple[tuple[int, ...], ...]) -> np.ndarray:
-        """(groups, grid) bounds, computed once for each group of behaviours."""
+        """(groups, grid) bounds, computed once for each group of behaviours; 1 without any."""
+        if not partition:
+            return np.ones((1, len(self.grid)))
         for group in partition:
             if group not in self._bounds:
                 curve = self.curves[group[0]] if len(group) == 1 else self._curve(group)
@@ -118,6 +123,8 @@ class Calibration:
     def threshold(self, r_t: float) -> Calibrated:
         """The largest tau on a grid of quantiles of the unsafe margins whose bound is at most r_t for every
         behaviour (see `partition`)."""
+        if not self.cases:
+            return Calibrated(r_t, -np.inf, 1.0, 0.0, False)
         bounds = self._bounds_of(self.partition(r_t))
         kept = np.flatnonzero((bounds <= r_t).all(axis=0))
         if not len(kept):
@@ -135,7 +142,9 @@ class Calibration:
 
     def reliability(self, bins: int = 120) -> pd.DataFrame:
         """Labelled candidates by margin: rows low, high (margins), n, unsafe; bins equally wide between the
-        smallest unsafe margin less a tenth of its range and the largest unsafe one."""
+        smallest unsafe margin less a tenth of its range and the largest unsafe one. Empty without any."""
+        if not self.cases:
+            return pd.DataFrame(columns=["low", "high", "n", "unsafe"])
         cases = _Cases.join(self.cases)
         margin, unsafe = cases.margin.ravel(), cases.unsafe.ravel() == 1
         low, high = margin[unsafe].min(), margin[unsafe].max()
@@ -152,7 +161,9 @@ class Calibration:
 
 def _with_both_classes(data: Sequence[Shard]) -> list[Shard]:
     """Behaviours, those in which no candidate was unsafe (or none safe) joined to a neighbour: they are too
-    small to be judged alone. Raises SafeframeError if all together lack a class."""
+    small to be judged alone; none if nothing at all is unsafe. Raises SafeframeError if nothing is safe."""
+    if not any((np.asarray(shard.unsafe) == 1).any() for shard in data):
+        return []
     groups: list[list[Shard]] = []
     for shard in data:
         unsafe = np.asarray(shard.unsafe)
@@ -172,9 +183,10 @@ def _with_both_classes(data: Sequence[Shard]) -> list[Shard]:
     first = joined[0].unsafe
     if len(joined) > 1 and not ((first == 1).any() and (first == 0).any()):
         return _with_both_classes([*joined[1:], joined[0]])
-    if not ((first == 1).any() and (first == 0).any()):
-        counts = {"unsafe": int((first == 1).sum()), "safe": int((first == 0).sum())}
-        raise SafeframeError(f"the internal test data hold {counts}; both are needed: collect more (n_t)")
+    if not (first == 0).any():
+        raise SafeframeError(
+            f"all {first.size} internal test cases are unsafe; safe ones are needed too: collect more (n_t)"
+        )
     return joined
 
 

@@ -64,7 +64,8 @@ class Experiment(GuardStages):
             found = Calibration(classifier, self.agent, shards, 0.0, mode).threshold(c.r_t)
             guard = Guard(classifier, found.tau)
         assert classifier is not None
-        if c.classifier.tailored and c.internal_test.label == "backup":
+        some = any((shard.unsafe == 1).any() for shard in shards)
+        if c.classifier.tailored and c.internal_test.label == "backup" and some:
             classifier, fitted = self.fit("tailored", pool(shards), stages, classifier)
             stages.append(fitted)
         calibration, radius = self.calibrate(

@@ -64,3 +64,23 @@ def test_unknown_simulator_is_refused(bench, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run(bench, monkeypatch, "--other", "gym=/usr/bin/python3")
     assert "NAME in ['safety-gymnasium', 'safety-gym']" in capsys.readouterr().err
+
+
+def test_collecting_is_timed_for_both_robots(monkeypatch, tmp_path):
+    script = SCRIPT.with_name("bench_collect.py")
+    spec = importlib.util.spec_from_file_location("bench_collect", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(
+        module, "record",
+        lambda claim, value, **more: claims.record(claim, value, path=tmp_path / "claims.csv", **more),
+    )  # fmt: skip
+    table = tmp_path / "bench_collect.csv"
+    monkeypatch.setattr(sys, "argv", [str(script), "--cases", "3000", "--table", str(table)])
+    module.main()
+    rows = pd.read_csv(table).set_index("robot")
+    assert (rows["cases"] == 3000).all()
+    assert rows["unsafe_share"].between(0.005, 0.3).all()
+    ledger = pd.read_csv(tmp_path / "claims.csv").set_index("claim")["value"]
+    seconds = ledger["safetygym.point.collect_1e7_seconds"]
+    assert seconds == pytest.approx(1e7 / rows.loc["point", "per_second"], rel=1e-3)

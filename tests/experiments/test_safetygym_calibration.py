@@ -126,12 +126,33 @@ def test_candidates_without_a_label_are_refused_where_all_are_needed(data):
         Calibration(Linear(), decided(), [dataclasses.replace(data[0], unsafe=unsafe)], 0.0)
 
 
-@pytest.mark.parametrize("label", [0, 1])
 @pytest.mark.parametrize("mode", ["selected", "accepted"])
-def test_data_of_one_class_are_refused(data, label, mode):
-    shard = dataclasses.replace(data[0], unsafe=np.full_like(data[0].unsafe, label))
-    with pytest.raises(SafeframeError):
+def test_data_without_a_safe_case_are_refused(data, mode):
+    shard = dataclasses.replace(data[0], unsafe=np.ones_like(data[0].unsafe))
+    with pytest.raises(SafeframeError, match="safe ones are needed too"):
         Calibration(Linear(), decided(), [shard], 0.0, mode)
+
+
+@pytest.mark.parametrize("mode", ["selected", "accepted"])
+def test_without_an_unsafe_case_nothing_can_be_promised(data, mode):
+    shard = dataclasses.replace(data[0], unsafe=np.zeros_like(data[0].unsafe))
+    found = Calibration(Linear(), decided(), [shard, shard], 0.0, mode)
+    for r_t in (1e-5, 1e-2, 1.0):
+        at = found.threshold(r_t)
+        assert (at.feasible, at.tau, at.bound, at.acceptance) == (False, -np.inf, 1.0, 0.0)
+    assert (found.level(np.array([-5.0, 0.0, 5.0])) == 1.0).all()
+    assert found.reliability().empty
+
+
+def test_candidates_by_margin_are_counted(data):
+    found = Calibration(Linear(), decided(), data, 0.0)
+    table = found.reliability(bins=7)
+    margin = np.concatenate([Linear().margin(shard.observation).ravel() for shard in data])
+    unsafe = np.concatenate([np.asarray(shard.unsafe).ravel() for shard in data]) == 1
+    assert table["unsafe"].sum() == unsafe.sum()  # all of them lie in the range
+    for row in table.itertuples():
+        inside = (margin >= row.low) & (margin < row.high)
+        assert (row.n, row.unsafe) == (inside.sum(), (inside & unsafe).sum())
 
 
 def test_an_unknown_mode_is_refused(data):
