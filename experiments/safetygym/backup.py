@@ -11,21 +11,12 @@ from collections.abc import Callable
 import numpy as np
 
 from experiments.safetygym import backup_point
-from experiments.safetygym.backup_point import CLEARANCE_HIGH, CLEARANCE_LOW
 from experiments.safetygym.sim import car_batch
 from experiments.safetygym.sim.car_rollout import braking_clearances, rollout_positions
 from experiments.safetygym.sim.state import State
 from experiments.safetygym.sim.task import HAZARD_RADIUS, LIDAR_BINS, LIDAR_RANGE, Task
 
-__all__ = [
-    "CLEARANCE_HIGH",
-    "CLEARANCE_LOW",
-    "PATH_STEPS",
-    "DefaultAction",
-    "clearances",
-    "paths",
-    "random_paths",
-]
+__all__ = ["PATH_STEPS", "DefaultAction", "clearances", "paths", "random_paths"]
 
 PATH_STEPS = {"point": (1, 3, 5, 8, 12, 17, 25, 40, 80), "car": (1, 2, 3, 5, 8, 14)}
 """Control steps after which a braking path is recorded; the last point is where the robot comes to rest."""

@@ -12,10 +12,10 @@ import math
 import numpy as np
 from numba import njit
 
+from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, CLEARANCE_LOW, nearest
 from experiments.safetygym.sim.point import DAMPING, FORCE_LIMIT, GEAR, MASS, MASS_ARM, TIMESTEP, control_step
-from experiments.safetygym.sim.task import FRAMESKIP, HAZARD_RADIUS, N_HAZARDS
+from experiments.safetygym.sim.task import FRAMESKIP
 
-CLEARANCE_LOW, CLEARANCE_HIGH = -0.1, 0.15
 HORIZON = 250
 """Control steps after which a braking Point certainly stands (5 s, e^-9.6 of its speed)."""
 REACH_SLACK = 0.06  # m
@@ -45,16 +45,6 @@ def reach(forward: float, lateral: float) -> float:
     w = FORCE_LIMIT * GEAR / DAMPING
     u = abs(forward)
     return (MASS / DAMPING) * (u - w * math.log(1.0 + u / w) + abs(lateral) + 0.1 * u) + REACH_SLACK
-
-
-@njit(cache=True)
-def nearest(x: float, y: float, hazards: np.ndarray) -> float:
-    """Distance from (x, y) to the nearest edge of hazards (8, 2); negative inside."""
-    least = 1e9
-    for h in range(N_HAZARDS):
-        dx, dy = x - hazards[h, 0], y - hazards[h, 1]
-        least = min(least, dx * dx + dy * dy)
-    return math.sqrt(least) - HAZARD_RADIUS
 
 
 @njit(cache=True)

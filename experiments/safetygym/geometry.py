@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numba import njit
 
-from experiments.safetygym.backup_point import CLEARANCE_HIGH, CLEARANCE_LOW
 from experiments.safetygym.decoding import FAR, MAX_HAZARDS
+from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, CLEARANCE_LOW
 from experiments.safetygym.sim.task import HAZARD_RADIUS
 
 WIDE = 0.03

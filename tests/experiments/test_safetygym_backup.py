@@ -7,8 +7,9 @@ from scipy.spatial.transform import Rotation
 
 from experiments.safetygym import backup, backup_point
 from experiments.safetygym.agents.grid import default_candidates
-from experiments.safetygym.backup import CLEARANCE_HIGH, CLEARANCE_LOW, DefaultAction
+from experiments.safetygym.backup import DefaultAction
 from experiments.safetygym.backup_point import STANDSTILL, TREMBLE
+from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, CLEARANCE_LOW
 from experiments.safetygym.sim.point import MASS
 from experiments.safetygym.sim.state import State
 from experiments.safetygym.sim.task import get_task

@@ -5,9 +5,9 @@ import pytest
 import torch
 from safetygym_small import CAR, POINT, driven, near_hazards
 
-from experiments.safetygym.backup import CLEARANCE_HIGH, CLEARANCE_LOW
 from experiments.safetygym.classifier import CLASSIFIERS, METRES_PER_MARGIN, LogitClassifier, PathClassifier
 from experiments.safetygym.decoding import FAR
+from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, CLEARANCE_LOW
 from experiments.safetygym.sim.task import HAZARD_RADIUS, get_task
 from experiments.safetygym.sim.vector import SafetyGymVector
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from safetygym_small import CAR, POINT
 
-from experiments.safetygym.backup_point import CLEARANCE_HIGH, CLEARANCE_LOW
 from experiments.safetygym.decoding import FAR, MAX_HAZARDS, decode
 from experiments.safetygym.geometry import WIDE, least_clearance
+from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, CLEARANCE_LOW
 from experiments.safetygym.sim.vector import SafetyGymVector
 
 

@@ -16,6 +16,7 @@ from experiments.safetygym.sim.car import CarDynamics
 from experiments.safetygym.sim.car_lanes import LANES, OUTSIDE, ROWS, STATE, TORQUE
 from experiments.safetygym.sim.car_numba import act, batch, control_step, load, unload
 from experiments.safetygym.sim.car_vase import gaps, vase_moves
+from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, CLEARANCE_LOW, nearest
 from experiments.safetygym.sim.task import HAZARD_RADIUS
 from safeframe.types import SafeframeError
 
@@ -27,8 +28,6 @@ STANDSTILL = 2e-3
 """m/s; of speed plus .1 m times turning rate, below which the Car counts as standing"""
 CREEP = 3e-4
 """m; what a standing Car can still move"""
-CLEARANCE_LOW, CLEARANCE_HIGH = -0.1, 0.15
-"""m"""
 _L, _S = LANES, STATE
 
 
@@ -103,16 +102,6 @@ def braking_reach(vx, vy, turning):
     Fitted, not proved: in random driving nothing went beyond .1 v + .01 |turning rate| + .006; here .02.
     """
     return 0.1 * math.hypot(vx, vy) + 0.01 * abs(turning) + 0.02
-
-
-@njit(cache=True)
-def nearest(x, y, hazards):
-    """Distance in m from (x, y) to the nearest edge of hazards (8, 2); negative inside."""
-    least = 1e18
-    for h in range(hazards.shape[0]):
-        dx, dy = x - hazards[h, 0], y - hazards[h, 1]
-        least = min(least, dx * dx + dy * dy)
-    return math.sqrt(least) - HAZARD_RADIUS
 
 
 @njit(cache=True)
