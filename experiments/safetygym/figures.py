@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NAMES = {
     "ours": "ours",
     "ppo": "PPO",
+    "ppo_gaussian": "PPO, Gaussian policy",
     "ppo_lag": "PPO-Lag",
     "ppo_barrier": "PPO-Barrier",
     "saute": "Sauté PPO",
@@ -42,6 +43,7 @@ HOLLOW: dict[str, Any] = {"linestyle": "--", "markerfacecolor": "white"}
 LOOKS: dict[str, dict[str, Any]] = {
     "ours": {"color": "#0072B2", "marker": "o"},
     "ppo": {"color": "#000000", "marker": "v"},
+    "ppo_gaussian": {"color": "#999999", "marker": "<"},
     "ppo_lag": {"color": "#D55E00", "marker": "s"},
     "ppo_barrier": {"color": "#009E73", "marker": "^"},
     "saute": {"color": "#CC79A7", "marker": "D"},

@@ -180,9 +180,13 @@ def record(
             value, low, high = (scale * table.at[at, key] for key in (rate, f"{rate}_low", f"{rate}_high"))
             claim(f"{robot}.{name}", value, low, high, table.at[at, "steps"])
 
-    ppo, guarded = measured.where("ppo"), measured.at(OURS, r_t)
-    for name in ("return", "cost"):
-        of_point(f"ppo_{name}", int(ppo[0]) if len(ppo) else None, name, why="ppo was not run")
+    guarded = measured.at(OURS, r_t)
+    for method in ("ppo", "ppo_gaussian"):
+        where = measured.where(method)
+        for name in ("return", "cost"):
+            of_point(
+                f"{method}_{name}", int(where[0]) if len(where) else None, name, why=f"{method} was not run"
+            )
     unguarded = f"ours was not run at r_t = {r_t:g} or below"
     of_point("guarded_entries_per_1e7", guarded, "entries", ACTIONS / PER, unguarded)
     for name, rate in (("return", "return"), ("cost", "cost"), ("episodes_with_cost", "violation")):

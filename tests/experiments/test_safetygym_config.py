@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from safetygym_small import CAR, POINT, typed, untrained
 
-from experiments.safetygym import collection, experiment
+from experiments.safetygym import collection, guard_stages
 from experiments.safetygym.agents.checkpoints import save_agent
 from experiments.safetygym.config import THRESHOLDS, SafetyGymConfig
 from experiments.safetygym.sim.vector import SafetyGymVector
@@ -134,7 +134,7 @@ def test_data_of_another_task_are_refused(capsys, tmp_path, monkeypatch):
 
     arguments = (f"output={tmp_path / 'runs'}", f"agent.path={path}", "agent.baselines=[]")
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "collect", misplaced)
+        patch.setattr(guard_stages, "collect", misplaced)
         assert typed(*arguments) == 130
     capsys.readouterr()
     assert typed(*arguments) == 1
