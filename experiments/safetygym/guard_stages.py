@@ -96,9 +96,14 @@ class GuardStages:
         self, name: str, data: Shard, stages: list[Stage], start: Classifier | None
     ) -> tuple[Classifier, Stage]:
         """A classifier after the warm-up on `data`, or `start` after the approximate loss."""
-        depends: dict[str, Any] = {
-            key: self.context.value(key) for key in ("classifier", "learning", "seed", "r_t")
-        }
+        keys = [
+            "classifier.kind",
+            "classifier.hidden",
+            "learning",
+            "seed",
+            *([] if start is None else ["r_t"]),
+        ]
+        depends: dict[str, Any] = {key: self.context.value(key) for key in keys}
         depends |= {f"stage:{s.name}": s.hash for s in stages}
         depends["xi"] = None if start is None else self.config.fixed_radius()
         with self.context.stage(f"safetygym_{name}", depends, code=_FIT_CODE) as stage:
