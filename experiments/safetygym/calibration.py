@@ -29,11 +29,12 @@ _BLOCK = 50_000
 
 @dataclass(frozen=True)
 class Calibrated:
-    """tau for r_t, the bound there (the largest over behaviours), the share of states in which something is
-    accepted, and whether r_t can be kept at all (otherwise tau is -inf: the default action always)."""
+    """tau for r_t (or one for every candidate, (k,)), the bound there (the largest over behaviours), the
+    share of states in which something is accepted, and whether r_t can be kept at all (otherwise tau is -inf:
+    the default action always)."""
 
     r_t: float
-    tau: float
+    tau: float | np.ndarray
     bound: float
     acceptance: float
     feasible: bool
@@ -140,23 +141,28 @@ class Calibration:
         """(behaviours,) bounds at tau."""
         return np.array([float(curve.bound(tau)) for curve in self.curves])
 
-    def reliability(self, bins: int = 120) -> pd.DataFrame:
-        """Labelled candidates by margin: rows low, high (margins), n, unsafe; bins equally wide between the
-        smallest unsafe margin less a tenth of its range and the largest unsafe one. Empty without any."""
-        if not self.cases:
-            return pd.DataFrame(columns=["low", "high", "n", "unsafe"])
-        cases = _Cases.join(self.cases)
-        margin, unsafe = cases.margin.ravel(), cases.unsafe.ravel() == 1
-        low, high = margin[unsafe].min(), margin[unsafe].max()
-        edges = np.linspace(low - 0.1 * (high - low) - 1e-6, high + 1e-6, bins + 1)
-        n, some = (np.histogram(part, edges)[0] for part in (margin, margin[unsafe]))
-        return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "n": n, "unsafe": some})
+    def reliability(self) -> pd.DataFrame:
+        """Labelled candidates by margin (`reliability`)."""
+        return reliability([case.margin for case in self.cases], [case.unsafe for case in self.cases])
 
     def level(self, margin: np.ndarray) -> np.ndarray:
         """The smallest r_t at which a candidate of each margin would be accepted (1 if none is below 1)."""
         least = np.minimum.accumulate(self.bounds.max(axis=0)[::-1])[::-1]
         first = np.searchsorted(self.grid, margin, side="right")
         return np.append(least, 1.0)[first]
+
+
+def reliability(margins: list[np.ndarray], unsafe: list[np.ndarray], bins: int = 120) -> pd.DataFrame:
+    """Labelled candidates by margin: rows low, high (margins), n, unsafe; bins equally wide between the
+    smallest unsafe margin less a tenth of its range and the largest unsafe one. Empty without any."""
+    if not margins:
+        return pd.DataFrame(columns=["low", "high", "n", "unsafe"])
+    margin = np.concatenate([part.ravel() for part in margins])
+    bad = np.concatenate([part.ravel() for part in unsafe]) == 1
+    low, high = margin[bad].min(), margin[bad].max()
+    edges = np.linspace(low - 0.1 * (high - low) - 1e-6, high + 1e-6, bins + 1)
+    n, some = (np.histogram(part, edges)[0] for part in (margin, margin[bad]))
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "n": n, "unsafe": some})
 
 
 def _with_both_classes(data: Sequence[Shard]) -> list[Shard]:

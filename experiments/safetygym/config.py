@@ -14,7 +14,7 @@ from experiments.support.files import REPOSITORY
 TASKS = ("Safexp-PointGoal1-v0", "Safexp-CarGoal1-v0")
 LABELS = ("backup", "branched", "logged")
 CLASSIFIERS = ("path", "logits")
-MODES = ("selected", "accepted")
+MODES = ("selected", "accepted", "candidate")
 REFERENCE = "experiments/safetygym/reference"
 """Agents that come with the repository: <robot>_<name>.safetensors."""
 THRESHOLDS = tuple(round(10 ** (-5 + 5 * k / 9), 10) for k in range(10))
@@ -61,8 +61,10 @@ class ClassifierConfig:
 @dataclass
 class EvaluationConfig:
     """thresholds r_t that are validated, each over `steps` steps (`steps_at_r_t` at the configured r_t, which
-    joins them). xi: "paper" (10^5 / n_t), "measured", or a number of logits. calibrate: see `calibration`.
-    judge_every: the true label of every judge_every-th step's action is looked up."""
+    joins them). xi: "paper" (10^5 / n_t), "measured", or a number of logits. calibrate: the event, an unsafe
+    "selected" action, an "accepted" candidate, or every "candidate" by itself (`calibration`,
+    `candidate_calibration`). judge_every: the true label of every judge_every-th step's action is looked
+    up."""
 
     thresholds: list[float] = field(default_factory=lambda: list(THRESHOLDS))
     steps: int = 200_000
@@ -158,7 +160,7 @@ class SafetyGymConfig(BaseConfig):
         if test.label != "backup" and evaluation.calibrate == "selected":
             raise ConfigError(
                 f"internal_test.label={test.label!r} labels one candidate a state: give"
-                " evaluation.calibrate=accepted"
+                " evaluation.calibrate=accepted (or candidate)"
             )
         known = self.reference_agents()
         for name in [*self.baselines(), *([] if self.agent.path else [self.agent.name])]:

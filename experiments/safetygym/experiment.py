@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ import numpy as np
 import pandas as pd
 
 from experiments.safetygym import entries, measured
+from experiments.safetygym.agents.agent import Agent
 from experiments.safetygym.calibration import Calibrated, Calibration, measured_radius
+from experiments.safetygym.candidate_calibration import CandidateCalibration
 from experiments.safetygym.classifier import Classifier
 from experiments.safetygym.config import SafetyGymConfig
 from experiments.safetygym.evaluation import summarise
@@ -61,7 +64,7 @@ class Experiment(GuardStages):
             stages.append(stage)
             classifier, fitted = self.fit(f"classifier_{round_}", pool(shards), stages, None)
             stages.append(fitted)
-            found = Calibration(classifier, self.agent, shards, 0.0, mode).threshold(c.r_t)
+            found = curves_of(classifier, self.agent, shards, 0.0, mode).threshold(c.r_t)
             guard = Guard(classifier, found.tau)
         assert classifier is not None
         some = any((shard.unsafe == 1).any() for shard in shards)
@@ -69,7 +72,7 @@ class Experiment(GuardStages):
             classifier, fitted = self.fit("tailored", pool(shards), stages, classifier)
             stages.append(fitted)
         calibration, radius = self.calibrate(
-            classifier, Calibration(classifier, self.agent, shards, 0.0, mode), stages
+            classifier, curves_of(classifier, self.agent, shards, 0.0, mode), stages
         )
         entries.write(calibration.reliability(), self.context.directory, entries.RELIABILITY)
         thresholds = sorted({*c.evaluation.thresholds, c.r_t})
@@ -82,8 +85,8 @@ class Experiment(GuardStages):
         )
 
     def calibrate(
-        self, classifier: Classifier, provisional: Calibration, stages: list[Stage]
-    ) -> tuple[Calibration, float]:
+        self, classifier: Classifier, provisional: Curves, stages: list[Stage]
+    ) -> tuple[Curves, float]:
         """Curves of fresh internal test data, calibrated in rounds until guard and data agree.
 
         Half of n_t: an equal part under the unguarded agent and under guards at provisional thresholds. The
@@ -92,8 +95,8 @@ class Experiment(GuardStages):
         mode, rounds = c.evaluation.calibrate, AGREEMENT if c.internal_test.rounds else 0
         behaviours: list[Guard | None] = [None]
         if rounds:
-            taus = {provisional.threshold(r).tau for r in LADDER}
-            behaviours += [Guard(classifier, tau) for tau in sorted(taus, reverse=True) if np.isfinite(tau)]
+            taus = strictest_first(provisional.threshold(r).tau for r in LADDER)
+            behaviours += [Guard(classifier, tau) for tau in reversed(taus)]
         part = -(-self.n_t // (len(behaviours) * (2 if rounds else 1)))
         data = [
             self.data(f"internal_test_{i}", guard, part, stages, False)[0]
@@ -102,17 +105,16 @@ class Experiment(GuardStages):
         radius = c.fixed_radius()
         if radius is None:
             radius = measured_radius(classifier, pool(data), 0.5 * c.r_t)
-        found = Calibration(classifier, self.agent, data, radius, mode)
+        found = curves_of(classifier, self.agent, data, radius, mode)
         for round_ in range(rounds):
-            taus = {found.threshold(r).tau for r in (*c.evaluation.thresholds, c.r_t)}
-            used = sorted(tau for tau in taus if np.isfinite(tau))
+            used = strictest_first(found.threshold(r).tau for r in (*c.evaluation.thresholds, c.r_t))
             part = -(-self.n_t // (2 * rounds * max(len(used), 1)))
             fresh = [
                 self.data(f"agreement_{round_}_{i}", Guard(classifier, tau), part, stages, False)[0]
                 for i, tau in enumerate(used)
             ]
             data += fresh
-            found = Calibration(classifier, self.agent, data, radius, mode)
+            found = curves_of(classifier, self.agent, data, radius, mode)
         self.note("n_behaviours", len(data), self.n_t, radius)
         return found, radius
 
@@ -124,7 +126,7 @@ class Experiment(GuardStages):
         shard, _ = self.data("fresh", Guard(classifier, found.tau), cases, stages, False)
         plain = 0.0  # of data in which nothing is unsafe
         if (shard.unsafe == 1).any():
-            fresh = Calibration(classifier, self.agent, [shard], 0.0, self.config.evaluation.calibrate)
+            fresh = curves_of(classifier, self.agent, [shard], 0.0, self.config.evaluation.calibrate)
             plain = float(fresh.bound(found.tau)[0])
         self.note("fresh_bound", plain, cases, radius, r_t=found.r_t)
         self.note("gap", plain - found.bound, cases, radius, r_t=found.r_t)
@@ -144,8 +146,9 @@ class Experiment(GuardStages):
             constants = {"method": self.config.name, "r_t": r_t, "n_t": self.n_t, "xi": radius}
             for metric in ("bound", "acceptance"):
                 self.note(metric, getattr(calibrated, metric), self.n_t, radius, r_t=r_t)
-            if np.isfinite(calibrated.tau):
-                self.note("tau", calibrated.tau, self.n_t, radius, r_t=r_t)
+            tau = np.asarray(calibrated.tau)
+            if np.isfinite(tau).any():  # of one for every candidate, the mean of those in use
+                self.note("tau", float(tau[np.isfinite(tau)].mean()), self.n_t, radius, r_t=r_t)
             steps = c.steps_at_r_t if r_t == self.config.r_t else c.steps
             jobs += blocks(self.config, constants, steps, self.path, seed, weights, calibrated.tau)
         for name in self.config.baselines():
@@ -160,7 +163,9 @@ class Experiment(GuardStages):
             for job, (table, found_entries) in zip(jobs, spread(jobs, self.config.threads), strict=True):
                 tables.setdefault(job.group, []).append(table)
                 if job.weights is not None:
-                    entered.append(found_entries.assign(r_t=job.constants["r_t"], tau=job.tau))
+                    entered.append(
+                        found_entries.assign(r_t=job.constants["r_t"], tau=float(np.mean(job.tau)))
+                    )
                 bar.update(1)
             bar.close()
         entries.write(pd.concat(entered), self.context.directory)
@@ -173,6 +178,22 @@ class Experiment(GuardStages):
                 measured.episodes(table, **{k: about[k] for k in ("method", "r_t", "knob") if k in about})
             )
         measured.write(kept, self.context.directory)
+
+
+Curves = Calibration | CandidateCalibration
+
+
+def curves_of(classifier: Classifier, agent: Agent, data: list[Shard], radius: float, mode: str) -> Curves:
+    """Risk curves of internal test data, for the event that `mode` names."""
+    if mode == "candidate":
+        return CandidateCalibration(classifier, agent, data, radius)
+    return Calibration(classifier, agent, data, radius, mode)
+
+
+def strictest_first(taus: Iterable[float | np.ndarray]) -> list[float | np.ndarray]:
+    """Different thresholds under which something, not everything, is accepted."""
+    by_value = {tuple(np.atleast_1d(tau).tolist()): tau for tau in taus if np.isfinite(tau).any()}
+    return [by_value[key] for key in sorted(by_value, key=lambda key: (sum(np.clip(key, -1e9, 1e9)), key))]
 
 
 def run(config: SafetyGymConfig, context: RunContext) -> None:

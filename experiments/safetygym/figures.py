@@ -38,6 +38,7 @@ NAMES = {
     "ours_unguarded_data": "calibrated on unguarded data",
     "ours_logged": "logged labels",
     "ours_branched": "branched labels",
+    "ours_per_candidate": "calibrated per candidate",
 }
 HOLLOW: dict[str, Any] = {"linestyle": "--", "markerfacecolor": "white"}
 LOOKS: dict[str, dict[str, Any]] = {

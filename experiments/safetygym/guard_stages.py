@@ -63,7 +63,7 @@ class GuardStages:
         depends |= {f"stage:{s.name}": s.hash for s in stages} | {
             "cases": cases,
             "paths": paths,
-            "tau": None if guard is None else repr(float(guard.tau)),
+            "tau": None if guard is None else np.asarray(guard.tau, dtype=float).tolist(),
         }
         with self.context.stage(f"safetygym_{name}", depends, code=_DATA_CODE) as stage:
             fingerprint = {

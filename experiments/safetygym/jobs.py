@@ -36,7 +36,7 @@ class Job:
     config: SafetyGymConfig
     agent: Path
     weights: dict[str, torch.Tensor] | None
-    tau: float
+    tau: float | np.ndarray
     steps: int
     seed: int
 
@@ -48,7 +48,7 @@ def blocks(
     agent: Path,
     seed: int,
     weights: dict[str, torch.Tensor] | None = None,
-    tau: float = np.inf,
+    tau: float | np.ndarray = np.inf,
 ) -> list[Job]:
     """Jobs of at most 250,000 steps each, with seeds that depend on `seed` and on what `constants` name."""
     group = "/".join(str(constants.get(key)) for key in ("method", "r_t", "knob"))

@@ -8,6 +8,8 @@ import torch
 from safetygym_small import untrained
 
 from experiments.safetygym.calibration import Calibration, gumbel_scores, measured_radius
+from experiments.safetygym.candidate_calibration import CandidateCalibration
+from experiments.safetygym.experiment import strictest_first
 from experiments.safetygym.internal_data import Shard
 from safeframe.types import SafeframeError
 
@@ -144,9 +146,54 @@ def test_without_an_unsafe_case_nothing_can_be_promised(data, mode):
     assert found.reliability().empty
 
 
+@pytest.mark.parametrize("radius", [0.0, 0.2])
+def test_every_candidate_keeps_its_own_promise(data, radius):
+    """Counted: of the accepted cases of each candidate, in each behaviour, margins moved to the worst."""
+    shift = 2**0.5 * radius
+    found = CandidateCalibration(Linear(), decided(), data, radius)
+    for r_t in (0.1, 0.15):
+        at = found.threshold(r_t)
+        assert at.tau.shape == (K,)
+        assert at.feasible
+        worst, looser = [], []
+        for k in np.flatnonzero(at.tau > -np.inf):
+            for tau, shares in ((at.tau[k], worst), (at.tau[k] + 0.5, looser)):
+                for shard in data:
+                    margin, unsafe = Linear().margin(shard.observation)[:, k], shard.unsafe[:, k] == 1
+                    bad = (unsafe & (margin < tau + shift)).mean()
+                    good = (~unsafe & (margin < tau - shift)).mean()
+                    shares.append(bad / max(bad + good, 1e-12))
+        assert at.bound <= r_t
+        assert max(worst) <= r_t * 1.02 + 1e-9
+        assert np.isfinite(at.tau).any()
+        assert max(looser) > r_t  # a looser threshold would break somebody's
+    # one threshold for all lets the riskiest candidates exceed what they may
+    alone = Calibration(Linear(), decided(), data, radius, "accepted").threshold(0.1)
+    assert found.bound(alone.tau).max() > 0.1
+
+
+def test_levels_of_candidates_are_those_of_their_own_curves(data):
+    found = CandidateCalibration(Linear(), decided(), data, 0.0)
+    margin = Linear().margin(data[0].observation[:50])
+    level = found.level(margin)
+    for r_t in (0.02, 0.1, 0.4):
+        accepted = margin < found.threshold(r_t).tau
+        assert (level[accepted] <= r_t + 1e-12).all()
+        assert (level[~accepted] > r_t - 0.01).all()
+    assert found.reliability()["unsafe"].sum() == sum((shard.unsafe == 1).sum() for shard in data)
+
+
+def test_thresholds_are_tried_from_strict_to_loose_once_each():
+    tau = np.array([0.0, -np.inf])
+    assert strictest_first([np.inf, 1.0, -np.inf, 0.5, 1.0]) == [0.5, 1.0]
+    found = strictest_first([np.full(2, -np.inf), np.ones(2), tau, tau.copy()])
+    assert len(found) == 2
+    np.testing.assert_array_equal(found[0], tau)
+
+
 def test_candidates_by_margin_are_counted(data):
     found = Calibration(Linear(), decided(), data, 0.0)
-    table = found.reliability(bins=7)
+    table = found.reliability()
     margin = np.concatenate([Linear().margin(shard.observation).ravel() for shard in data])
     unsafe = np.concatenate([np.asarray(shard.unsafe).ravel() for shard in data]) == 1
     assert table["unsafe"].sum() == unsafe.sum()  # all of them lie in the range
