@@ -158,9 +158,11 @@ class Experiment(GuardStages):
             jobs += blocks(self.config, constants, c.baseline_steps, self.config.agent_file(name), seed)
         tables: dict[str, list[pd.DataFrame]] = {}
         entered: list[pd.DataFrame] = []
-        with self.context.stage("safetygym_episodes"):
+        depends = {"blocks": [job.key for job in jobs]}
+        with self.context.stage("safetygym_episodes", depends) as stage:
             bar = self.context.progress(None, "episodes", total=len(jobs))
-            for job, (table, found_entries) in zip(jobs, spread(jobs, self.config.threads), strict=True):
+            results = spread(jobs, self.config.threads, stage.directory)
+            for job, (table, found_entries) in zip(jobs, results, strict=True):
                 tables.setdefault(job.group, []).append(table)
                 if job.weights is not None:
                     entered.append(

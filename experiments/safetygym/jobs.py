@@ -1,12 +1,15 @@
-"""Evaluations cut into blocks that run in parallel: what one needs is small enough to be sent to a
-process."""
+"""Evaluations cut into blocks that run in parallel: what one needs is small enough to be sent to a process.
+
+Finished blocks are kept, so that an interrupted evaluation goes on with the others."""
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from experiments.safetygym.entries import COLUMNS, EntryLog
 from experiments.safetygym.evaluation import run_episodes
 from experiments.safetygym.guarding import Guard, GuardedPolicy
 from experiments.safetygym.sim.task import get_task
+from experiments.support.files import atomic_path, checksum, hash_of
 
 BLOCK_STEPS = 250_000
 
@@ -39,6 +43,24 @@ class Job:
     tau: float | np.ndarray
     steps: int
     seed: int
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """All that the block's episodes depend on, but the code."""
+        digest = hashlib.sha256()
+        for name, value in (self.weights or {}).items():
+            digest.update(name.encode() + value.numpy().tobytes())
+        c, tau = self.config.evaluation, np.asarray(self.tau, dtype=float).tolist()
+        return {
+            "task": self.config.task,
+            "agent": checksum(self.agent),
+            "weights": digest.hexdigest(),
+            "tau": str(tau),
+            "steps": self.steps,
+            "seed": self.seed,
+            "vase": c.vase,
+            "judge_every": c.judge_every,
+        }
 
 
 def blocks(
@@ -60,16 +82,32 @@ def blocks(
     ]
 
 
-def spread(jobs: list[Job], processes: int) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-    """The episodes and the entries of each job, in order."""
+Result = tuple[pd.DataFrame, pd.DataFrame]
+"""Episodes and entries."""
+
+
+def spread(jobs: list[Job], processes: int, directory: Path) -> Iterator[Result]:
+    """The episodes and the entries of each job, in order; blocks found in `directory` are not run again."""
+    run = partial(_kept_or_run, directory)
     if processes == 1:
-        yield from map(run_job, jobs)
+        yield from map(run, jobs)
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(run_job, jobs)
+        yield from pool.map(run, jobs)
 
 
-def run_job(job: Job) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _kept_or_run(directory: Path, job: Job) -> Result:
+    episodes, entries = (directory / f"{hash_of(job.key)}.{name}.parquet" for name in ("episodes", "entries"))
+    if episodes.exists():
+        return pd.read_parquet(episodes), pd.read_parquet(entries)
+    result = run_job(job)
+    for path, table in zip((entries, episodes), reversed(result), strict=True):  # episodes last: it says done
+        with atomic_path(path) as temporary:
+            table.to_parquet(temporary, index=False)
+    return result
+
+
+def run_job(job: Job) -> Result:
     """Episodes of one block (`evaluation.run_episodes`) and its entries under a guard (`entries`), on one
     thread."""
     torch.set_num_threads(1)
