@@ -20,7 +20,7 @@ from experiments.support import figures
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LOOSEST = 1e-3
+LOOSEST = 0.025
 """Entries at thresholds up to this one are shown."""
 CM = 100.0
 
@@ -95,7 +95,6 @@ def panels(by_robot: Mapping[str, Measured], r_t: float) -> Figure:
                           color=colour, linewidth=0, alpha=0.7,
                           label=f"{power(threshold)}: {len(accepted)}")  # fmt: skip
         right.axhline(0.0, color=GREY, linewidth=0.6)
-        right.plot([-1, 0], [-1, 0], color=GREY, linestyle=":", linewidth=0.9)
         right.set_ylabel("true clearance, cm")
         if len(found):
             right.legend(title="accepted, unsafe, at $r_t$", loc="lower right", title_fontsize=6.5)
@@ -114,8 +113,8 @@ def caption(by_robot: Mapping[str, Measured], source: str, r_t: float) -> str:
         "predicted clearance, the least distance between predicted braking path and hazard's edge, moved by "
         "the learned offset; share whose label is unsafe; dotted: tau at "
         f"r_t = {r_t:g}, one line per run. Candidates to the right of it are accepted. Right: the decision "
-        "behind each entry: predicted and true clearance of accepted candidates that were unsafe; dotted: "
-        "prediction = truth. Decisions that are default actions are in results/tables/safetygym_entries.csv."
+        "behind each entry: predicted and true clearance of accepted candidates that were unsafe. "
+        "Decisions that are default actions are in results/tables/safetygym_entries.csv."
     ]
     for robot, measured in by_robot.items():
         table, found = _read(measured, entries.RELIABILITY), _read(measured, entries.ENTRIES)

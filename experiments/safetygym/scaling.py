@@ -1,6 +1,7 @@
 """Figure 3B: the score of ours at one threshold against n_t, the internal test cases, with a fitted line.
 
-Score = return - 10 log10(cost), both per 1,000 steps; no cost at all counts as half a step (`rates`).
+Score = return - 10 log10(cost), both per 1,000 steps; no cost at all counts as half a step in the fewest
+steps that any of the runs took. A robot that always brakes has a good score too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ TRAINED_AT = 1e-4
 
 def scaling_rows(by_n_t: Mapping[int, Measured], r_t: float = TRAINED_AT, method: str = OURS) -> pd.DataFrame:
     """Per run: n_t, seed, return, cost and score per 1,000 steps at r_t, counts of steps and of steps with
-    cost (columns steps, cost_total), share of default actions; sorted by n_t and seed.
+    cost (columns steps, cost_total), share of default actions; sorted by n_t and seed. Costs below half a
+    step in the fewest steps of any run count as that, so that no run scores more for having run longer.
     """
     rows = []
     for n_t, measured in by_n_t.items():
@@ -32,13 +34,15 @@ def scaling_rows(by_n_t: Mapping[int, Measured], r_t: float = TRAINED_AT, method
         for run in measured.having(at):
             total = {name: float(values[run, at].sum()) for name, values in measured.sums.items()}
             earned = PER * total["return"] / total["steps"]
-            counted = float(floored(total["cost"], total["steps"]))
             row = {"n_t": n_t, "seed": int(measured.runs["seed"].iloc[run]), "return": earned}
-            row |= {"cost": PER * total["cost"] / total["steps"], "score": earned - 10 * np.log10(counted)}
+            row |= {"cost": PER * total["cost"] / total["steps"]}
             row |= {"default_share": total["defaults"] / total["steps"]}
             rows.append(row | {"steps": round(total["steps"]), "cost_total": round(total["cost"])})
-    columns = ["n_t", "seed", "return", "cost", "score", "default_share", "steps", "cost_total"]
-    return pd.DataFrame(rows, columns=columns).sort_values(["n_t", "seed"], ignore_index=True)
+    columns = ["n_t", "seed", "return", "cost", "default_share", "steps", "cost_total"]
+    table = pd.DataFrame(rows, columns=columns).sort_values(["n_t", "seed"], ignore_index=True)
+    least = floored(0.0, float(table["steps"].min())) if len(table) else 0.0
+    table.insert(4, "score", table["return"] - 10 * np.log10(np.maximum(table["cost"], least)))
+    return table
 
 
 def scaling_fit(rows: pd.DataFrame) -> ScalingFit | None:
@@ -123,9 +127,8 @@ def caption(
         )
     parts.append(
         "Points: runs, shifted sideways by a few per cent; open: no step with cost, which counts as half a "
-        "step of those "
-        "evaluated. Line: least squares on log10 n_t; band and brackets: 95 % t intervals of "
-        "line and slope, runs taken as independent, although those of one seed share agent and classifier "
-        "data."
+        "step in the fewest steps of any run (so a robot that always brakes scores well). Line: least "
+        "squares on log10 n_t; band and brackets: 95 % t intervals of line and slope, runs taken as "
+        "independent, although those of one seed share agent and classifier data."
     )
     return " ".join(parts) + "\n"

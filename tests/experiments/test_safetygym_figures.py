@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import json
@@ -106,6 +107,20 @@ def test_figure_3a_draws_the_table_and_zeros_on_the_line(full):
     assert "0" in labels
 
 
+def test_a_run_that_took_more_steps_scores_no_more_for_it(by_robot):
+    """Without cost in both, ten times the steps and the return at one n_t: the same rows of score."""
+    by_n_t = {}
+    for n_t, found in list(by_robot["point"].by_n_t.items())[:2]:
+        longer = 10 if n_t == 1_000_000 else 1
+        sums = {name: longer * values for name, values in found.sums.items()}
+        by_n_t[n_t] = dataclasses.replace(found, sums=sums | {"cost": 0 * sums["cost"]})
+    rows = scaling_rows(by_n_t)
+    assert rows["steps"].nunique() == 2
+    np.testing.assert_allclose(
+        rows["score"], rows["return"] - 10 * np.log10(0.5 * 1000 / rows["steps"].min())
+    )
+
+
 def test_scaling_rows_and_fit(by_robot, tmp_path):
     rows = scaling_rows(by_robot["point"].by_n_t)
     assert rows["n_t"].tolist() == [1_000, 1_000, 10_000, 10_000, 1_000_000, 1_000_000]
@@ -199,7 +214,7 @@ def test_figure_3d_shows_what_was_kept(full, tmp_path):
     paths = classification.figure_3d(full, "made up", tmp_path)
     assert [path.suffix for path in paths] == [".png", ".pdf", ".txt"]
     text = paths[-1].read_text()
-    assert "PointGoal1: seeds 0, 1; n = 12,000 candidates, 18 entries traced at r_t up to 0.001." in text
+    assert "PointGoal1: seeds 0, 1; n = 12,000 candidates, 36 entries traced at r_t up to 0.025." in text
     with pytest.MonkeyPatch.context() as patch:  # runs of an older version kept none
         patch.setattr(classification, "_read", lambda *_: pd.DataFrame())
         assert classification.figure_3d(full, "made up", tmp_path) == []
