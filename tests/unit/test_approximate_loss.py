@@ -10,7 +10,7 @@ import torch
 
 from safeframe.approximate_loss import ApproximateLoss
 from safeframe.types import SafeframeError
-from tests.unit.approximate_loss_problems import NORMAL, convex_problem, discrete_problem
+from experiments.theory.problems import NORMAL, convex_problem, discrete_problem
 
 
 def gradient_of(loss, output):

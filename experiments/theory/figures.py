@@ -1,0 +1,2 @@
+from pathlib import Path
+def draw(source: Path, place: Path): return []
