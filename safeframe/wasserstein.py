@@ -64,7 +64,8 @@ def wasserstein_infinity(a: FloatArray, b: FloatArray) -> float:
 
 
 def uniform_box_zeta(points: FloatArray, low: FloatArray, high: FloatArray, cells: int) -> float:
-    """Upper limit on the distance between the uniform law on a box and an empirical law of n = cells**d points.
+    """Upper limit on the distance between the uniform law on a box and an empirical law of n = cells**d
+    points.
 
     The box is cut into cells**d equal cells, one goes to each point, and the largest distance from a point to
     the farthest corner of its cell is made least: a coupling of the law with the points, so zeta is at most

@@ -1,9 +1,9 @@
 """Certificates against n_t: how tight, and what thresholds chosen with them accept.
 
 The law: margins are standard normal, P(unsafe | m) = 1 / (1 + exp(-a (m - b))). Everything is known by
-quadrature, and counts of any n_t are drawn directly (multinomial over cells of the margin), so 10^7 cases cost
-no more than 100. The plug-in bounds of the paper are at the same place: xi = 0, a fixed xi, and xi falling as
-2 / sqrt(n_t), the rate at which quantiles of a sample settle.
+quadrature, and counts of any n_t are drawn directly (multinomial over cells of the margin), so 10^7 cases
+cost no more than 100. The plug-in bounds of the paper are at the same place: xi = 0, a fixed xi, and xi
+falling as 2 / sqrt(n_t), the rate at which quantiles of a sample settle.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Typed configuration of the theory experiment. Every part has a section; the truth is known in all of them."""
+"""Typed configuration of the theory experiment. Every part has a section; the truth is known in all of
+them.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from experiments.support.errors import ConfigError
 
 @dataclass
 class Theorem1Config:
-    """trials: draws of the internal test data. line: cases per state in 1-D; side_2, side_8: cells per axis in
-    2 and 8 dimensions (cases per state: side**d). worst: cases per state of the displaced grid in 1-D.
+    """trials: draws of the internal test data. line: cases per state in 1-D; side_2, side_8: cells per axis
+    in 2 and 8 dimensions (cases per state: side**d). worst: cases per state of the displaced grid in 1-D.
     """
 
     trials: int = 200
@@ -128,7 +130,11 @@ class TheoryConfig(BaseConfig):
         super().validate()
         for part in fields(self):
             section = getattr(self, part.name)
-            if not part.name.islower() or not hasattr(section, "__dataclass_fields__") or part.name == "tracking":
+            if (
+                not part.name.islower()
+                or not hasattr(section, "__dataclass_fields__")
+                or part.name == "tracking"
+            ):
                 continue
             for item in fields(section):
                 key, value = f"{part.name}.{item.name}", getattr(section, item.name)
@@ -142,7 +148,9 @@ class TheoryConfig(BaseConfig):
             require_range(key, getattr(getattr(self, section), name), high=0.999)
         three = self.theorem_3
         if len(three.cases) != 3 or len(three.smallest) != 3:
-            raise ConfigError("theorem_3.cases and theorem_3.smallest must hold three numbers each: n_y = 1, 2, 3")
+            raise ConfigError(
+                "theorem_3.cases and theorem_3.smallest must hold three numbers each: n_y = 1, 2, 3"
+            )
         if max(three.smallest) >= three.largest:
             raise ConfigError(f"theorem_3.smallest={three.smallest} must lie below largest={three.largest}")
         for key, value in (("theorem_1.side_2", self.theorem_1.side_2), ("quality.side", self.quality.side),

@@ -1,8 +1,8 @@
 """The coverage guard where inputs leave the internal test data: what it stops, and what it cannot see.
 
-Measurements in R^8 with falling spread; unsafe where y_1 + .5 y_2 + .6 y_3^2 plus noise exceeds a level. A small
-network is trained on one sample, thresholds and coverage are calibrated on another by `SafetyGuard`, and then
-the measurements change (the state does not: labels are those of the true situation):
+Measurements in R^8 with falling spread; unsafe where y_1 + .5 y_2 + .6 y_3^2 plus noise exceeds a level. A
+small network is trained on one sample, thresholds and coverage are calibrated on another by `SafetyGuard`,
+and then the measurements change (the state does not: labels are those of the true situation):
 
 - in distribution: nothing changes
 - shifted: the situation itself moves, along a direction the network never saw vary much
@@ -39,11 +39,15 @@ STRENGTHS = {
     "stuck": (1.0, 2.0, 3.0, 4.0),
     "adversarial": (0.1, 0.25, 0.5, 1.0, 2.0),
 }
-"""Spreads of the moved axis; radians over pi / 2; noise in units of .5; sensors stuck at 1; Euclidean length."""
+"""Spreads of the moved axis; radians over pi / 2; noise in units of .5; sensors stuck at 1; Euclidean
+length.
+"""
 
 
 def draw(rng: np.random.Generator, n: int, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """(measurements (n, 8) float32, unsafe (n,)); `shift` moves the last axis, which raises the risk as well."""
+    """(measurements (n, 8) float32, unsafe (n,)); `shift` moves the last axis, which raises the risk as
+    well.
+    """
     y = rng.normal(size=(n, D)) * SPREAD
     y[:, -1] += shift
     score = y[:, 0] + 0.5 * y[:, 1] + 0.6 * np.square(y[:, 2]) + 0.8 * np.maximum(np.abs(y[:, -1]) - 1.2, 0.0)
@@ -68,8 +72,8 @@ def network(config: CoverageConfig, rng: np.random.Generator, seed: int) -> nn.S
 
 
 def attack(module: nn.Module, y: np.ndarray, length: float, steps: int = 10) -> np.ndarray:
-    """Measurements moved by at most `length` so that the margin f_1 - f_0 falls: projected normalised gradient
-    steps (Madry et al. 2018), no random start.
+    """Measurements moved by at most `length` so that the margin f_1 - f_0 falls: projected normalised
+    gradient steps (Madry et al. 2018), no random start.
     """
     start = torch.from_numpy(y)
     moved = start.clone()
@@ -77,7 +81,9 @@ def attack(module: nn.Module, y: np.ndarray, length: float, steps: int = 10) -> 
         at = moved.clone().requires_grad_()
         logits = module(at)
         (gradient,) = torch.autograd.grad((logits[:, 1] - logits[:, 0]).sum(), at)
-        moved = at.detach() - 2.5 * length / steps * gradient / gradient.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        moved = at.detach() - 2.5 * length / steps * gradient / gradient.norm(dim=1, keepdim=True).clamp_min(
+            1e-12
+        )
         away = moved - start
         moved = start + away * (length / away.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp(max=1.0)
     return moved.numpy()
@@ -151,6 +157,14 @@ def firing(config: CoverageConfig, rng: np.random.Generator) -> pd.DataFrame:
     for repeat in range(config.repeats):
         y, _ = draw(rng, 2000 + held_out)
         guard = CoverageGuard(y[:2000], y[2000:], settings)
-        rows.append({"repeat": repeat, "held_out": held_out, "epsilon": config.epsilon, "radius": guard.radius, "n": len(fresh),
-                     "fires": int((~guard.covers(fresh)).sum())})  # fmt: skip
+        rows.append(
+            {
+                "repeat": repeat,
+                "held_out": held_out,
+                "epsilon": config.epsilon,
+                "radius": guard.radius,
+                "n": len(fresh),
+                "fires": int((~guard.covers(fresh)).sum()),
+            }
+        )
     return pd.DataFrame(rows)

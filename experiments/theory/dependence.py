@@ -1,9 +1,10 @@
 """Per-step against per-episode violation for correlated sequences.
 
-Margins of an episode are a stationary Gaussian AR(1) sequence with correlation rho from step to step; a step is
-unsafe where the margin plus AR(1) noise of the same correlation exceeds a level. Every single step has the same
-risk r whatever rho is, so the same threshold keeps the per-step promise. What an episode of T steps makes of it
-lies between r (all steps alike) and 1 - (1 - r)^T (independent) and never exceeds T r (union bound).
+Margins of an episode are a stationary Gaussian AR(1) sequence with correlation rho from step to step; a step
+is unsafe where the margin plus AR(1) noise of the same correlation exceeds a level. Every single step has
+the same risk r whatever rho is, so the same threshold keeps the per-step promise. What an episode of T steps
+makes of it lies between r (all steps alike) and 1 - (1 - r)^T (independent) and never exceeds T r (union
+bound).
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def sequences(rng: np.random.Generator, episodes: int, horizon: int, rho: float)
 
 
 def run(config: SensitivityConfig, rng: np.random.Generator) -> pd.DataFrame:
-    """Per rho and horizon: per-step and per-episode shares; limits that treat steps as independent, or not."""
+    """Per rho and horizon: per-step and per-episode shares; limits that treat steps as independent, or
+    not.
+    """
     rows: list[dict[str, Any]] = []
     horizons = [t for t in HORIZONS if t <= config.horizon]
     for rho in CORRELATIONS:

@@ -1,7 +1,7 @@
 """The theorems as experiments, part by part: python run.py experiment=theory seed=5
 
-Every part is a stage of its own, cached by its section of the configuration, the seed and the code, and leaves
-one table <part>.csv in the run's directory, from which figures, claims and the tidy results are made.
+Every part is a stage of its own, cached by its section of the configuration, the seed and the code, and
+leaves one table <part>.csv in the run's directory, from which figures, claims and the tidy results are made.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from experiments.support.files import atomic_path
 from experiments.support.runs import RunContext
 from experiments.theory import (
     certificates,
-    config as config_module,
     coverage,
     dependence,
     laws,
@@ -29,6 +28,9 @@ from experiments.theory import (
     theorem_3,
     validity,
 )
+from experiments.theory import (
+    config as config_module,
+)
 from experiments.theory.config import TheoryConfig
 from experiments.theory.figures import draw
 from experiments.theory.report import headline, summary
@@ -36,7 +38,9 @@ from experiments.theory.report import headline, summary
 _COMMON = (laws, problems, certificates, config_module)
 
 
-def parts(config: TheoryConfig, context: RunContext) -> dict[str, tuple[str, tuple, Callable[[], pd.DataFrame]]]:
+def parts(
+    config: TheoryConfig, context: RunContext
+) -> dict[str, tuple[str, tuple, Callable[[], pd.DataFrame]]]:
     """Name of the table -> (section of the configuration, modules that make it, how)."""
     c, seeds = config, context.seeds
 
@@ -47,23 +51,41 @@ def parts(config: TheoryConfig, context: RunContext) -> dict[str, tuple[str, tup
         "theorem_1": ("theorem_1", (theorem_1,), lambda: theorem_1.run(c.theorem_1, rng("theorem_1"))),
         "measured_xi": ("theorem_1", (theorem_1,), lambda: theorem_1.measured(c.theorem_1, rng("measured"))),
         "leak": ("leak", (leak,), lambda: leak.run(c.leak, rng("leak"))),
-        "theorem_2": ("theorem_2", (theorem_2,), lambda: theorem_2.run(c.theorem_2, seeds.integer("theorem_2"))),
-        "gradients": ("theorem_2", (theorem_2,), lambda: theorem_2.gradients(c.theorem_2, seeds.integer("gradient"))),
+        "theorem_2": (
+            "theorem_2",
+            (theorem_2,),
+            lambda: theorem_2.run(c.theorem_2, seeds.integer("theorem_2")),
+        ),
+        "gradients": (
+            "theorem_2",
+            (theorem_2,),
+            lambda: theorem_2.gradients(c.theorem_2, seeds.integer("gradient")),
+        ),
         "path": ("theorem_2", (theorem_2,), theorem_2.path),
         "theorem_3": ("theorem_3", (theorem_3,), lambda: theorem_3.run(c.theorem_3, rng("theorem_3"))),
         "tightness": ("certificates", (), lambda: certificates.tightness(c.certificates, rng("tightness"))),
         "chosen": ("certificates", (), lambda: certificates.chosen(c.certificates, rng("chosen"))),
         "validity": ("certificates", (validity,), lambda: validity.run(c.certificates, rng("validity"))),
         "libraries": ("certificates", (libraries,), lambda: libraries.run(c.certificates, rng("libraries"))),
-        "coverage": ("coverage", (coverage,), lambda: coverage.run(c.coverage, rng("coverage"), seeds.integer("net"))),
+        "coverage": (
+            "coverage",
+            (coverage,),
+            lambda: coverage.run(c.coverage, rng("coverage"), seeds.integer("net")),
+        ),
         "firing": ("coverage", (coverage,), lambda: coverage.firing(c.coverage, rng("firing"))),
-        "sensitivities": ("sensitivity", (sensitivities,), lambda: sensitivities.run(c.sensitivity, rng("sensitivity"))),
+        "sensitivities": (
+            "sensitivity",
+            (sensitivities,),
+            lambda: sensitivities.run(c.sensitivity, rng("sensitivity")),
+        ),
         "constraints": (
-            "sensitivity", (sensitivities,), lambda: sensitivities.constraints(c.sensitivity, rng("constraints"))
+            "sensitivity",
+            (sensitivities,),
+            lambda: sensitivities.constraints(c.sensitivity, rng("constraints")),
         ),
         "episodes": ("sensitivity", (dependence,), lambda: dependence.run(c.sensitivity, rng("episodes"))),
         "quality": ("quality", (quality,), lambda: quality.run(c.quality, rng("quality"))),
-    }  # fmt: skip
+    }
 
 
 def run(config: TheoryConfig, context: RunContext) -> pd.DataFrame:

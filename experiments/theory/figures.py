@@ -1,4 +1,6 @@
-"""Figures of the theorems, drawn from a run's saved tables, each with a caption that gives n, seed, interval."""
+"""Figures of the theorems, drawn from a run's saved tables, each with a caption that gives n, seed,
+interval.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ GREY = "#777777"
 
 
 def draw(source: Path, place: Path | None = None) -> list[Path]:
-    """All figures of the run in `source`, saved under `place` (results/figures); paths of png, pdf and txt."""
+    """All figures of the run in `source`, saved under `place` (results/figures); paths of png, pdf and
+    txt.
+    """
     tables, config = read(source), OmegaConf.load(source / "config.yaml")
     makers: dict[str, Callable[[dict[str, pd.DataFrame]], Drawn]] = {
         "theory_theorem_1": theorem_1,
@@ -69,7 +73,9 @@ def theorem_1(tables: dict[str, pd.DataFrame]) -> Drawn:
     for colour, d in enumerate(sorted(table["d"].unique())):
         for kind, line in lines.items():
             part = table[(table["d"] == d) & (table["kind"] == kind)]
-            left.plot(part["factor"], 100 * part["failures"] / part["trials"], line, color=figures.PALETTE[colour])
+            left.plot(
+                part["factor"], 100 * part["failures"] / part["trials"], line, color=figures.PALETTE[colour]
+            )
     left.axvline(1.0, color=GREY, linewidth=0.8)
     left.set_xlabel("radius $\\xi\\,/\\,K\\zeta$")
     left.set_ylabel("draws in which a bound fails (%)")
@@ -77,7 +83,9 @@ def theorem_1(tables: dict[str, pd.DataFrame]) -> Drawn:
 
     handles = [Line2D([], [], color=figures.PALETTE[i], label=f"{d}-D")
                for i, d in enumerate(sorted(table["d"].unique()))]  # fmt: skip
-    handles += [Line2D([], [], color="black", linestyle=line, label=names[kind]) for kind, line in lines.items()]
+    handles += [
+        Line2D([], [], color="black", linestyle=line, label=names[kind]) for kind, line in lines.items()
+    ]
     xi = tables["measured_xi"]
     for colour, (d, part) in enumerate(xi.groupby("d")):
         right.scatter(part["k_zeta"], part["xi"], s=8, alpha=0.6, color=figures.PALETTE[colour], linewidth=0,
@@ -89,12 +97,18 @@ def theorem_1(tables: dict[str, pd.DataFrame]) -> Drawn:
     at = table[table["factor"] == 1.0]
     return figure, (
         "Theorem 1 on laws with known likelihoods. A: share of draws of the internal test data in which "
-        f"p^-xi <= p <= p^+xi fails for some state and output, against the radius; n = {at['trials'].max()} draws per "
-        f"point, {int(at['failures'].sum())} failures at K zeta in {int(at['trials'].sum())} draws. Dotted: linear "
-        "logits and data moved as a whole along their gradient, where nothing less than K zeta will do. zeta is exact "
-        "in one dimension and an upper limit above. B: radius measured from 20,000 fresh cases per class (quantile "
-        "gap of the margins, nothing trimmed; its 95 % band is a mass of 0.0096) against K zeta; one point per draw, "
-        f"n = {len(xi)}; grey: equal. Measured in logit space the dimension of the measurement does not matter."
+        "p^-xi <= p <= p^+xi fails for some state and output, against the radius; n = "
+        f"{at['trials'].max()} draws per "
+        f"point, {int(at['failures'].sum())} failures at K zeta in {int(at['trials'].sum())} draws. "
+        "Dotted: linear "
+        "logits and data moved as a whole along their gradient, where nothing less than K zeta will do. "
+        "zeta is exact "
+        "in one dimension and an upper limit above. B: radius measured from 20,000 fresh cases per class "
+        "(quantile "
+        "gap of the margins, nothing trimmed; its 95 % band is a mass of 0.0096) against K zeta; one "
+        "point per draw, "
+        f"n = {len(xi)}; grey: equal. Measured in logit space the dimension of the measurement does not "
+        "matter."
     )
 
 
@@ -103,7 +117,11 @@ def leak(tables: dict[str, pd.DataFrame]) -> Drawn:
     table = tables["leak"]
     figure, ((left, right),) = panels(1, 2, 3.0)
     for colour, (ridge, part) in enumerate(table.groupby("ridge")):
-        style = {"color": figures.PALETTE[colour], "marker": figures.MARKERS[colour], "label": f"ridge {ridge:g}"}
+        style = {
+            "color": figures.PALETTE[colour],
+            "marker": figures.MARKERS[colour],
+            "label": f"ridge {ridge:g}",
+        }
         group = part.assign(gap=100 * (part["truth"] - part["plug_in"])).groupby("n")["gap"]
         n = np.array(list(group.groups)) * 1.03**colour
         half = 1.96 * group.std() / np.sqrt(group.count())
@@ -113,24 +131,32 @@ def leak(tables: dict[str, pd.DataFrame]) -> Drawn:
         right.plot(means.index, means["measured"], "--", color=style["color"], marker=style["marker"])
         right.plot(means.index, means["truth"], ":", color=style["color"], marker=style["marker"])
     left.axhline(0, color=GREY, linewidth=0.8)
-    left.set(xscale="log", xlabel="internal test cases per state, trained on", ylabel="truth less plug-in (points)")
+    left.set(
+        xscale="log", xlabel="internal test cases per state, trained on", ylabel="truth less plug-in (points)"
+    )
     right.set(xscale="log", ylim=(0, 1.05), xlabel="internal test cases per state, trained on",
               ylabel="p(accept | unsafe)")  # fmt: skip
     from matplotlib.lines import Line2D
 
     handles, _ = left.get_legend_handles_labels()
-    handles += [Line2D([], [], color="black", linestyle=s, label=t) for s, t in
-                (("-", "bound, $\\xi = K\\zeta$"), ("--", "bound, $\\xi$ measured"), (":", "truth"))]  # fmt: skip
+    handles += [
+        Line2D([], [], color="black", linestyle=s, label=t)
+        for s, t in (("-", "bound, $\\xi = K\\zeta$"), ("--", "bound, $\\xi$ measured"), (":", "truth"))
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     for axes in (left, right):
         _plain_ticks(axes, sorted(table["n"].unique()))
     failed = int((table["conservative"] < table["truth"] - 1e-3).sum())
     measured = int((table["measured"] < table["truth"] - 1e-3).sum())
     return figure, (
-        "A classifier (ridge regression on random features of the plane) trained on its own internal test data. A: how "
-        "much p(accept | unsafe) is larger than its plug-in estimate on those data; mean and 95 % interval over "
-        f"{table['trial'].nunique()} draws. B: mean bound with xi = K zeta (solid), with a radius measured on "
-        f"held-out cases plus its band (dashed), and the truth (dotted). Of {len(table)} fits the bound with K zeta is "
+        "A classifier (ridge regression on random features of the plane) trained on its own internal "
+        "test data. A: how "
+        "much p(accept | unsafe) is larger than its plug-in estimate on those data; mean and 95 % "
+        "interval over "
+        f"{table['trial'].nunique()} draws. B: mean bound with xi = K zeta (solid), with a radius "
+        "measured on "
+        f"held-out cases plus its band (dashed), and the truth (dotted). Of {len(table)} fits the bound "
+        "with K zeta is "
         f"below the truth in {failed}, the measured one in {measured} (its confidence is 95 %)."
     )
 
@@ -158,8 +184,13 @@ def theorem_2(tables: dict[str, pd.DataFrame]) -> Drawn:
     for axes, problem in ((second, "convex"), (third, "finite")):
         part = table[table["problem"] == problem]
         for colour, (beta, rows) in enumerate(part.groupby("beta")):
-            axes.plot(rows["lambda"], rows["mean"], color=figures.PALETTE[colour], marker=figures.MARKERS[colour],
-                      label=f"$\\beta$ = {beta:g}")  # fmt: skip
+            axes.plot(
+                rows["lambda"],
+                rows["mean"],
+                color=figures.PALETTE[colour],
+                marker=figures.MARKERS[colour],
+                label=f"$\\beta$ = {beta:g}",
+            )
         axes.set(xscale="log", yscale="log", xlabel="$\\lambda$")
         axes.set_title(problem, fontsize=8)
         axes.invert_xaxis()
@@ -168,11 +199,15 @@ def theorem_2(tables: dict[str, pd.DataFrame]) -> Drawn:
     figure.legend(handles, labels, loc="outside lower center", ncols=6)
     errors = tables["gradients"]
     return figure, (
-        "Theorem 2. A: L* (dashed) jumps where the cheapest candidate becomes forbidden; L~ goes over continuously and "
+        "Theorem 2. A: L* (dashed) jumps where the cheapest candidate becomes forbidden; L~ goes over "
+        "continuously and "
         "tends to L* as beta grows and lambda falls. B, C: mean distance over "
-        f"{table['n'].max():,} random outputs, on a convex program and on a finite set of six candidates; curves that "
-        "lie on each other (B, beta from 3) differ in nothing there. The envelope gradient differs from central "
-        f"differences by at most {errors['largest_error'].max():.1e} (relative) over {int(errors['smooth'].sum()):,} "
+        f"{table['n'].max():,} random outputs, on a convex program and on a finite set of six candidates; "
+        "curves that "
+        "lie on each other (B, beta from 3) differ in nothing there. The envelope gradient differs from "
+        "central "
+        f"differences by at most {errors['largest_error'].max():.1e} (relative) over "
+        f"{int(errors['smooth'].sum()):,} "
         "outputs where a gradient exists."
     )
 
@@ -192,9 +227,21 @@ def theorem_3(tables: dict[str, pd.DataFrame]) -> Drawn:
             group = part.groupby("alpha")["n"]
             mean = np.exp(part.assign(log=np.log(part["n"])).groupby("alpha")["log"].mean())
             label = f"$n_y$ = {d}: slope {row['slope']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
-            axes.plot(1 / mean.index, mean, marker=figures.MARKERS[colour], color=figures.PALETTE[colour], label=label)
-            axes.fill_between(1 / mean.index, group.min(), group.max(), color=figures.PALETTE[colour], alpha=0.15,
-                              linewidth=0)  # fmt: skip
+            axes.plot(
+                1 / mean.index,
+                mean,
+                marker=figures.MARKERS[colour],
+                color=figures.PALETTE[colour],
+                label=label,
+            )
+            axes.fill_between(
+                1 / mean.index,
+                group.min(),
+                group.max(),
+                color=figures.PALETTE[colour],
+                alpha=0.15,
+                linewidth=0,
+            )
             bound = mean.iloc[-1] * (mean.index[-1] / mean.index) ** d
             axes.plot(1 / mean.index, bound, color=figures.PALETTE[colour], linestyle=":", linewidth=0.9)
         axes.set(xscale="log", yscale="log", xlabel="1 / α")
@@ -204,8 +251,10 @@ def theorem_3(tables: dict[str, pd.DataFrame]) -> Drawn:
     right.set_ylim(left.get_ylim())
     streams = int(slopes["streams"].min())
     return figure, (
-        "Theorem 3. Cases until P(accept | unsafe) and P(reject | safe) are both at most alpha for good; the safe set "
-        f"is a ball in [0, 1]^n_y. Lines: geometric mean over {streams} or more independent streams, band: their range; "
+        "Theorem 3. Cases until P(accept | unsafe) and P(reject | safe) are both at most alpha for good; "
+        "the safe set "
+        f"is a ball in [0, 1]^n_y. Lines: geometric mean over {streams} or more independent streams, "
+        "band: their range; "
         "dotted: the bound's exponent n_y, through the first point. Slopes: fitted per stream "
         "(safeframe.scaling_law), mean and 95 % t interval over streams."
     )
@@ -215,7 +264,13 @@ def certificates(tables: dict[str, pd.DataFrame]) -> Drawn:
     """A: tightness against n_t. B: acceptance of chosen thresholds. C: failure rates."""
     figure, ((first, second, third),) = panels(1, 3, 3.9)
     for colour, (name, part) in enumerate(tables["tightness"].groupby("method", sort=False)):
-        first.plot(part["n_t"], part["median"], color=figures.PALETTE[colour], marker=figures.MARKERS[colour], label=name)
+        first.plot(
+            part["n_t"],
+            part["median"],
+            color=figures.PALETTE[colour],
+            marker=figures.MARKERS[colour],
+            label=name,
+        )
         first.fill_between(part["n_t"], np.maximum(part["low"], 0.03), part["high"], alpha=0.12, linewidth=0,
                            color=figures.PALETTE[colour])  # fmt: skip
     first.axhline(1, color=GREY, linewidth=0.8)
@@ -223,8 +278,13 @@ def certificates(tables: dict[str, pd.DataFrame]) -> Drawn:
     first.legend(loc="upper right", fontsize=5.5)
     chosen = tables["chosen"]
     for colour, (name, part) in enumerate(chosen.groupby("method", sort=False)):
-        second.plot(part["n_t"], part["acceptance"], color=figures.PALETTE[colour], marker=figures.MARKERS[colour],
-                    label=name)  # fmt: skip
+        second.plot(
+            part["n_t"],
+            part["acceptance"],
+            color=figures.PALETTE[colour],
+            marker=figures.MARKERS[colour],
+            label=name,
+        )
     second.axhline(chosen["best"].iloc[0], color=GREY, linewidth=0.8)
     second.set(xscale="log", xlabel="$n_t$", ylabel="acceptance")
     second.legend(loc="lower right", fontsize=5.5)
@@ -243,12 +303,17 @@ def certificates(tables: dict[str, pd.DataFrame]) -> Drawn:
     third.grid(axis="x")
     trials = int(tables["tightness"]["trials"].iloc[0])
     return figure, (
-        f"Certificates. A: bound over true risk ({tables['tightness']['truth'].iloc[0]:.2g}) for one threshold fixed "
-        f"before, median and 5 to 95 % of {trials:,} draws. The paper's bound at xi = 0 is a plug-in estimate: below the "
-        "truth in about half of the draws. A fixed xi leaves a gap that no n_t closes; falling as 2 / sqrt(n_t) it "
+        f"Certificates. A: bound over true risk ({tables['tightness']['truth'].iloc[0]:.2g}) for one "
+        "threshold fixed "
+        f"before, median and 5 to 95 % of {trials:,} draws. The paper's bound at xi = 0 is a plug-in "
+        "estimate: below the "
+        "truth in about half of the draws. A fixed xi leaves a gap that no n_t closes; falling as 2 / "
+        "sqrt(n_t) it "
         "closes but covers nothing. B: what thresholds chosen for "
-        f"r_t = {chosen['r_t'].iloc[0]:g} accept (mean over {int(chosen['trials'].iloc[0]):,} draws); grey: the best that is "
-        "truly below r_t. C: how often each certificate fails, with 95 % Clopper-Pearson intervals; blue: promised to "
+        f"r_t = {chosen['r_t'].iloc[0]:g} accept (mean over {int(chosen['trials'].iloc[0]):,} draws); "
+        "grey: the best that is "
+        "truly below r_t. C: how often each certificate fails, with 95 % Clopper-Pearson intervals; "
+        "blue: promised to "
         f"be at most delta = {table['delta'].iloc[0]:g} (grey); orange: no promise. Draws per row: "
         f"{int(table['repeats'].min()):,} to {int(table['repeats'].max()):,}."
     )
@@ -269,8 +334,13 @@ def coverage(tables: dict[str, pd.DataFrame]) -> Drawn:
         for colour, (name, rows) in enumerate(part.groupby("features", sort=False)):
             style = {"color": figures.PALETTE[colour], "marker": figures.MARKERS[colour]}
             if colour == 0:
-                above.plot(rows["strength"], 100 * rows["unsafe"] / rows["accepted"], color="black", marker="x",
-                           label="no coverage guard")  # fmt: skip
+                above.plot(
+                    rows["strength"],
+                    100 * rows["unsafe"] / rows["accepted"],
+                    color="black",
+                    marker="x",
+                    label="no coverage guard",
+                )
             kept = rows["accepted_guarded"] >= 100
             guarded = (100 * rows["unsafe_guarded"] / rows["accepted_guarded"].clip(lower=1)).where(kept)
             above.plot(rows["strength"], guarded, label=f"guard on the {name}", **style)
@@ -290,10 +360,15 @@ def coverage(tables: dict[str, pd.DataFrame]) -> Drawn:
     over = int((fires["fires"] / fires["n"] > fires["epsilon"]).sum())
     return figure, (
         "Coverage guard, epsilon = "
-        f"{fires['epsilon'].iloc[0]:g}. Top: unsafe share of the accepted; bottom: share refused as unlike the internal "
-        "test data; strength 0 is in distribution. Strengths: shift in units of four spreads of the axis; rotation in "
-        "quarter turns; sensor noise in halves; number of sensors stuck at one plausible value; Euclidean length of "
-        f"the adversarial step. n = {int(home['n'].iloc[0]):,} cases per point; points with fewer than 100 accepted cases "
-        f"are left out. In distribution {100 * home['refused'].iloc[0] / home['n'].iloc[0]:.2g} % are refused; over "
+        f"{fires['epsilon'].iloc[0]:g}. Top: unsafe share of the accepted; bottom: share refused as "
+        "unlike the internal "
+        "test data; strength 0 is in distribution. Strengths: shift in units of four spreads of the "
+        "axis; rotation in "
+        "quarter turns; sensor noise in halves; number of sensors stuck at one plausible value; "
+        "Euclidean length of "
+        f"the adversarial step. n = {int(home['n'].iloc[0]):,} cases per point; points with fewer than "
+        "100 accepted cases "
+        f"are left out. In distribution {100 * home['refused'].iloc[0] / home['n'].iloc[0]:.2g} % are "
+        "refused; over "
         f"{len(fires)} calibrations the true share exceeded epsilon in {over} (allowed: 5 %)."
     )

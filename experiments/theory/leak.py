@@ -33,18 +33,18 @@ def run(config: LeakConfig, rng: np.random.Generator) -> pd.DataFrame:
     phase = rng.uniform(0.0, 2.0 * np.pi, config.features)
     ticks = (np.arange(_TRUTH) + 0.5) / _TRUTH
     square = np.stack(np.meshgrid(ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 2)
-    truth = [np.cos((square + [s, 0.0]) @ frequency + phase) for s in SHIFT]
-    wide = np.concatenate([square + [s, 0.0] for s in SHIFT])
+    truth = [np.cos((square + np.array([s, 0.0])) @ frequency + phase) for s in SHIFT]
+    wide = np.concatenate([square + np.array([s, 0.0]) for s in SHIFT])
     slope = -np.sin(wide @ frequency + phase)
     for side in config.sides:
         n = side * side
         for trial in range(config.trials):
             points = rng.random((2, n, 2))
             zeta = max(cube_zeta(one, side) for one in points)
-            cases = np.concatenate([points[i] + [SHIFT[i], 0.0] for i in range(2)])
+            cases = np.concatenate([points[i] + np.array([SHIFT[i], 0.0]) for i in range(2)])
             features = np.cos(cases @ frequency + phase)
             target = np.repeat([-1.0, 1.0], n)
-            fresh = np.cos((rng.random((config.fresh, 2)) + [SHIFT[1], 0.0]) @ frequency + phase)
+            fresh = np.cos((rng.random((config.fresh, 2)) + np.array([SHIFT[1], 0.0])) @ frequency + phase)
             for ridge in config.ridges:
                 weight = np.linalg.solve(
                     features.T @ features + ridge * np.eye(config.features), features.T @ target
@@ -71,7 +71,9 @@ def run(config: LeakConfig, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _lipschitz(slope: np.ndarray, frequency: np.ndarray, weight: np.ndarray) -> float:
-    """Upper limit on the margin's slope: the largest on the grid, and what it may gain between grid points."""
+    """Upper limit on the margin's slope: the largest on the grid, and what it may gain between grid
+    points.
+    """
     gradient = (slope * weight) @ frequency.T
     curvature = float((np.abs(weight) * np.square(frequency).sum(axis=0)).sum())
     return float(np.linalg.norm(gradient, axis=1).max()) + curvature * np.sqrt(0.5) / _TRUTH

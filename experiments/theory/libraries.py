@@ -1,15 +1,15 @@
 """MAPIE's and TorchCP's risk control on the same scores: same guarantee, same data. Both are optional.
 
-MAPIE's `BinaryClassificationController` (1.6) tests P(unsafe | accepted) > r_t at each threshold by the smaller
-of Hoeffding's and the binomial p-value; the binomial one is never the larger, so with its fixed sequence and
-with Bonferroni it must choose what `safeframe` chooses. Where it does not: it multiplies the share back by n and
-rounds up, and 3 / 2596 * 2596 is 3.0000000000000004, so one unsafe case too many enters (it errs to the strict
-side). TorchCP's only risk control is `ConformalLM` (conformal language modelling): a fixed
-sequence of binomial tests on the mean loss of a prediction set over ALL cases. Its joint event, accepted and
-unsafe, is reached by giving every case two "generations": the case itself, and one that is always right and
-only used where the case is rejected. It multiplies a mean in single precision by n and rounds down, so one
-unsafe case too few enters for about half of all counts: its threshold can be more permissive than its confidence
-allows.
+MAPIE's `BinaryClassificationController` (1.6) tests P(unsafe | accepted) > r_t at each threshold by the
+smaller of Hoeffding's and the binomial p-value; the binomial one is never the larger, so with its fixed
+sequence and with Bonferroni it must choose what `safeframe` chooses. Where it does not: it multiplies the
+share back by n and rounds up, and 3 / 2596 * 2596 is 3.0000000000000004, so one unsafe case too many enters
+(it errs to the strict side). TorchCP's only risk control is `ConformalLM` (conformal language modelling): a
+fixed sequence of binomial tests on the mean loss of a prediction set over ALL cases. Its joint event,
+accepted and unsafe, is reached by giving every case two "generations": the case itself, and one that is
+always right and only used where the case is rejected. It multiplies a mean in single precision by n and
+rounds down, so one unsafe case too few enters for about half of all counts: its threshold can be more
+permissive than its confidence allows.
 
 torchcp imports torchsort, a compiled extension that one unrelated training loss uses and that does not build
 everywhere; where it is absent an empty module stands in for it while torchcp is imported.
@@ -37,7 +37,10 @@ _GRID = 201  # thresholds: fine, so that a p-value off by one case shows
 
 def available() -> dict[str, bool]:
     """Which of the two can be imported here (with what they need)."""
-    needs = {"mapie": ("mapie", "sklearn"), "torchcp": ("torchcp", "torch_geometric", "transformers", "sklearn")}
+    needs = {
+        "mapie": ("mapie", "sklearn"),
+        "torchcp": ("torchcp", "torch_geometric", "transformers", "sklearn"),
+    }
     return {name: all(find_spec(one) is not None for one in needs[name]) for name in NAMES}
 
 
@@ -76,13 +79,30 @@ def run(config: CertificatesConfig, rng: np.random.Generator) -> pd.DataFrame:
                      "theirs_broken": their_over, "ours_ms": 1000 * ours_time / repeats,
                      "theirs_ms": 1000 * their_time / repeats,
                      "ratio": their_time / max(ours_time, 1e-9)})  # fmt: skip
-    columns = ["library", "search", "n", "repeats", "event", "same", "mean_shift", "ours_broken", "theirs_broken",
-               "ours_ms", "theirs_ms", "ratio"]  # fmt: skip
+    columns = [
+        "library",
+        "search",
+        "n",
+        "repeats",
+        "event",
+        "same",
+        "mean_shift",
+        "ours_broken",
+        "theirs_broken",
+        "ours_ms",
+        "theirs_ms",
+        "ratio",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _ours(
-    margin: np.ndarray, unsafe: np.ndarray, taus: np.ndarray, config: CertificatesConfig, search: Any, joint: bool
+    margin: np.ndarray,
+    unsafe: np.ndarray,
+    taus: np.ndarray,
+    config: CertificatesConfig,
+    search: Any,
+    joint: bool,
 ) -> int:
     """Index of our threshold, -1 for none."""
     if not joint:
@@ -94,7 +114,8 @@ def _ours(
 
 
 def _mapie(taus: np.ndarray, config: CertificatesConfig, search: str) -> Any:
-    """(margin, unsafe) -> index chosen by MAPIE: "class 1" is accept, predicted where a score is >= a parameter.
+    """(margin, unsafe) -> index chosen by MAPIE: "class 1" is accept, predicted where a score is >= a
+    parameter.
 
     MAPIE thresholds a probability; the margin goes through a decreasing function onto (0, 1), thresholds too.
     """

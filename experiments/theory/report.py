@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ RESULTS = REPOSITORY / "results"
 COMMITTED = ("theorem_1", "measured_xi", "leak", "theorem_2", "gradients", "slopes", "tightness", "chosen",
              "validity", "libraries", "coverage", "firing", "sensitivities", "constraints", "episodes",
              "quality", "path", "cases_needed")  # fmt: skip
-"""Tables that are committed, as results/tables/theory_<name>.csv. (theorem_3.csv, every error at every size, is
-large and stays with the run.)"""
+"""Tables that are committed, as results/tables/theory_<name>.csv. (theorem_3.csv, every error at every size,
+is large and stays with the run.)"""
 
 
 def read(directory: Path) -> dict[str, pd.DataFrame]:
@@ -47,7 +47,11 @@ def claimed(tables: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
     """Every claim: name, value, n, low and high where there are any."""
     one = tables["theorem_1"]
     at = one[(one["factor"] == 1.0)]
-    yield {"claim": "theory.theorem_1_failures", "value": int(at["failures"].sum()), "n": int(at["trials"].sum())}
+    yield {
+        "claim": "theory.theorem_1_failures",
+        "value": int(at["failures"].sum()),
+        "n": int(at["trials"].sum()),
+    }
     worst = one[(one["kind"] == "worst") & (one["d"] == 1) & (one["statement"] == "likelihood")]
     below = worst[worst["factor"] == 0.95].iloc[0]
     yield {"claim": "theory.theorem_1_failure_rate_at_0_95_k_zeta", "n": int(below["trials"]),
@@ -59,7 +63,11 @@ def claimed(tables: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
             small = part[part["n"] == part["n"].min()]
             gap = (small["truth"] - small["plug_in"]).to_numpy()
             yield {"claim": "theory.leak_plug_in_optimism", "n": len(gap), **_mean(gap)}
-    yield {"claim": "theory.leak_plug_in_optimistic_share", "n": len(leak), **_only(share(int((optimism > 0).sum()), len(leak)))}
+    yield {
+        "claim": "theory.leak_plug_in_optimistic_share",
+        "n": len(leak),
+        **_only(share(int((optimism > 0).sum()), len(leak))),
+    }
     failed = int((leak["conservative"] < leak["truth"] - 1e-3).sum())
     yield {"claim": "theory.leak_conservative_failures", "value": failed, "n": len(leak)}
     xi = tables["measured_xi"]
@@ -70,7 +78,11 @@ def claimed(tables: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
     for row in last.to_dict("records"):
         yield {"claim": f"theory.theorem_2_gap_{row['problem']}", "value": row["mean"], "n": int(row["n"])}
     gradient = tables["gradients"]
-    yield {"claim": "theory.gradient_error_max", "value": gradient["largest_error"].max(), "n": int(gradient["smooth"].sum())}
+    yield {
+        "claim": "theory.gradient_error_max",
+        "value": gradient["largest_error"].max(),
+        "n": int(gradient["smooth"].sum()),
+    }
     errors = []
     for row in tables["slopes"].to_dict("records"):
         given = np.isfinite(row["low"])
@@ -86,7 +98,11 @@ def claimed(tables: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
     yield {"claim": "certificates.failure_rate_max", "value": value, "low": low, "high": high, "n": n}
     for row in tables["libraries"].to_dict("records"):
         name = f"{row['library'].lower()}_{row['search'].replace('-', '_')}"
-        yield {"claim": f"certificates.agreement.{name}", "n": int(row["repeats"]), **_only(share(int(row["same"]), int(row["repeats"])))}
+        yield {
+            "claim": f"certificates.agreement.{name}",
+            "n": int(row["repeats"]),
+            **_only(share(int(row["same"]), int(row["repeats"]))),
+        }
         yield {"claim": f"certificates.time_ratio.{name}", "value": row["ratio"], "n": int(row["repeats"])}
     firing = tables["firing"]
     rate = firing["fires"] / firing["n"]
@@ -94,11 +110,18 @@ def claimed(tables: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
     yield {"claim": "coverage.certificate_failure_rate", "n": len(firing), **_only(share(over, len(firing)))}
     cover = tables["coverage"]
     home = cover[(cover["kind"] == "in distribution") & (cover["features"] == "measurement")].iloc[0]
-    yield {"claim": "coverage.firing_in_distribution", "n": int(home["n"]), **_only(share(int(home["refused"]), int(home["n"])))}
+    yield {
+        "claim": "coverage.firing_in_distribution",
+        "n": int(home["n"]),
+        **_only(share(int(home["refused"]), int(home["n"]))),
+    }
     for kind in ("shifted", "rotated", "corrupted", "stuck", "adversarial"):
         part = cover[(cover["kind"] == kind) & (cover["features"] == "measurement")]
         row = part.loc[part["strength"].idxmax()]
-        for name, bad, kept in (("unguarded", "unsafe", "accepted"), ("guarded", "unsafe_guarded", "accepted_guarded")):
+        for name, bad, kept in (
+            ("unguarded", "unsafe", "accepted"),
+            ("guarded", "unsafe_guarded", "accepted_guarded"),
+        ):
             if row[kept]:
                 yield {"claim": f"coverage.violations_{name}.{kind}", "n": int(row[kept]),
                        **_only(share(int(row[bad]), int(row[kept])))}  # fmt: skip
@@ -123,8 +146,14 @@ def _mean(values: np.ndarray) -> dict[str, float]:
     """Mean with its 95 % t interval."""
     from scipy import stats
 
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    ends = {"low": float(values.mean() - half), "high": float(values.mean() + half)} if np.isfinite(half) else {}
+    half = (
+        stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+        if len(values) > 1
+        else np.nan
+    )
+    ends = (
+        {"low": float(values.mean() - half), "high": float(values.mean() + half)} if np.isfinite(half) else {}
+    )
     return {"value": float(values.mean()), **ends}
 
 
@@ -132,7 +161,13 @@ def headline(tables: dict[str, pd.DataFrame], r_t: float) -> pd.DataFrame:
     """The claims as tidy rows."""
     rows = []
     for claim in claimed(tables):
-        row = {"method": claim["claim"].split(".")[0], "metric": claim["claim"], "r_t": r_t, "value": claim["value"], "n": claim["n"]}
+        row = {
+            "method": claim["claim"].split(".")[0],
+            "metric": claim["claim"],
+            "r_t": r_t,
+            "value": claim["value"],
+            "n": claim["n"],
+        }
         if claim.get("low") is not None:
             row |= {"low": claim["low"], "high": claim["high"], "interval": "95%"}
         rows.append(row)
@@ -148,12 +183,12 @@ def summary(frame: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def load(preset: str, root: Path = collect.RUNS) -> Path:
+def load(preset: str, where: Mapping[str, Any] | None = None, root: Path = collect.RUNS) -> Path:
     """The directory of the finished run of a preset (of several, the one with the largest seed, the latest).
 
     Raises `ResultsError` if there is none.
     """
-    found = collect.finished("theory", {"preset": preset}, root)
+    found = collect.finished("theory", {"preset": preset, **(where or {})}, root)
     if not found:
         raise ResultsError(f"no finished run of theory with preset={preset} under {root}")
 
@@ -183,7 +218,15 @@ def record(directory: Path, preset: str, ledger: Path | None = None) -> None:
     config = OmegaConf.load(directory / "config.yaml")
     for claim in claimed(read(directory)):
         claims.record(
-            claim["claim"], float(claim["value"]), experiment="theory", n=claim["n"], seeds=[int(config.seed)],
-            preset=preset, data="laws with known truth", low=claim.get("low"), high=claim.get("high"),
-            command="make theory", path=ledger,
-        )  # fmt: skip
+            claim["claim"],
+            float(claim["value"]),
+            experiment="theory",
+            n=claim["n"],
+            seeds=[int(config.seed)],
+            preset=preset,
+            data="laws with known truth",
+            low=claim.get("low"),
+            high=claim.get("high"),
+            command="make theory",
+            path=ledger,
+        )

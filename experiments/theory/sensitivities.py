@@ -20,7 +20,9 @@ from safeframe.label_noise import LabelNoise, NoisyRiskCurve
 PRIOR_FACTORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 NOISES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1)
 HIDDEN = (0.0, 0.1, 0.3, 0.5)
-"""Shares of the unsafe cases that are labelled safe, none the other way round: what makes labels optimistic."""
+"""Shares of the unsafe cases that are labelled safe, none the other way round: what makes labels
+optimistic.
+"""
 RADII = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
 SIZES = (300, 1000, 3000, 10_000, 30_000, 100_000)
 CONSTRAINTS = (1, 2, 4, 8, 16, 32, 64)
@@ -36,7 +38,9 @@ def cases(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def judged(tau: np.ndarray, r_t: float) -> dict[str, float]:
-    """True risk over r_t and acceptance of thresholds (trials,); a threshold that accepts nothing has risk 0."""
+    """True risk over r_t and acceptance of thresholds (trials,); a threshold that accepts nothing has risk
+    0.
+    """
     risk = np.zeros(len(tau))
     open_ = tau > -np.inf
     risk[open_] = true_risk(tau[open_])
@@ -95,7 +99,9 @@ def _noise(config: SensitivityConfig, rng: np.random.Generator, noise: LabelNois
         margin, unsafe = cases(rng, config.n_t)
         label = unsafe ^ (rng.random(config.n_t) < np.where(unsafe, noise.unsafe, noise.safe))
         found["uncorrected"][i] = RiskCurve(margin, label).largest_threshold(config.r_t).tau
-        found["corrected plug-in"][i] = NoisyRiskCurve(margin, label, noise).largest_threshold(config.r_t, _LEAST)
+        found["corrected plug-in"][i] = NoisyRiskCurve(margin, label, noise).largest_threshold(
+            config.r_t, _LEAST
+        )
         # risk <= r_t is q <= a + (1 - a - b) r_t: the ordinary certificate at that level
         level = float(noise.labelled_share(config.r_t))
         found["corrected certificate"][i] = certify_threshold(margin, label, _SEQUENCE, level, DELTA).tau
@@ -110,7 +116,8 @@ def _size(config: SensitivityConfig, rng: np.random.Generator, n: int) -> dict[s
 
 
 def constraints(config: SensitivityConfig, rng: np.random.Generator) -> pd.DataFrame:
-    """k constraints at once, each with its own threshold: how often any of them is broken, and acceptance of one.
+    """k constraints at once, each with its own threshold: how often any of them is broken, and acceptance of
+    one.
 
     Draws of one constraint are reused: k constraints are k of them at random.
     """
@@ -120,7 +127,10 @@ def constraints(config: SensitivityConfig, rng: np.random.Generator) -> pd.DataF
     rows: list[dict[str, Any]] = []
     for k in CONSTRAINTS:
         variants = {"plug-in": plug_in}
-        for name, delta in (("certificate, uncorrected", DELTA), ("certificate, Bonferroni", bonferroni(DELTA, k))):
+        for name, delta in (
+            ("certificate, uncorrected", DELTA),
+            ("certificate, Bonferroni", bonferroni(DELTA, k)),
+        ):
             taus = [certify_threshold(*one, _SEQUENCE, config.r_t, delta).tau for one in drawn]
             variants[name] = np.array(taus)
         for name, tau in variants.items():

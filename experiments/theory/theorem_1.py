@@ -7,8 +7,8 @@ Kinds of internal test data:
 - worst: a fine grid moved along the direction that the classifier looks in, linear logits: K zeta is needed
 
 Both bounds widen with xi, so every trial has one critical factor: the least c for which the bounds hold at
-c K zeta and at all larger radii. Radii of all trials are tested at once: the indicators at radius xi of logits
-phi are those at radius 1 of phi / xi.
+c K zeta and at all larger radii. Radii of all trials are tested at once: the indicators at radius xi of
+logits phi are those at radius 1 of phi / xi.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def bounds_of(logits: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray
 
 
 def holds(law: ProjectionLaw, lower: np.ndarray, upper: np.ndarray) -> dict[str, np.ndarray]:
-    """(trials,) bool: whether the truth lies within the likelihood bounds, and below both posterior bounds."""
+    """(trials,) bool: whether the truth lies within the likelihood bounds, and below both posterior
+    bounds.
+    """
     truth, slack = law.likelihood, law.tolerance
     joint = truth * PRIOR[len(truth)][:, None]
     posterior = joint / np.maximum(joint.sum(axis=0), 1e-300)
@@ -113,9 +115,7 @@ def measured(config: Theorem1Config, rng: np.random.Generator) -> pd.DataFrame:
                 for shift in law.shift:
                     points, zeta = sample_with_zeta(rng, n, side, d)
                     fresh = law.project(rng.random((_LAW_SAMPLE, d))) + shift
-                    margin, other = (
-                        margin_of(law.logits(x)) for x in (law.project(points) + shift, fresh)
-                    )
+                    margin, other = (margin_of(law.logits(x)) for x in (law.project(points) + shift, fresh))
                     found.append((measured_radius(margin, other, confidence=0.95), zeta))
                 xi = max(one.radius for one, _ in found)
                 zeta = max(z for _, z in found)

@@ -1,4 +1,5 @@
-"""Theorem 2: L~ tends to L at the action taken as beta grows and lambda falls; L~ is continuous where L jumps.
+"""Theorem 2: L~ tends to L at the action taken as beta grows and lambda falls; L~ is continuous where L
+jumps.
 
 On a convex program (two amounts, one constraint) and on a finite set of six candidates, both with exact
 minimisers, so that what differs is the loss and not a solver.
@@ -79,7 +80,9 @@ def path(seed: int = 0) -> pd.DataFrame:
     cost, loss = torch.tensor([[0.0, 0.4, 1.0]]).double(), torch.tensor([[-1.0, 0.5, 0.0]]).double()
     problem = Discrete(cost.expand(_POINTS, -1), loss.expand(_POINTS, -1), 0.02)
     output = start + share * (end - start)
-    frame = pd.DataFrame({"log_risk": (output[:, 0] - middle).numpy(), "exact": problem.exact(output).numpy()})
+    frame = pd.DataFrame(
+        {"log_risk": (output[:, 0] - middle).numpy(), "exact": problem.exact(output).numpy()}
+    )
     for penalty, perturbation in PICTURED:
         frame[f"beta={penalty:g} lambda={perturbation:g}"] = problem.approximate(penalty, perturbation)(
             output

@@ -3,10 +3,11 @@
 Measurements are uniform on [0, 1]^{n_y}; safe is a known set, the inside of a ball of half the cube's volume.
 Two rules learn it from labelled cases:
 
-- nearest: accept where the nearest case is safe. Its margin, the distance to the nearest safe case less that to
-  the nearest unsafe one, is 2-Lipschitz, and nothing but Lipschitz continuity is used: what Theorem 3 assumes
-- quadratic: accept where a quadratic separates the cases by the largest margin (a linear program). The truth is
-  of that form, so this rule knows how smooth it is, and needs far fewer cases
+- nearest: accept where the nearest case is safe. Its margin, the distance to the nearest safe case less that
+  to the nearest unsafe one, is 2-Lipschitz, and nothing but Lipschitz continuity is used: what Theorem 3
+  assumes
+- quadratic: accept where a quadratic separates the cases by the largest margin (a linear program). The truth
+  is of that form, so this rule knows how smooth it is, and needs far fewer cases
 
 For every stream of cases both errors, P(accept | unsafe) and P(reject | safe), are measured at growing sizes,
 and N(alpha) is where their larger one falls below alpha for good, interpolated in logarithms. Errors are
@@ -93,7 +94,8 @@ class Quadratic:
 def errors(rule: Any, rng: np.random.Generator, queries: int, d: int, guess: float) -> tuple[float, float]:
     """(P(accept | unsafe), P(reject | safe)); both classes have probability 1/2.
 
-    `guess`: about how far from the boundary the rule errs; the layer is widened until errors stop short of it.
+    `guess`: about how far from the boundary the rule errs; the layer is widened until errors stop short of
+    it.
     """
     half_width = guess
     for _ in range(_LAYERS):
@@ -128,15 +130,26 @@ def run(config: Theorem3Config, rng: np.random.Generator) -> pd.DataFrame:
                     guess = min(2.0 * n ** (-1 / d), 0.5) if rule == "nearest" else min(40.0 / n, 0.5)
                     made = kind(points[:n], unsafe[:n])
                     wrong = errors(made, rng, config.queries, d, guess)
-                    rows.append({"d": d, "rule": rule, "stream": stream, "n": int(n), "accept_unsafe": wrong[0],
-                                 "reject_safe": wrong[1], "larger": max(wrong)})  # fmt: skip
+                    rows.append(
+                        {
+                            "d": d,
+                            "rule": rule,
+                            "stream": stream,
+                            "n": int(n),
+                            "accept_unsafe": wrong[0],
+                            "reject_safe": wrong[1],
+                            "larger": max(wrong),
+                        }
+                    )
                     if max(wrong) < config.smallest[d - 1] / 4:
                         break
     return pd.DataFrame(rows)
 
 
 def needed(curve: pd.DataFrame, alphas: np.ndarray) -> np.ndarray:
-    """N(alpha) of one stream: where the larger error falls to alpha and stays below; NaN where it does not."""
+    """N(alpha) of one stream: where the larger error falls to alpha and stays below; NaN where it does
+    not.
+    """
     n = curve["n"].to_numpy(float)
     later = np.maximum.accumulate(curve["larger"].to_numpy(float)[::-1])[::-1]  # worst from here on
     log_n, log_e = np.log(n), np.log(np.maximum(later, 1e-12))

@@ -28,7 +28,9 @@ from safeframe.coverage import tolerance_rank
 from safeframe.label_noise import LabelNoise
 
 CLUSTERS, CLUSTER_SIZE, CLUSTER_RISK, ALIKE = 100, 50, 0.02, 1.0
-"""Clusters per draw, cases of each, mean risk, and Beta(ALIKE risk, ALIKE (1 - risk)): smaller is more alike."""
+"""Clusters per draw, cases of each, mean risk, and Beta(ALIKE risk, ALIKE (1 - risk)): smaller is more
+alike.
+"""
 
 
 def run(config: CertificatesConfig, rng: np.random.Generator) -> pd.DataFrame:
@@ -37,9 +39,15 @@ def run(config: CertificatesConfig, rng: np.random.Generator) -> pd.DataFrame:
 
     def count(name: str, failed: np.ndarray, guaranteed: bool, size: float = np.nan) -> None:
         rows.append(
-            {"certificate": name, "delta": config.delta, "repeats": len(failed), "failures": int(failed.sum()),
-             "guaranteed": guaranteed, "median_over_truth": size}
-        )  # fmt: skip
+            {
+                "certificate": name,
+                "delta": config.delta,
+                "repeats": len(failed),
+                "failures": int(failed.sum()),
+                "guaranteed": guaranteed,
+                "median_over_truth": size,
+            }
+        )
 
     _fixed_threshold(config, rng, count)
     _chosen_threshold(config, rng, count)
@@ -61,7 +69,9 @@ def _fixed_threshold(config: CertificatesConfig, rng: np.random.Generator, count
         np.column_stack([unsafe, all_unsafe, safe])[: min(config.repeats, 3000)], axis=0, return_inverse=True
     )
     prior = float(true_risk(np.array(9.0)))
-    value = np.array([certify_posterior(a, b, c, n - b, prior, config.delta).value for a, b, c in pairs.tolist()])
+    value = np.array(
+        [certify_posterior(a, b, c, n - b, prior, config.delta).value for a, b, c in pairs.tolist()]
+    )
     drawn = value[inverse.reshape(-1)]
     count("posterior, two Clopper-Pearson", drawn < truth, True, float(np.median(drawn) / truth))
 
@@ -88,7 +98,11 @@ def _chosen_threshold(config: CertificatesConfig, rng: np.random.Generator, coun
     bad = rng.binomial(drawn, risk)
     accepted, unsafe, truth = np.cumsum(drawn, axis=1), np.cumsum(bad, axis=1), np.full(15, risk)
     pairs = list(zip(accepted, unsafe, strict=True))
-    count("fixed sequence, flat risk", broken([fixed_sequence(a, k, r_t, config.delta) for a, k in pairs], 0), True)
+    count(
+        "fixed sequence, flat risk",
+        broken([fixed_sequence(a, k, r_t, config.delta) for a, k in pairs], 0),
+        True,
+    )
     searched = [bonferroni_search(a, k, r_t, config.delta) for a, k in pairs]
     count("Bonferroni search, flat risk", broken(searched, 0), True)
     naive = last(upper_limits(unsafe, accepted, config.delta) <= r_t)
@@ -138,7 +152,10 @@ def _clusters(config: CertificatesConfig, rng: np.random.Generator, count: Calla
         "clusters, Hoeffding-Bentkus": (lambda u, a, d: hoeffding_bentkus_upper(u, a, d, CLUSTER_SIZE), True),
         "clusters, betting": (lambda u, a, d: betting_upper(u, a, d, CLUSTER_SIZE), True),
         "clusters, bootstrap": (lambda u, a, d: cluster_bootstrap_upper(u, a, d, draws=300), False),
-        "clusters, as if independent": (lambda u, a, d: clopper_pearson_upper(int(u.sum()), int(a.sum()), d), False),
+        "clusters, as if independent": (
+            lambda u, a, d: clopper_pearson_upper(int(u.sum()), int(a.sum()), d),
+            False,
+        ),
     }
     limits = {name: np.empty(config.cluster_repeats) for name in names}
     for i in range(config.cluster_repeats):
