@@ -75,13 +75,12 @@ def holds(law: ProjectionLaw, lower: np.ndarray, upper: np.ndarray) -> dict[str,
     posterior = joint / np.maximum(joint.sum(axis=0), 1e-300)
     inside = (truth >= lower - slack) & (truth <= upper + slack)
     found = {"likelihood": inside.all(axis=(1, 2))}
+    # Columns of a posterior bound do not depend on one another: the draws stand side by side, (s, trials m).
+    side_by_side = [np.concatenate(list(bounds), axis=1) for bounds in (lower, upper)]
+    count = np.ones(len(truth), int)
     for form in ("tight", "paper"):
-        bound = np.stack(
-            [
-                posterior_bound(LikelihoodBounds(low, up, np.ones(len(truth), int)), PRIOR[len(truth)], form)
-                for low, up in zip(lower, upper, strict=True)
-            ]
-        )
+        flat = posterior_bound(LikelihoodBounds(*side_by_side, count), PRIOR[len(truth)], form)
+        bound = flat.reshape(len(truth), len(lower), -1).transpose(1, 0, 2)
         found[f"posterior_{form}"] = (posterior <= bound + 20 * slack).all(axis=(1, 2))
     return found
 
