@@ -31,14 +31,19 @@ def bottleneck(cost: FloatArray) -> float:
     # No matching is cheaper than the dearest of the rows' and columns' least entries.
     least = max(array.min(axis=1).max(), array.min(axis=0).max())
     levels = np.unique(array[array >= least])
-    low, high = 0, len(levels) - 1
+
+    def enough(index: int) -> bool:
+        graph = csr_array(array <= levels[index])
+        return bool((maximum_bipartite_matching(graph, perm_type="column") >= 0).all())
+
+    # The answer is mostly near the lower end, where graphs are small: first up in growing steps, then halving.
+    low, step, high = 0, max(len(levels) // 1024, 1), len(levels) - 1
+    while low + step < high and not enough(low + step):
+        low, step = low + step + 1, 2 * step
+    high = min(low + step, high)
     while low < high:
         middle = (low + high) // 2
-        matching = maximum_bipartite_matching(csr_array(array <= levels[middle]), perm_type="column")
-        if (matching >= 0).all():
-            high = middle
-        else:
-            low = middle + 1
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
     return float(levels[low])
 
 

@@ -171,6 +171,8 @@ def _plain_ticks(axes: Any, values: list[Any]) -> None:
 
 def theorem_2(tables: dict[str, pd.DataFrame]) -> Drawn:
     """A: L* and L~ along a line of outputs. B, C: distance of L~ from L*, convex and finite."""
+    from matplotlib.ticker import NullFormatter
+
     path, table = tables["path"], tables["theorem_2"]
     figure, ((first, second, third),) = panels(1, 3, 3.0)
     for colour, name in enumerate(list(path.columns[2:])):
@@ -194,6 +196,7 @@ def theorem_2(tables: dict[str, pd.DataFrame]) -> Drawn:
         axes.set(xscale="log", yscale="log", xlabel="$\\lambda$")
         axes.set_title(problem, fontsize=8)
         axes.invert_xaxis()
+        axes.yaxis.set_minor_formatter(NullFormatter())
     second.set_ylabel("mean |L̃ − L*|")
     handles, labels = second.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6)
@@ -248,6 +251,8 @@ def theorem_3(tables: dict[str, pd.DataFrame]) -> Drawn:
         axes.set_title(titles[rule], fontsize=8)
         axes.legend(loc="upper left")
     left.set_ylabel("cases until both errors ≤ α")
+    top = left.get_ylim()[1] * 30  # room for the legend
+    left.set_ylim(top=top)
     right.set_ylim(left.get_ylim())
     streams = int(slopes["streams"].min())
     return figure, (
@@ -287,6 +292,7 @@ def certificates(tables: dict[str, pd.DataFrame]) -> Drawn:
         )
     second.axhline(chosen["best"].iloc[0], color=GREY, linewidth=0.8)
     second.set(xscale="log", xlabel="$n_t$", ylabel="acceptance")
+    second.set_ylim(-0.32, 0.75)
     second.legend(loc="lower right", fontsize=5.5)
     table = tables["validity"].iloc[::-1].reset_index(drop=True)
     rate = table["failures"] / table["repeats"]

@@ -48,7 +48,9 @@ def sensitivities(tables: dict[str, pd.DataFrame]) -> Drawn:
                 label=variant,
             )
         one.axhline(1, color=GREY, linewidth=0.8)
-        one.set_xticks(range(len(places)), [f"{value:g}" for value in places])
+        one.set_xticks(
+            range(len(places)), [f"{value / 1000:g}k" if value >= 1000 else f"{value:g}" for value in places]
+        )
         one.set_yscale("log")
         one.set_ylim(1.5e-3, 20)
         one.set_xlabel(label)

@@ -28,7 +28,7 @@ _TAU = 0.0
 
 def kinds(side: int) -> list[str]:
     n = side * side
-    return ["stratified", "independent", *(f"repeated {n // m}" for m in (4, 16, 50)), "one corner"]
+    return ["stratified", "independent", *(f"repeated {max(n // m, 1)}" for m in (4, 16, 50)), "one corner"]
 
 
 def draw(kind: str, side: int, rng: np.random.Generator) -> np.ndarray:
@@ -40,7 +40,7 @@ def draw(kind: str, side: int, rng: np.random.Generator) -> np.ndarray:
         return rng.random((n, 2))
     if kind == "one corner":
         return rng.random((n, 2)) * [0.5, 1.0]
-    prototypes = rng.random((max(int(kind.split()[1]), 1), 2))
+    prototypes = rng.random((int(kind.split()[1]), 2))
     chosen = np.resize(np.arange(len(prototypes)), n)
     return np.clip(prototypes[chosen] + 0.01 * rng.normal(size=(n, 2)), 0.0, 1.0)
 
