@@ -76,7 +76,7 @@ class CertificatesConfig:
         default_factory=lambda: [100, 300, 1000, 3000, 10**4, 3 * 10**4, 10**5, 10**6, 10**7]
     )
     library_cases: int = 5000
-    library_repeats: int = 200
+    library_repeats: int = 100
 
 
 @dataclass
