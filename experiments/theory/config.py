@@ -91,14 +91,14 @@ class CoverageConfig:
     delta: float = 0.05
     r_t: float = 0.01
     steps: int = 400
-    repeats: int = 300
+    repeats: int = 200
 
 
 @dataclass
 class SensitivityConfig:
     """trials: draws of the internal test data per setting. n_t: cases of each where it is not what varies."""
 
-    trials: int = 300
+    trials: int = 200
     n_t: int = 20000
     r_t: float = 0.01
     episodes: int = 4000
@@ -109,7 +109,7 @@ class SensitivityConfig:
 class QualityConfig:
     """trials: draws. side: cells per axis in 2-D; n_t = side**2 per state."""
 
-    trials: int = 60
+    trials: int = 40
     side: int = 20
 
 

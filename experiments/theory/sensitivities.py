@@ -121,7 +121,7 @@ def constraints(config: SensitivityConfig, rng: np.random.Generator) -> pd.DataF
 
     Draws of one constraint are reused: k constraints are k of them at random.
     """
-    pool = max(4 * config.trials, 64)
+    pool = max(2 * config.trials, 64)
     drawn = [cases(rng, config.n_t) for _ in range(pool)]
     plug_in = np.array([RiskCurve(*one).largest_threshold(config.r_t).tau for one in drawn])
     rows: list[dict[str, Any]] = []
