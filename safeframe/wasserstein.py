@@ -36,7 +36,7 @@ def bottleneck(cost: FloatArray) -> float:
         graph = csr_array(array <= levels[index])
         return bool((maximum_bipartite_matching(graph, perm_type="column") >= 0).all())
 
-    # The answer is mostly near the lower end, where graphs are small: first up in growing steps, then halving.
+    # The answer is mostly near the lower end, where graphs are small: up in growing steps, then halving.
     low, step, high = 0, max(len(levels) // 1024, 1), len(levels) - 1
     while low + step < high and not enough(low + step):
         low, step = low + step + 1, 2 * step
