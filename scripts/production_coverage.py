@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", choices=SOURCES, default="synthetic")
     parser.add_argument("--path", help="the demand file, for --data eia (see the README)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[5, 6, 7, 8, 9])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[5, 6, 7])
     parser.add_argument("--epochs", type=int, help="of the classifier; the production default if not given")
     parser.add_argument("--table", type=Path, help="where the table goes")
     parser.add_argument("--no-claims", action="store_true", help="leave results/claims.csv alone")
@@ -86,7 +86,15 @@ def record(found: pd.DataFrame, options: argparse.Namespace) -> None:
 
     Without intervals: hours of one year depend on one another, and seeds share the year.
     """
-    common = {"experiment": "production", "seeds": options.seeds, "preset": "laptop", "data": options.data}
+    seeds = " ".join(map(str, options.seeds))
+    where = " --path demand.csv.gz" if options.data == "eia" else ""
+    common = {
+        "experiment": "production",
+        "seeds": options.seeds,
+        "preset": "laptop",
+        "data": options.data,
+        "command": f"python scripts/production_coverage.py --data {options.data}{where} --seeds {seeds}",
+    }
     for row in found[np.isclose(found["r_t"], 1e-2)].to_dict("records"):
         name = row["change"].replace(" ", "_")
         claims.record(f"production.coverage.firing.{name}", row["firing"], n=row["hours"], **common)
