@@ -1,6 +1,6 @@
 """Which library finds nearest neighbours among 10^6 points:  python scripts/bench_coverage.py
 
-For d = 2, 8 and 32 dimensions: build the index of 10^6 standard normal points, ask for the nearest of 300
+For d = 2, 8, 12 and 32 dimensions: build the index of 10^6 standard normal points, ask for the nearest of 300
 more, one thread each; seconds are CPU time of this process, so that other load on the machine does not enter.
 Recall is the share of queries whose distance is the exact one (to 1e-4), excess the mean distance found over
 the exact one, less 1. Libraries that are not installed are left out, saying so. Rows are written as they are
@@ -32,7 +32,7 @@ from experiments.support.files import atomic_path  # noqa: E402
 from safeframe.nearest import build, kind_of_dimension  # noqa: E402
 
 TABLE = REPOSITORY / "results" / "tables" / "bench_coverage.csv"
-DIMENSIONS = (2, 8, 32)
+DIMENSIONS = (2, 8, 12, 32)
 Find = Callable[[np.ndarray], np.ndarray]
 _M, _BUILD, _SEARCH = 16, 64, 64  # links, breadth when built, breadth when asked: of the HNSW graph
 
