@@ -118,7 +118,7 @@ print(f"truth {truth:.4f} below the bound of all three data sets: {all(holds)}")
 
 # %% [markdown]
 # The plug-in estimate is near the truth or far below it, and nothing tells which. The bound holds for all three, and says how good the data are: with
-# five cases repeated twenty times it is 1.
+# five cases repeated twenty times it is useless.
 #
 # ## What a coverage guard sees
 #
@@ -140,7 +140,7 @@ state = np.where(acted.accepted, 2, np.where(acted.covered, 1, 0)).reshape(200, 
 figure, panel = plt.subplots(figsize=(5, 4.2), layout="constrained")
 panel.contourf(ticks, ticks, state, levels=[-0.5, 0.5, 1.5, 2.5], colors=["#eeeeee", "#f3c9b5", "#bcd8ea"])
 panel.scatter(*cases[:800].T, s=2, color=np.where(unsafe_label[:800, None] == 1, [[0.84, 0.37, 0.0]], [[0.0, 0.45, 0.7]]))
-panel.set(aspect="equal", title="accepted (blue), refused by the bound (red), not covered (grey)")
+panel.set(aspect="equal", title="blue: accepted, red: refused by the bound,\ngrey: not covered")
 plt.show()
 far = guard.act(np.array([[-2.0, -2.0]]))
 print(far.explain(0))
