@@ -4,6 +4,7 @@
 # make lint         style, types, import rules
 # make figure-2     the sweep behind figures 2A and 2B (resumes what is unfinished), then the figures
 # make figure-3     the sweeps behind figure 3 (robots and seeds, n_t, ablations; resumes), then the figures
+# make theory       the theorems as experiments (about five minutes), their tables, figures and claims
 # make results      everything that is committed under results/
 # make compare      our figures beside the paper's
 # make bench-sim    the simulator: environment steps a second, against a plain MuJoCo loop
@@ -17,7 +18,7 @@ TORCH_OPTIONS ?=
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: setup run run-eia test test-long lint format bench bench-sim figure-2 figure-3 results compare clean
+.PHONY: setup run run-eia test test-long lint format bench bench-sim figure-2 figure-3 theory results compare clean
 
 setup: $(READY)
 
@@ -66,7 +67,11 @@ figure-3: $(READY)
 	for sweep in figure-3 figure-3-n_t figure-3-ablations; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
 	$(PY) scripts/figures.py figure-3
 
-results: figure-2 figure-3 bench
+theory: $(READY)
+	$(PY) run.py experiment=theory preset=laptop seed=5 $(ARGS)
+	$(PY) scripts/figures.py theory
+
+results: figure-2 figure-3 theory bench
 	$(PY) scripts/compare.py
 
 compare: $(READY)

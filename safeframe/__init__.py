@@ -1,6 +1,7 @@
 """safeframe: guarantees on the probability of an unsafe action, around any model (arXiv 2504.20924)."""
 
 from safeframe.chance_constraint import ChanceConstraint
+from safeframe.coverage import CoverageGuard, CoverageSettings
 from safeframe.guard import GuardedActions, SafetyGuard
 from safeframe.internal_test import InternalTestData
 from safeframe.risk_curve import GroupedRiskCurve, RiskCurve, margin_of
@@ -9,6 +10,8 @@ from safeframe.types import SafeframeError, Status
 
 __all__ = [
     "ChanceConstraint",
+    "CoverageGuard",
+    "CoverageSettings",
     "GroupedRiskCurve",
     "GuardedActions",
     "InternalTestData",

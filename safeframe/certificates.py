@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -161,16 +162,35 @@ def fixed_sequence(n_accepted: IntArray, n_unsafe: IntArray, r_t: float, delta: 
     Args:
         n_accepted, n_unsafe: (t,) counts at thresholds (and in an order) fixed before these cases were seen.
     """
+    length = first_failure(_p_values(n_accepted, n_unsafe, r_t) <= _validate_delta(delta))
+    return length - 1 if length else None
+
+
+def bonferroni_search(n_accepted: IntArray, n_unsafe: IntArray, r_t: float, delta: float) -> int | None:
+    """Index of the last threshold certified by Bonferroni over all of them, or None.
+
+    The tests of :func:`fixed_sequence`, each at delta / t: no order and no good start is needed, and
+    thresholds behind a failure may pass; in exchange every test is stricter. The family-wise error is at most
+    delta.
+    Source: Learn then Test, Angelopoulos et al. (2021), arXiv 2110.01052, section 3.
+
+    Args:
+        n_accepted, n_unsafe: (t,) counts at thresholds fixed before these cases were seen, strict ones first.
+    """
+    p = _p_values(n_accepted, n_unsafe, r_t)
+    passed = np.flatnonzero(p <= bonferroni(delta, max(len(p), 1)))
+    return int(passed[-1]) if len(passed) else None
+
+
+def _p_values(n_accepted: IntArray, n_unsafe: IntArray, r_t: float) -> FloatArray:
+    """(t,) exact p-values of "P(unsafe | accepted) > r_t", checked; 1 where nothing is accepted."""
     validate_threshold(r_t)
-    _validate_delta(delta)
     n, k = np.atleast_1d(np.asarray(n_accepted)), np.atleast_1d(np.asarray(n_unsafe))
     if n.shape != k.shape or n.ndim != 1:
         raise SafeframeError(f"n_accepted {n.shape} and n_unsafe {k.shape}: expected the same shape (t,)")
     if ((k < 0) | (k > n)).any():
         raise SafeframeError("the counts must satisfy 0 <= n_unsafe <= n_accepted at every threshold")
-    passed = stats.binom.cdf(k, n, r_t) <= delta
-    length = first_failure(passed)
-    return length - 1 if length else None
+    return stats.binom.cdf(k, n, r_t)
 
 
 def first_failure(passed: BoolArray) -> int:
@@ -178,11 +198,20 @@ def first_failure(passed: BoolArray) -> int:
     return len(passed) if passed.all() else int(np.argmin(passed))
 
 
+Search = Literal["fixed-sequence", "bonferroni"]
+_SEARCHES = {"fixed-sequence": fixed_sequence, "bonferroni": bonferroni_search}
+
+
 def certify_threshold(
-    margin: FloatArray, label: LabelArray, taus: FloatArray | Sequence[float], r_t: float, delta: float
+    margin: FloatArray,
+    label: LabelArray,
+    taus: FloatArray | Sequence[float],
+    r_t: float,
+    delta: float,
+    search: Search = "fixed-sequence",
 ) -> CertifiedThreshold:
     """The most permissive tau certified by :func:`fixed_sequence` on cases (n,), walking ``taus`` in the
-    given order.
+    given order, or by :func:`bonferroni_search`.
 
     ``taus`` must be fixed before these cases were seen (from other data), strict ones first; begin where
     about ``cases_needed(r_t, delta)`` cases are accepted, or the first test cannot pass.
@@ -197,7 +226,7 @@ def certify_threshold(
         raise SafeframeError("taus must hold at least one threshold and no NaN")
     n = np.searchsorted(np.sort(values), sequence, side="left")
     k = np.searchsorted(np.sort(values[unsafe]), sequence, side="left")
-    return certify_counts(n, k, sequence, r_t, delta)
+    return certify_counts(n, k, sequence, r_t, delta, search=search)
 
 
 def certify_counts(
@@ -207,11 +236,14 @@ def certify_counts(
     r_t: float,
     delta: float,
     event: str = "P(unsafe | accepted)",
+    search: Search = "fixed-sequence",
 ) -> CertifiedThreshold:
     """As :func:`certify_threshold`, from counts (t,) at ``taus`` (t,): also for the risk of the selected
     action.
     """
-    index = fixed_sequence(n_accepted, n_unsafe, r_t, delta)
+    if search not in _SEARCHES:
+        raise SafeframeError(f"search is {search!r}; it must be one of {', '.join(_SEARCHES)}")
+    index = _SEARCHES[search](n_accepted, n_unsafe, r_t, delta)
     found = index is not None
     n, k = (int(n_accepted[index]), int(n_unsafe[index])) if found else (0, 0)
     certificate = Certificate(

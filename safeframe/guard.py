@@ -18,6 +18,7 @@ import numpy as np
 
 from safeframe.chance_constraint import validate_threshold
 from safeframe.conservative_testing import PosteriorForm, check_logits
+from safeframe.coverage import CoverageGuard, CoverageSettings, Features, fit_coverage, flat_features
 from safeframe.guard_calibration import Evidence, GroupCurves, calibrate_evidence
 from safeframe.guard_io import call, like, load_guard, save_guard, to_numpy
 from safeframe.guard_report import EVERYTHING, GuardCalibration, GuardedActions
@@ -50,6 +51,9 @@ class SafetyGuard:
             thresholds and groups together, with confidence 1 - delta. rule: "plug-in", or "certificate": tau
         from fixed-sequence testing on that half. group_conditional: calibrate within every group of the
         internal test data. classify_actions: call classifier(measurement, action or candidates).
+        coverage: epsilon, or CoverageSettings: take the default action too where the measurement lies farther
+            from the internal test data than all but a share epsilon of new cases like them do. None: no such
+            test. coverage_features: measurement -> (n, d), the space of that distance; default: itself, flat.
 
     Raises:
         SafeframeError: on any bad setting, at once; on bad outputs of model or classifier, when they appear.
@@ -72,6 +76,8 @@ class SafetyGuard:
         classify_actions: bool = False,
         blocks: int = 5,
         seed: int = 0,
+        coverage: float | CoverageSettings | None = None,
+        coverage_features: Features = flat_features,
     ) -> None:
         if default_action is None:
             raise SafeframeError(
@@ -93,7 +99,10 @@ class SafetyGuard:
             group_conditional,
             blocks,
             seed,
+            CoverageSettings(float(coverage)) if isinstance(coverage, (int, float)) else coverage,
         )
+        self.coverage_features = coverage_features
+        self.coverage: CoverageGuard | None = None
         self.model, self.classifier, self.internal_test = model, classifier, internal_test
         self.default_action, self.classify_actions = to_numpy(default_action), bool(classify_actions)
         self.evidence: Evidence | None = None
@@ -120,7 +129,12 @@ class SafetyGuard:
             )
         self._with_default(action, score)
         group = data.group if self.settings.group_conditional else None
+        found = None
+        if self.settings.coverage is not None:
+            features = self.coverage_features(data.measurement)
+            found = fit_coverage(features, data.trained_on, self.settings.coverage, self.settings.seed)
         self.adopt(Evidence(margin, data.label, score, group, data.trained_on))
+        self.coverage = found
         self.probe = data.measurement[:_PROBES]
         return self.calibrations
 
@@ -154,7 +168,9 @@ class SafetyGuard:
             tau[mine] = found[key].tau
         if score is None:
             action, score, margin = action[:, None], np.zeros((n, 1)), margin[:, None]
-        decisions = choose(margin < tau[:, None], score)
+        distance, covered = self._covered(measurement)
+        inside = np.ones(n, bool) if covered is None else covered
+        decisions = choose((margin < tau[:, None]) & inside[:, None], score)
         chosen = np.where(
             decisions.accepted, decisions.index, np.argmin(np.where(score > -np.inf, margin, np.inf), 1)
         )
@@ -163,6 +179,7 @@ class SafetyGuard:
         for key, mine in rows.items():
             ruling = self._curves[key].ruling
             bound[mine] = 1.0 if ruling is None else ruling.level(margin[mine])
+        bound[~inside] = 1.0
         status = np.where(tau == -np.inf, Status.INFEASIBLE.value, decisions.status)
         return GuardedActions(
             action=like(decisions.take(action, default), measurement),
@@ -175,7 +192,21 @@ class SafetyGuard:
             status=status,
             group=ids,
             calibration=found,
+            distance=None if distance is None else like(distance, measurement),
+            covered=None if covered is None else like(covered, measurement),
+            coverage_radius=None if self.coverage is None else self.coverage.radius,
         )
+
+    def _covered(self, measurement: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """(distances, whether covered) of a batch; None without a coverage guard."""
+        if self.coverage is None:
+            return None, None
+        distance = self.coverage.distance(self.coverage_features(measurement))
+        if len(distance) != len(measurement):
+            raise SafeframeError(
+                f"coverage_features gave {len(distance)} rows for {len(measurement)} measurements"
+            )
+        return distance, distance <= self.coverage.radius
 
     def _look(self, measurement: Any) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """(actions, scores or None, margins) of a batch, checked."""
@@ -278,11 +309,12 @@ class SafetyGuard:
     @classmethod
     def load(
         cls, directory: str | os.PathLike[str], model: Callable[..., Any], classifier: Callable[..., Any],
-        check: bool = True,
+        check: bool = True, coverage_features: Features = flat_features,
     ) -> SafetyGuard:  # fmt: skip
         """A saved guard around the given model and classifier.
 
         With ``check`` a few saved measurements must give the saved margins again; leave it out only for
-        models that draw at random. SafeframeError where a file is corrupt or the classifier is another one.
+        models that draw at random. ``coverage_features``: as when the guard was made. SafeframeError where a
+        file is corrupt, or the classifier or the features are others.
         """
-        return load_guard(cls, directory, model, classifier, check)
+        return load_guard(cls, directory, model, classifier, check, coverage_features)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from safeframe.coverage import CoverageSettings, Features, fit_coverage, flat_features
 from safeframe.guard_calibration import Evidence
 from safeframe.internal_test import InternalTestData
 from safeframe.types import SafeframeError
@@ -143,6 +144,7 @@ def save_guard(directory: str | os.PathLike[str], guard: SafetyGuard) -> None:
         "trained_on": evidence.trained_on,
         "default_action": guard.default_action,
         "probe": None if probe is None else to_numpy(probe),
+        "coverage": None if guard.coverage is None else guard.coverage.rows,
     }
     for name in ("group", "default_action", "probe"):
         array = arrays[name]
@@ -159,6 +161,7 @@ def save_guard(directory: str | os.PathLike[str], guard: SafetyGuard) -> None:
         "classify_actions": guard.classify_actions,
         "probe_is_torch": isinstance(probe, torch.Tensor),
         "taus": taus,
+        "coverage_radius": None if guard.coverage is None else guard.coverage.radius,
     }
     write_guard(directory, body, {name: array for name, array in arrays.items() if array is not None})
 
@@ -169,12 +172,15 @@ def load_guard(
     model: Callable[..., Any],
     classifier: Callable[..., Any],
     check: bool,
+    coverage_features: Features,
 ) -> SafetyGuard:
     """Load a guard; see SafetyGuard.load."""
     body, arrays = read_guard(directory)
     stored = dict(body["settings"])
     if isinstance(stored["prior"], list):
         stored["prior"] = dict(stored["prior"])
+    if stored.get("coverage") is not None:
+        stored["coverage"] = CoverageSettings(**stored["coverage"])
     group, trained_on = arrays.get("group"), arrays["trained_on"]
     data = InternalTestData(None, arrays["label"], group, trained_on=trained_on)
     guard = cls(
@@ -183,6 +189,7 @@ def load_guard(
         data,
         default_action=arrays["default_action"],
         classify_actions=body["classify_actions"],
+        coverage_features=coverage_features,
         **stored,
     )
     guard.adopt(Evidence(arrays["margin"], arrays["label"], arrays.get("score"), group, trained_on))
@@ -191,6 +198,14 @@ def load_guard(
         raise SafeframeError(
             f"the guard in {directory} gives other thresholds than when saved; calibrate it again"
         )
+    if "coverage" in arrays:
+        settings = guard.settings
+        assert settings.coverage is not None
+        guard.coverage = fit_coverage(arrays["coverage"], trained_on, settings.coverage, settings.seed)
+        if not np.isclose(guard.coverage.radius, body["coverage_radius"], rtol=1e-4, atol=1e-6):
+            raise SafeframeError(
+                f"the guard in {directory} gives another coverage radius than when saved; calibrate it again"
+            )
     if "probe" in arrays:
         probe = torch.from_numpy(arrays["probe"]) if body["probe_is_torch"] else arrays["probe"]
         guard.probe = probe
@@ -202,4 +217,12 @@ def load_guard(
                     "the classifier gives other margins than the calibrated one: calibrate again, or "
                     "pass the classifier that was saved with the guard"
                 )
+            if guard.coverage is not None:
+                same = flat_features(coverage_features(probe))
+                kept = arrays["coverage"][: len(same)]
+                if same.shape != kept.shape or not np.allclose(same, kept, rtol=1e-3, atol=1e-4):
+                    raise SafeframeError(
+                        "coverage_features gives other features than those calibrated: pass the function "
+                        "that the guard was made with"
+                    )
     return guard

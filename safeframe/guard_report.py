@@ -69,7 +69,8 @@ class GuardedActions:
     where all were rejected. ``bound``: (n,) the smallest r_t whose plug-in threshold accepts that margin.
     ``tau``: (n,) in force. ``status``: (n,) "optimal", "default" (rejected) or "infeasible" (no threshold
     qualifies at all). ``threshold``: r_t. ``calibration``: per group, with the bounds per accepted and per
-    selected action.
+    selected action. ``distance``, ``covered``: (n,) to the internal test data, and whether it is within
+    ``coverage_radius`` (None without a coverage guard); beyond it the bound is not trusted: ``bound`` is 1.
     """
 
     action: Any
@@ -82,12 +83,21 @@ class GuardedActions:
     status: np.ndarray
     group: np.ndarray | None
     calibration: dict[Hashable, GuardCalibration]
+    distance: Any = None
+    covered: Any = None
+    coverage_radius: float | None = None
 
     def explain(self, i: int) -> str:
         """Why action ``i`` was taken, in one sentence."""
         found = self.calibration[EVERYTHING if self.group is None else self.group[i].item()]
         if self.status[i] == Status.INFEASIBLE:
             return f"default action: {found.summary}"
+        if self.covered is not None and not bool(self.covered[i]):
+            return (
+                f"default action: this input lies {float(self.distance[i]):.4g} from the nearest internal "
+                f"test case, beyond the coverage radius {self.coverage_radius:.4g}; the bound is not "
+                "trusted there"
+            )
         margin, tau = float(self.margin[i]), float(self.tau[i])
         if not bool(self.accepted[i]):
             return (

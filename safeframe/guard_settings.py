@@ -8,6 +8,7 @@ from typing import Literal
 
 from safeframe.chance_constraint import validate_prior, validate_radius, validate_threshold
 from safeframe.conservative_testing import PosteriorForm, check_form
+from safeframe.coverage import CoverageSettings
 from safeframe.types import SafeframeError
 
 Mode = Literal["accepted", "selected"]
@@ -32,6 +33,7 @@ class GuardSettings:
     group_conditional: bool = False
     blocks: int = 5
     seed: int = 0
+    coverage: CoverageSettings | None = None
 
     def __post_init__(self) -> None:
         if not self.threshold:

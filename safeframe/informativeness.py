@@ -24,9 +24,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_bipartite_matching
-from scipy.spatial.distance import cdist
 
 from safeframe.types import SAFE, SQRT2, UNSAFE, FloatArray, LabelArray, SafeframeError
 
@@ -188,38 +185,6 @@ def block_measured_radius(
                 f"class {state_id} is in fewer than two blocks; its radius cannot be measured"
             )
     return BlockRadius(float(np.nanmax(shift)) / SQRT2, shift, keys.tolist(), delta)
-
-
-def wasserstein_infinity(a: FloatArray, b: FloatArray) -> float:
-    """Infinity-Wasserstein distance of two empirical laws: the zeta between two samples.
-
-    One-dimensional samples (n,), (k,) by their quantile functions; (n, d), (n, d) of one size up to 4,000 by
-    the bottleneck matching: the smallest distance at which the bipartite graph of close pairs has a perfect
-    matching.
-
-    Raises:
-        SafeframeError: on other shapes or sizes, or values that are not finite.
-    """
-    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if first.ndim == 1 and second.ndim == 1:
-        return measured_radius(first, second).margin_shift
-    if first.ndim != 2 or first.shape != second.shape or not 1 <= len(first) <= 4000:
-        raise SafeframeError(
-            f"samples {first.shape} and {second.shape}: expected (n, d) twice, n from 1 to 4,000"
-        )
-    if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        raise SafeframeError("the samples hold NaN or infinite values")
-    distance = cdist(first, second)
-    levels = np.unique(distance)
-    low, high = 0, len(levels) - 1
-    while low < high:
-        middle = (low + high) // 2
-        matching = maximum_bipartite_matching(csr_array(distance <= levels[middle]), perm_type="column")
-        if (matching >= 0).all():
-            high = middle
-        else:
-            low = middle + 1
-    return float(levels[low])
 
 
 # Largest slopes: ReLU, tanh and the like 1; sigmoid 1/4; GELU and SiLU overshoot 1 a little.

@@ -49,6 +49,16 @@ PAPER = {
     "llm.times_safer.*": ("up to 3", "smaller models and human-labelled candidates"),
     "llm.violation_over_threshold_max": ("at most 1", "human labels"),
     "theory.theorem_1_failures": ("0 (Theorem 1)", "counted by Monte Carlo on a known law"),
+    "theory.scaling_exponent.nearest_1d": (
+        "at most 1 (Theorem 3)",
+        "a ball as safe set, the nearest case decides",
+    ),
+    "theory.scaling_exponent.nearest_2d": ("at most 2 (Theorem 3)", "same"),
+    "theory.scaling_exponent.nearest_3d": ("at most 3 (Theorem 3)", "same"),
+    "theory.scaling_exponent.quadratic_*": (
+        "at most n_y (Theorem 3)",
+        "the rule knows the form of the truth",
+    ),
 }
 NONE = ("not stated", "")
 

@@ -3,7 +3,8 @@
 draws figures 2A and 2B (and the scaling in n_t, where runs with several were made) for each source of
 demand that has finished runs; figure-3 draws 3A to 3D and the ablations for the robots that have. Tables
 and manifests behind them go under results/, the claims to results/claims.csv. Runs that differ in more than
-seed, n_t and the like are not pooled; --where chooses.
+seed, n_t and the like are not pooled; --where chooses. theory draws the figures of the theorems, from the one
+run that has the largest seed.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ from experiments.safetygym import scaling as safetygym_scaling
 from experiments.support import collect
 from experiments.support.config import PRESETS
 from experiments.support.errors import ResultsError
+from experiments.theory import figures as theory_figures
+from experiments.theory import report as theory_report
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("figure", choices=["figure-2", "figure-3"])
+    parser.add_argument("figure", choices=["figure-2", "figure-3", "theory"])
     parser.add_argument("--preset", default="laptop", choices=PRESETS)
     parser.add_argument(
         "--data", choices=SOURCES, help="figure-2: one source only; without it, every one that has runs"
@@ -49,7 +52,8 @@ def main(arguments: list[str]) -> int:
         if not sign:
             parser.error(f"--where {text!r}: KEY=VALUE is needed")
         where[key] = yaml.safe_load(value)
-    return (all_of_figure_2 if options.figure == "figure-2" else figure_3)(options, where)
+    makers = {"figure-2": all_of_figure_2, "figure-3": figure_3, "theory": theory}
+    return makers[options.figure](options, where)
 
 
 def all_of_figure_2(options: argparse.Namespace, where: dict) -> int:
@@ -148,6 +152,20 @@ def figure_3(options: argparse.Namespace, where: dict) -> int:
     ]
     shown = together[together["claimed"].eq(True)][[*columns, "note"]]
     print(shown.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    show(paths)
+    return 0
+
+
+def theory(options: argparse.Namespace, where: dict) -> int:
+    try:
+        directory = theory_report.load(options.preset, where, options.runs)
+        paths = theory_figures.draw(directory, options.results / "figures")
+        paths += theory_report.publish(directory, options.results)
+    except ResultsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    ledger = None if options.results == report.RESULTS else options.results / "claims.csv"
+    theory_report.record(directory, options.preset, ledger)
     show(paths)
     return 0
 

@@ -16,15 +16,17 @@ from nbclient import NotebookClient
 from omegaconf import OmegaConf
 
 from experiments.production.config import ProductionConfig
-from experiments.support import registry
+from experiments.support import claims, registry
 from experiments.support.config import to_object
 from experiments.support.files import REPOSITORY
 
 README = REPOSITORY / "README.md"
 PAPER_MAP = REPOSITORY / "docs" / "paper_map.md"
-DOCUMENTS = (README, PAPER_MAP, REPOSITORY / "CONTRIBUTING.md")
+THEORY = REPOSITORY / "docs" / "theory.md"
+DOCUMENTS = (README, PAPER_MAP, THEORY, REPOSITORY / "CONTRIBUTING.md")
 MADE = {"results/runs", "results/figures"}  # by the commands that the documents name
 NOTEBOOK = REPOSITORY / "notebooks" / "guard_your_own_model.py"
+THEORY_NOTEBOOK = REPOSITORY / "notebooks" / "theory_in_two_dimensions.py"
 FIXED_OUTPUT = re.compile(r"<!-- test: .*?-->\n```python\n(.*?)```\n\nIt prints\n\n```\n(.*?)```", re.S)
 
 
@@ -163,19 +165,56 @@ def test_the_ten_lines_run_and_print_what_the_readme_says():
     assert done.stdout == expected
 
 
-def test_the_notebook_runs():
-    notebook = jupytext.read(NOTEBOOK)
+def printed_by(path: Path) -> tuple[str, int]:
+    """What a notebook prints when it is executed, and how many pictures it shows."""
+    notebook = jupytext.read(path)
     where = {"metadata": {"path": str(REPOSITORY)}}
-    client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources=where)
-    client.execute()
-    printed = "".join(
-        output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []) if cell
-    )
+    NotebookClient(notebook, timeout=180, kernel_name="python3", resources=where).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    pictures = sum("image/png" in output.get("data", {}) for output in outputs)
+    return "".join(output.get("text", "") for output in outputs), pictures
+
+
+def test_the_notebook_runs():
+    printed, _ = printed_by(NOTEBOOK)
     shares = re.findall(r"r_t = ([\d.]+): ([\d.e-]+) of the accepted were unsafe", printed)
     assert len(shares) == 3
     for r_t, share in shares:
         assert 0.5 * float(r_t) < float(share) < 1.5 * float(r_t)
     assert printed.rstrip().endswith("True")
+
+
+def test_the_theory_notebook_runs_and_its_statements_hold(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    printed, pictures = printed_by(THEORY_NOTEBOOK)
+    assert pictures == 4
+    assert "below the bound of all three data sets: True" in printed
+    assert "beyond the coverage radius" in printed
+    assert float(re.search(r"refused in distribution: ([\d.]+)", printed).group(1)) < 0.013
+    assert printed.rstrip().endswith("True")
+
+
+def test_theory_figures_are_all_explained():
+    """Every committed figure of the theory has its paragraph and its caption."""
+    shown = {path.stem for path in (REPOSITORY / "results" / "figures").glob("theory_*.png")}
+    assert len(shown) == 9
+    text = THEORY.read_text()
+    for name in shown:
+        assert f"../results/figures/{name}.png" in text, name
+        assert (REPOSITORY / "results" / "figures" / f"{name}.txt").is_file()
+
+
+def test_theory_claims_quoted_are_those_of_the_ledger():
+    """Numbers in docs/theory.md that stand behind a claim's name are the committed ones."""
+    ledger = claims.read(REPOSITORY / "results" / "claims.csv")
+    ledger = ledger[~ledger["data"].eq("synthetic")].set_index("claim")
+    pattern = r"`((?:theory|certificates|coverage|production)\.[a-z0-9_.]+)` (-?\d[\d.]*(?:e-?\d+)?)"
+    quoted_claims = re.findall(pattern, THEORY.read_text())
+    assert len(quoted_claims) >= 15
+    for name, number in quoted_claims:
+        shown = float(number)
+        value = float(ledger.loc[name, "value"])
+        assert shown == pytest.approx(value, rel=0.02, abs=1e-12), name
 
 
 def test_the_results_table_can_be_filled():

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.theory.problems import NORMAL, convex_problem, discrete_problem
 from safeframe.approximate_loss import ApproximateLoss
 from safeframe.types import SafeframeError
-from tests.unit.approximate_loss_problems import NORMAL, convex_problem, discrete_problem
 
 
 def gradient_of(loss, output):

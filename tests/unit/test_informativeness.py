@@ -14,9 +14,9 @@ from safeframe.informativeness import (
     lipschitz_lower,
     lipschitz_upper,
     measured_radius,
-    wasserstein_infinity,
 )
 from safeframe.types import SafeframeError
+from safeframe.wasserstein import wasserstein_infinity
 
 samples = st.lists(st.integers(-6, 6), min_size=1, max_size=12).map(lambda v: np.array(v, float))
 

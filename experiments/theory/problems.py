@@ -1,4 +1,4 @@
-"""Two problems with exact minimisers for the tests of the approximate loss, one convex and one discrete.
+"""Two problems with exact minimisers for the approximate loss (Theorem 2), one convex and one finite.
 
 Convex: u in R^2, J = |u - a|^2 / 2, L = |u - d|^2 / 2, c = h - g'u, with output o = (a, h). The penalised
 minimum is the unconstrained one, moved along g until the constraint holds or the penalty is used up.
