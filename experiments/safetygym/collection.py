@@ -74,10 +74,10 @@ def _labelled(env, policy, cases, label, every, window, with_paths) -> Shard:
                 clearance = backup.clearances(env.task, env.get_state(), candidates)
                 found["clearance"].append(clearance)
                 found["unsafe"].append((clearance <= 0).astype(np.int8))
-                if with_paths:
-                    found["path"].append(backup.paths(env.task, env.get_state(), candidates))
             else:
                 found["unsafe"].append(_branch(env, policy, window))
+            if with_paths:
+                found["path"].append(backup.paths(env.task, env.get_state(), candidates))
             rows += len(observation)
         observation, *_ = env.step(policy(observation))
     keep = -(-cases // per_state)
@@ -109,7 +109,7 @@ def _branch(env, policy, window) -> np.ndarray:
 def _logged(env, policy, cases, label, every, window, with_paths) -> Shard:
     candidates = policy.agent.candidates
     spread = candidates.std(axis=0) + 1e-9
-    observations, labels = [], []
+    found: dict[str, list[np.ndarray]] = {"observation": [], "unsafe": [], "path": []}
     rows = 0
     while rows < cases:
         observation, _ = env.reset()
@@ -119,6 +119,8 @@ def _logged(env, policy, cases, label, every, window, with_paths) -> Shard:
             action = policy(observation)
             if step in starts:
                 taken.append(observation[:, : env.task.observation_size].copy())
+                if with_paths:
+                    found["path"].append(backup.paths(env.task, env.get_state(), candidates))
                 gap = ((action[:, None] - candidates[None]) / spread) ** 2
                 chosen.append(gap.sum(axis=2).argmin(axis=1))
             observation, _, _, _, info = env.step(action)
@@ -126,7 +128,7 @@ def _logged(env, policy, cases, label, every, window, with_paths) -> Shard:
         for start, observed, index in zip(starts, taken, chosen, strict=True):
             out = np.full((env.num_envs, len(candidates)), -1, np.int8)
             out[np.arange(env.num_envs), index] = cost[start : start + window].any(axis=0)
-            observations.append(observed)
-            labels.append(out)
+            found["observation"].append(observed)
+            found["unsafe"].append(out)
             rows += env.num_envs
-    return Shard(np.concatenate(observations)[:cases], np.concatenate(labels)[:cases])
+    return Shard(**{part: np.concatenate(value)[:cases] for part, value in found.items() if value})

@@ -12,6 +12,7 @@ from experiments.safetygym import collection, evaluation
 from experiments.safetygym.agents.checkpoints import save_agent
 from experiments.safetygym.internal_data import InternalData
 from experiments.support import results
+from experiments.support.files import REPOSITORY
 
 TINY = (
     "r_t=1e-2", "agent.baselines=[]", "internal_test.n_t=30000", "internal_test.train_cases=15000",
@@ -106,3 +107,25 @@ def test_the_same_command_does_nothing_again(typed_in, done, monkeypatch):
     assert command() == 0
     assert before == {path.name: path.read_bytes() for path in done.iterdir() if path.name in before}
     assert len(before) >= 2
+
+
+ABLATIONS = sorted(path.stem for path in (REPOSITORY / "configs" / "ablation").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("logged", "branched") else pytest.param(name, marks=pytest.mark.long)
+        for name in ABLATIONS
+    ],
+)
+def test_every_ablation_runs(typed_in, name):
+    folder, command = typed_in
+    before = set((folder / "runs" / "safetygym").glob("[!.]*"))
+    # one case a state: fewer cases than backup labels have
+    few = (
+        ("internal_test.n_t=4000", "internal_test.train_cases=2000") if name in ("logged", "branched") else ()
+    )
+    assert command(f"+ablation={name}", *few) == 0
+    (directory,) = set((folder / "runs" / "safetygym").glob("[!.]*")) - before
+    assert results.read(directory)["method"].str.startswith(("ours_", "guarded_")).all()
