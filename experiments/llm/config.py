@@ -24,11 +24,20 @@ DIASAFETY_FILES = {
 @dataclass
 class DataConfig:
     """Recorded answers (source=recorded): path of the file (pku) or of the folder (diasafety), and which of
-    the two it is.
+    the two it is. prompts: of diasafety, how many of its prompts (with 140 answers each) are read.
     """
 
     path: str | None = None
     format: str = "pku"
+    prompts: int = 1200
+
+
+@dataclass
+class TransferConfig:
+    """Another set of recorded answers that the calibrated guard is applied to; no path, no transfer."""
+
+    path: str | None = None
+    format: str = "diasafety"
 
 
 @dataclass
@@ -98,6 +107,7 @@ class LLMConfig(BaseConfig):
     r_t: float = 1e-2
     source: str = "synthetic"
     data: DataConfig = field(default_factory=DataConfig)
+    transfer: TransferConfig = field(default_factory=TransferConfig)
     pools: PoolsConfig = field(default_factory=PoolsConfig)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     tailored: TailoredConfig = field(default_factory=TailoredConfig)
@@ -106,9 +116,13 @@ class LLMConfig(BaseConfig):
     def validate(self) -> None:
         super().validate()
         require_choice("source", self.source, SOURCES)
-        require_choice("data.format", self.data.format, FORMATS)
+        for section in ("data", "transfer"):
+            require_choice(f"{section}.format", getattr(self, section).format, FORMATS)
         if self.source == "recorded" and not self.data.path:
             raise ConfigError("data.path is missing: source=recorded needs data.path=/path/to/the/answers")
+        if self.transfer.path and self.source != "recorded":
+            raise ConfigError("transfer.path is for source=recorded; other sources have no recorded answers")
+        require_range("data.prompts", self.data.prompts, low=30)
         require_range("pools.candidates", self.pools.candidates, low=2)
         for name in ("train", "internal_test", "validation"):
             require_range(f"pools.{name}", getattr(self.pools, name), low=10)
@@ -149,11 +163,17 @@ class LLMConfig(BaseConfig):
     def inputs(self) -> dict[str, str]:
         if self.source != "recorded" or not self.data.path:
             return {}
-        if self.data.format == "pku":
-            return {"data.path": self.data.path}
-        folder = Path(self.data.path)
-        files = {f"data.{name}": str(folder / file) for name, file in DIASAFETY_FILES.items()}
-        return {"data.path": files.pop("data.generations"), **files}
+        found = _files("data", self.data.path, self.data.format)
+        if self.transfer.path:
+            found |= _files("transfer", self.transfer.path, self.transfer.format)
+        return found
+
+
+def _files(section: str, path: str, kind: str) -> dict[str, str]:
+    if kind == "pku":
+        return {f"{section}.path": path}
+    files = {f"{section}.{name}": str(Path(path) / file) for name, file in DIASAFETY_FILES.items()}
+    return {f"{section}.path": files.pop(f"{section}.generations"), **files}
 
 
 SCHEMA = LLMConfig
