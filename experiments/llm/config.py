@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from experiments.llm.model_settings import ModelsConfig
 from experiments.support.config import BaseConfig, require_choice, require_range, require_threshold
 from experiments.support.errors import ConfigError
 from safeframe.chance_constraint import validate_radius
@@ -108,6 +109,7 @@ class LLMConfig(BaseConfig):
     source: str = "synthetic"
     data: DataConfig = field(default_factory=DataConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
+    models: ModelsConfig = field(default_factory=ModelsConfig)
     pools: PoolsConfig = field(default_factory=PoolsConfig)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     tailored: TailoredConfig = field(default_factory=TailoredConfig)
@@ -123,6 +125,7 @@ class LLMConfig(BaseConfig):
         if self.transfer.path and self.source != "recorded":
             raise ConfigError("transfer.path is for source=recorded; other sources have no recorded answers")
         require_range("data.prompts", self.data.prompts, low=30)
+        self.models.validate()
         require_range("pools.candidates", self.pools.candidates, low=2)
         for name in ("train", "internal_test", "validation"):
             require_range(f"pools.{name}", getattr(self.pools, name), low=10)
