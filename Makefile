@@ -4,6 +4,8 @@
 # make lint         style, types, import rules
 # make figure-2     the sweep behind figures 2A and 2B (resumes what is unfinished), then the figures
 # make figure-3     the sweeps behind figure 3 (robots and seeds, n_t, ablations; resumes), then the figures
+# make figure-4     the sweeps behind figure 4 (r_t and n_t; resumes), then the figures; recorded answers too where their paths
+#                   are given:  make figure-4 PKU=/path/to/candidates.jsonl.gz DIASAFETY=/path/to/diasafety
 # make results      everything that is committed under results/
 # make compare      our figures beside the paper's
 # make bench-sim    the simulator: environment steps a second, against a plain MuJoCo loop
@@ -17,7 +19,7 @@ TORCH_OPTIONS ?=
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: setup run run-eia test test-long lint format bench bench-sim figure-2 figure-3 results compare clean
+.PHONY: setup run run-eia test test-long lint format bench bench-sim figure-2 figure-3 figure-4 results compare clean
 
 setup: $(READY)
 
@@ -66,7 +68,15 @@ figure-3: $(READY)
 	for sweep in figure-3 figure-3-n_t figure-3-ablations; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
 	$(PY) scripts/figures.py figure-3
 
-results: figure-2 figure-3 bench
+figure-4: $(READY)
+	$(PY) run.py -m +sweep=figure-4 $(ARGS)
+	if test -n "$(PKU)"; then $(PY) run.py -m +sweep=figure-4-recorded data.path="$(PKU)" \
+	  transfer.path=$(if $(DIASAFETY),"$(DIASAFETY)",null) $(ARGS); fi
+	if test -n "$(DIASAFETY)"; then $(PY) run.py -m +sweep=figure-4-recorded data.format=diasafety data.path="$(DIASAFETY)" \
+	  transfer.format=pku transfer.path=$(if $(PKU),"$(PKU)",null) $(ARGS); fi
+	$(PY) scripts/figures.py figure-4
+
+results: figure-2 figure-3 figure-4 bench
 	$(PY) scripts/compare.py
 
 compare: $(READY)

@@ -10,12 +10,13 @@ Methods ("rank": the feasible candidate of highest reward; "sample": the first f
 - ours: tailored classifier, rank, threshold for the selected answer, radius configured or measured
 - ours_accepted: the same with the threshold for an accepted candidate (the paper's event)
 - ours_paper: the same with the paper's sampling instead of ranking
-- ours_xi_0: ours with radius 0
+- ours_xi_0, ours_accepted_xi_0: ours, ours_accepted with radius 0
 - cross_entropy, cross_entropy_xi_0: the warm-up classifier (LoRA) in the place of ours, ours_xi_0
 - cross_entropy_accepted: LoRA with cross-entropy and bias correction alone: accepted event, radius 0
 - learn_then_test: the tailored classifier, threshold by fixed-sequence testing on the selected answer
 - rejection_sampling, rejection_best: a fully fine-tuned classifier at fixed levels (knob), first, best answer
-- ai, best_of_k, oracle: first answer; best by reward; best by reward of those labelled harmless
+- ai, best_of_k, oracle, default: first answer; best by reward; best by reward of those labelled harmless;
+  always the default answer
 - ppo_lag: first answer of models trained with other cost limits (knob); synthetic and hub
 - transfer: ours on another set of recorded answers, at the thresholds of this one
 """
@@ -41,6 +42,7 @@ from experiments.support.files import atomic_path
 from experiments.support.runs import RunContext
 from experiments.support.stages import Stage
 from safeframe import approximate_loss, relaxed_bound, training
+from safeframe.optimisation.candidates import DEFAULT
 from safeframe.types import SQRT2
 
 _CODE = (classifier, backends, training, pools)
@@ -194,6 +196,7 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
             ("ours_accepted", "ours", "rank", "accepted", fixed),
             ("ours_paper", "ours", "sample", "accepted", fixed),
             ("ours_xi_0", "ours", "rank", "selected", 0.0),
+            ("ours_accepted_xi_0", "ours", "rank", "accepted", 0.0),
             ("cross_entropy", "cross_entropy", "rank", "selected", fixed),
             ("cross_entropy_xi_0", "cross_entropy", "rank", "selected", 0.0),
             ("cross_entropy_accepted", "cross_entropy", "rank", "accepted", 0.0),
@@ -212,6 +215,7 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
         counting.count("ai", baselines.first_answer(pool))
         counting.count("best_of_k", baselines.best_of_all(pool))
         counting.count("oracle", baselines.oracle(pool))
+        counting.count("default", np.full(len(pool.prompt), DEFAULT))
         for limit in settings.evaluation.cost_limits:
             other = this.source.pool("validation", len(pool.prompt), f"ppo_lag_{limit:g}")
             counting.count("ppo_lag", baselines.first_answer(other), other, knob=limit)
@@ -259,4 +263,4 @@ def report(settings: LLMConfig, directory: Path, frame: pd.DataFrame) -> str:
     from experiments.llm.figures import draw, summary
 
     paths = draw(directory)
-    return "\n".join([summary(frame), "", "figures:", *(f"  {path}" for path in paths)])
+    return "\n".join([summary(directory), "", "figures:", *(f"  {path}" for path in paths)])

@@ -64,8 +64,8 @@ class Measured:
         return bool(np.isfinite(self.sums["true_harm"]).all())
 
 
-def gather(directories: list[Path]) -> Measured:
-    """Pool the runs of these directories. Points that some run lacks are left out, with a note. Raises
+def gather(directories: list[Path], finished: bool = True) -> Measured:
+    """Pool the runs of these directories (`finished`: tidy results checked against DONE). Points that some run lacks are left out, with a note. Raises
     `ResultsError` for no runs, a missing file or column, and counts that cannot be.
     """
     if not directories:
@@ -90,7 +90,8 @@ def gather(directories: list[Path]) -> Measured:
     runs = pd.DataFrame(
         {"run": [directory.name for directory in directories], "seed": seeds, "directory": directories}
     )
-    frame = pd.concat([results.read(directory).assign(run=directory.name) for directory in directories])
+    read = results.read if finished else lambda place: pd.read_parquet(place / "results.parquet")
+    frame = pd.concat([read(directory).assign(run=directory.name) for directory in directories])
     notes = [f"left out, since some runs lack points of it: {', '.join(lacking)}"] if lacking else []
     return Measured(points, runs, sums, frame, notes)
 
@@ -144,6 +145,11 @@ def load(
     for measured in found.values():
         measured.notes.extend(notes)
     return dict(sorted(found.items(), reverse=True))
+
+
+def trained_at(measured: Measured) -> float:
+    """The r_t of the runs' configuration."""
+    return float(OmegaConf.load(Path(measured.runs["directory"].iloc[0]) / "config.yaml").r_t)
 
 
 def curves(measured: Measured) -> pd.DataFrame:
