@@ -14,6 +14,7 @@ layer.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +75,8 @@ class Tokens:
 def tokens_of(
     tokenizer: Any, template: str, prompts: list[str], answers: list[str], max_tokens: int
 ) -> Tokens:
-    """Conversations as token ids: template with the prompt, answer, end. Where one is longer than `max_tokens`
-    the beginning of the prompt is cut first (the answer is what is judged), then the end of the answer.
+    """Conversations as token ids: template with the prompt, answer, end. Where one exceeds `max_tokens` the
+    beginning of the prompt is cut first (the answer is what is judged), then the end of the answer.
     """
     if max_tokens < 2:
         raise SafeframeError(f"max_tokens is {max_tokens}; a prompt and an answer need 2 at least")
@@ -106,26 +107,44 @@ class OPTClassifier(nn.Module):
 
 
 class MiniLMClassifier(nn.Module):
-    """Logits (b, 2) from the states below the last layer: (b, l, d), with mask (b, l)."""
+    """Logits (b, 2) from the states below the last layer: (b, l, d), with mask (b, l).
+
+    Only the first token asks, so keys and values of the others need not be computed: q'(W_k h_t) =
+    (W_k' q)'h_t, and sum_t a_t (W_v h_t) = W_v sum_t a_t h_t, with W the weights with their adapters. The same
+    numbers as the layer's own at the first token, for a tenth of the work.
+    """
 
     def __init__(self, layer: Any, hidden: int):
         super().__init__()
         self.layer = layer
         self.head = nn.Sequential(nn.Linear(2 * hidden, 128), nn.GELU(), nn.Linear(128, 2))
 
-    def forward(self, state: Tensor, mask: Tensor) -> Tensor:
+    def first_token(self, state: Tensor, mask: Tensor) -> Tensor:
+        """(b, d) output of the layer at the first token."""
         first, own = state[:, :1], self.layer.attention.self
-        split = lambda x: x.unflatten(-1, (own.num_attention_heads, -1)).transpose(1, 2)  # noqa: E731
-        read = functional.scaled_dot_product_attention(
-            split(own.query(first)),
-            split(own.key(state)),
-            split(own.value(state)),
-            attn_mask=mask[:, None, None, :],
-        )
-        attended = self.layer.attention.output(read.transpose(1, 2).flatten(2), first)
-        out = self.layer.output(self.layer.intermediate(attended), attended)[:, 0]
+        heads = own.num_attention_heads
+        query = own.query(first).unflatten(-1, (heads, -1))[:, 0]  # (b, h, e)
+        keys, values = (effective_weight(x).unflatten(0, (heads, -1)) for x in (own.key, own.value))
+        asked = torch.einsum("bhe,hed->bhd", query, keys)
+        score = asked @ state.transpose(1, 2) / math.sqrt(query.shape[-1])  # b_k adds the same to every token
+        attention = score.masked_fill(~mask[:, None, :], -torch.inf).softmax(-1)
+        read = torch.einsum("bhd,hed->bhe", attention @ state, values).flatten(1) + own.value.bias
+        attended = self.layer.attention.output(read[:, None], first)
+        return self.layer.output(self.layer.intermediate(attended), attended)[:, 0]
+
+    def forward(self, state: Tensor, mask: Tensor) -> Tensor:
         mean = (state * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return self.head(torch.cat([out, mean], dim=-1))
+        return self.head(torch.cat([self.first_token(state, mask), mean], dim=-1))
+
+
+def effective_weight(linear: Any) -> Tensor:
+    """The weight of a linear layer with its LoRA adapters added, differentiable in them."""
+    if not hasattr(linear, "base_layer"):
+        return linear.weight
+    weight = linear.base_layer.weight
+    for name in linear.active_adapters:
+        weight = weight + linear.get_delta_weight(name)
+    return weight
 
 
 def opt_classifier(model: nn.Module, settings: ClassifierConfig, lora: bool, seed: int) -> OPTClassifier:
@@ -162,7 +181,6 @@ def _lora(kind: Any, settings: ClassifierConfig, targets: list[str], task: Any =
     return kind(
         r=settings.rank,
         lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
         target_modules=targets,
         task_type=task,
         bias="none",

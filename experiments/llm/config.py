@@ -53,13 +53,12 @@ class PoolsConfig:
 
 @dataclass
 class ClassifierConfig:
-    """Safety classification model. rank, alpha, dropout: of LoRA. max_tokens: longer texts are cut (the
+    """Safety classification model. rank, alpha: of LoRA (without dropout). max_tokens: longer texts are cut (the
     prompt's beginning goes first), and counted. full_learning_rate: of the fully fine-tuned baseline.
     """
 
     rank: int = 8
     alpha: float = 16.0
-    dropout: float = 0.0
     epochs: float = 3.0
     batch: int = 64
     learning_rate: float = 3e-3
@@ -74,11 +73,11 @@ class TailoredConfig:
     test cases of a step; temperatures in margin units; beta, lambda.
     """
 
-    steps: int = 200
+    steps: int = 100
     learning_rate: float = 5e-4
-    average: float = 0.98
+    average: float = 0.95
     inputs: int = 32
-    test_cases: int = 1024
+    test_cases: int = 512
     temperature: float = 1.0
     temperature_output: float = 1.0
     penalty: float = 0.3
@@ -134,7 +133,6 @@ class LLMConfig(BaseConfig):
         for name in ("alpha", "epochs", "learning_rate", "full_learning_rate"):
             require_range(f"classifier.{name}", getattr(self.classifier, name), low=1e-9)
         require_range("classifier.weight_decay", self.classifier.weight_decay, low=0)
-        require_range("classifier.dropout", self.classifier.dropout, low=0, high=0.9)
         for name in ("steps", "inputs", "test_cases"):
             require_range(f"tailored.{name}", getattr(self.tailored, name), low=1)
         for name in ("learning_rate", "temperature", "temperature_output", "penalty", "perturbation"):
