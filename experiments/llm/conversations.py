@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from experiments.llm.tokenizer import Encoded
 from safeframe.types import SafeframeError
@@ -60,6 +61,22 @@ def join(prompts: Encoded, answers: Encoded) -> Conversations:
         torch.cat([torch.zeros_like(p), a], dim=1),
         p.shape[1],
     )
+
+
+def stacked(first: Conversations, second: Conversations) -> Conversations:
+    """The rows of both, one below the other; SafeframeError if their prompts differ in width."""
+    if first.start != second.start:
+        raise SafeframeError(
+            f"conversations begin at columns {first.start} and {second.start}: the same is needed"
+        )
+    width = max(first.ids.shape[1], second.ids.shape[1])
+    parts = [
+        torch.cat([pad(part, (0, width - part.shape[1])) for part in pair])
+        for pair in zip(
+            (first.ids, first.mask, first.answer), (second.ids, second.mask, second.answer), strict=True
+        )
+    ]
+    return Conversations(*parts, first.start)
 
 
 def answer_log_probabilities(logits: Tensor, batch: Conversations, temperature: float = 1.0) -> Tensor:

@@ -38,9 +38,9 @@ def conversations(prompts: Prompts, answers: Tokens) -> Conversations:
     said = prompts.tokens()
     lengths = (said != PAD).sum(axis=1) + 2
     width = int(lengths.max())
-    rows = np.concatenate(
-        [np.full((n, 1), BOS, np.int16), said, np.full((n, 1), PAD, np.int16)], axis=1
-    )[:, :width]
+    rows = np.concatenate([np.full((n, 1), BOS, np.int16), said, np.full((n, 1), PAD, np.int16)], axis=1)[
+        :, :width
+    ]
     rows[np.arange(n), lengths - 1] = ANSWER
     place = np.arange(width) - (width - lengths[:, None])
     left = np.where(place >= 0, np.take_along_axis(rows, np.maximum(place, 0), axis=1), PAD)
@@ -87,7 +87,12 @@ class Bank:
 
 
 def make_bank(
-    world: World, model: Any, n: int, seed: int, directory: Path | None, progress: Callable[[Iterable], Iterable] = iter
+    world: World,
+    model: Any,
+    n: int,
+    seed: int,
+    directory: Path | None,
+    progress: Callable[[Iterable], Iterable] = iter,
 ) -> Bank:
     """n prompts with eight answers each: two of a language model at each of TEMPERATURES, two that people
     wrote. Hot ones are often malformed, so that scores are learned there too."""
@@ -96,7 +101,9 @@ def make_bank(
     encoded, parts = said(prompts), []
     for k, temperature in enumerate(TEMPERATURES):
         sampling = Sampling(2, MAX_ANSWER, temperature)
-        parts.append(generate(model, build_tokenizer(), encoded, sampling, seed + k, directory, progress).tokens)
+        parts.append(
+            generate(model, build_tokenizer(), encoded, sampling, seed + k, directory, progress).tokens
+        )
     parts += [grammar.write_answers(prompts, world.use, world.risk(prompts), rng)[:, None] for _ in range(2)]
     answers = np.concatenate(parts, axis=1).astype(np.int16)
     k = answers.shape[1]
@@ -107,7 +114,9 @@ def make_bank(
 
 def comparisons(bank: Bank, batch: int, seed: int, about: str) -> Callable[[int], Comparisons]:
     """Batches of noisy comparisons, number s a function of (seed, s). about: "helpfulness" (P(a preferred) =
-    sigma(2 difference)) or "harm" (P(a said more harmful) = sigma(0.5 difference of the logits)); labels of harm are drawn with P(harm)."""
+    sigma(2 difference)) or "harm" (P(a said more harmful) = sigma(0.5 difference of the logits)); labels of
+    harm are drawn with P(harm).
+    """
 
     def draw(step: int) -> Comparisons:
         rng = np.random.default_rng([seed, 5, step])

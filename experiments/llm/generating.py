@@ -57,16 +57,24 @@ class ModelSource:
         self.runtime = Runtime(models.device, models.precision)
         self.truncated: dict[str, int] = {}
 
+    def place(self, name: str) -> str:
+        """Folder or name on the hub of a model."""
+        return self.models.place(name, self.default_models(name))
+
+    def default_models(self, name: str) -> dict[str, str]:
+        """Where a model is if the configuration does not say."""
+        return {}
+
     @cached_property
     def tokenizer(self) -> Any:
         """The classification model's own."""
-        return load_tokenizer(self.models.place("classifier"))
+        return load_tokenizer(self.place("classifier"))
 
     def classifier_model(self) -> Any:
         """What the classification model is fine-tuned from: a sequence classifier with two outputs."""
         from transformers import AutoModelForSequenceClassification
 
-        name = self.models.place("classifier")
+        name = self.place("classifier")
         with language_model.loading(name):
             return AutoModelForSequenceClassification.from_pretrained(name, num_labels=2).eval()
 
@@ -89,7 +97,7 @@ class ModelSource:
         names += ["cost"] * (self.models.labels == "cost_model")
         depends = {
             "source": type(self).__name__, "split": split, "n": n, "seed": self.context.seeds.root,
-            "models": {name: identity_of(self.models.place(name)) for name in names},
+            "models": {name: identity_of(self.place(name)) for name in names},
             "sampling": dataclasses.asdict(self.sampling), "templates": [self.template, self.score_template],
             "settings": self._labelling(),
         }  # fmt: skip
@@ -111,7 +119,7 @@ class ModelSource:
         }  # fmt: skip
 
     def _make(self, split: str, n: int, model: str, stage: Stage) -> Pool:
-        asked, name = self.ask(split, n), self.models.place(model)
+        asked, name = self.ask(split, n), self.place(model)
         own = load_tokenizer(name)
         encoded = encode_prompts(own, self.template, asked.text, self.models.max_prompt_tokens)
         self.truncated[f"{model}_{split}"] = encoded.truncated
@@ -132,13 +140,21 @@ class ModelSource:
         shutil.rmtree(shards, ignore_errors=True)
         unknown = np.full(reward.shape, np.nan, np.float32)
         return Pool(
-            asked.text, answers, reward, label, unknown if harm is None else harm, made.log_probability, asked.group
+            asked.text,
+            answers,
+            reward,
+            label,
+            unknown if harm is None else harm,
+            made.log_probability,
+            asked.group,
         )
 
     def _rewards(self, prompts: list[str], answers: list[list[str]], helpful: NDArray | None) -> NDArray:
         if self.models.rewards == "world":
             if helpful is None:
-                raise ConfigError("models.rewards=world: this source's helpfulness is not known; use reward_model")
+                raise ConfigError(
+                    "models.rewards=world: this source's helpfulness is not known; use reward_model"
+                )
             return helpful.astype(np.float32)
         return self._scores("reward", prompts, answers)
 
@@ -156,7 +172,7 @@ class ModelSource:
         return (label ^ flipped).astype(np.int8)
 
     def _scores(self, name: str, prompts: list[str], answers: list[list[str]]) -> NDArray[np.float32]:
-        place, m = self.models.place(name), self.models
+        place, m = self.place(name), self.models
         return score_all(
             load_score_model(place, DTYPES[m.precision], self.runtime.device), load_tokenizer(place),
             self.score_template, prompts, answers, m.max_prompt_tokens, m.max_answer_tokens + 1, m.batch,
@@ -175,7 +191,9 @@ class ModelSource:
 
 
 def identity_of(name: str) -> str | dict[str, str]:
-    """What a model is, for caches: checksums of a folder's files, or the name and cached commit on the hub."""
+    """What a model is, for caches: checksums of a folder's files, or the name and cached commit on the
+    hub.
+    """
     folder = Path(name)
     if folder.is_dir():
         files = sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors"))

@@ -8,6 +8,7 @@ stream, so a resumed generation gives the same answers as an uninterrupted one.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,16 +60,22 @@ class Generated:
 
 
 def nucleus(logits: Tensor, top_p: float) -> Tensor:
-    """Logits with everything outside the smallest set of probability >= top_p at -inf (Holtzman et al. 2020)."""
+    """Logits with everything outside the smallest set of probability >= top_p at -inf (Holtzman et al.
+    2020).
+    """
     if top_p >= 1:
         return logits
     ordered, order = logits.sort(dim=-1, descending=True)
     before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
-    return logits.masked_fill(torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, before >= top_p), -torch.inf)
+    return logits.masked_fill(
+        torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, before >= top_p), -torch.inf
+    )
 
 
 @torch.inference_mode()
-def sample(model: Any, prompts: Encoded, sampling: Sampling, generator: torch.Generator, eos: int, pad: int) -> Generated:
+def sample(
+    model: Any, prompts: Encoded, sampling: Sampling, generator: torch.Generator, eos: int, pad: int
+) -> Generated:
     """k answers to each of n prompts (ids padded on the left), in one batch."""
     n, k, device = len(prompts.ids), sampling.candidates, model.device
     total = n * k
@@ -79,7 +86,9 @@ def sample(model: Any, prompts: Encoded, sampling: Sampling, generator: torch.Ge
     padded = not prompts.mask.all()
     mask = torch.from_numpy(prompts.mask).to(device).long() if padded else None
     cache = reserved_cache(model, sampling.max_tokens)
-    output = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    output = model(
+        input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1
+    )
     cache.batch_repeat_interleave(k)
     logits = output.logits[:, -1].float().repeat_interleave(k, dim=0)
     mask = None if mask is None else mask.repeat_interleave(k, dim=0)
@@ -103,17 +112,17 @@ def sample(model: Any, prompts: Encoded, sampling: Sampling, generator: torch.Ge
             mask = None if mask is None else mask[stay]
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        logits = model(
-            input_ids=chosen[:, None], attention_mask=mask, past_key_values=cache, use_cache=True
-        ).logits[:, -1].float()
+        logits = (
+            model(input_ids=chosen[:, None], attention_mask=mask, past_key_values=cache, use_cache=True)
+            .logits[:, -1]
+            .float()
+        )
         if bool(finished[alive].any()):  # ended but still in the batch: nothing but pads follow
             done = finished[alive].to(device)
             logits[done] = -torch.inf
             logits[done, pad] = 0.0
     shape = (n, k)
-    return Generated(
-        tokens.view(n, k, -1).numpy(), score.view(shape).numpy(), finished.view(shape).numpy()
-    )
+    return Generated(tokens.view(n, k, -1).numpy(), score.view(shape).numpy(), finished.view(shape).numpy())
 
 
 def batches_of(prompts: Encoded, rows: int) -> list[NDArray[np.int64]]:
@@ -146,7 +155,7 @@ def generate(
     starts = range(0, len(prompts.ids), sampling.shard)
     key = None
     if directory is not None:
-        settings = {name: value for name, value in asdict(sampling).items()}
+        settings = asdict(sampling)
         key = hash_of({"model": revision(model), "sampling": settings, "seed": seed, "prompts": prompts.ids})
     parts = []
     for number, start in enumerate(progress(starts)):
@@ -161,7 +170,9 @@ def generate(
             with atomic_path(path) as temporary:
                 np.savez(temporary, **vars(part))
         parts.append(part)
-    return Generated(*(np.concatenate([getattr(p, name) for p in parts]) for name in Generated.__annotations__))
+    return Generated(
+        *(np.concatenate([getattr(p, name) for p in parts]) for name in Generated.__annotations__)
+    )
 
 
 def hash_to_seed(*values: int) -> int:
@@ -169,7 +180,9 @@ def hash_to_seed(*values: int) -> int:
     return int(np.random.SeedSequence(list(values)).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _shard(model: Any, tokenizer: Any, prompts: Encoded, sampling: Sampling, generator: torch.Generator) -> Generated:
+def _shard(
+    model: Any, tokenizer: Any, prompts: Encoded, sampling: Sampling, generator: torch.Generator
+) -> Generated:
     n, k = len(prompts.ids), sampling.candidates
     tokens = np.full((n, k, sampling.max_tokens), tokenizer.pad_token_id, np.int32)
     score, finished = np.zeros((n, k), np.float32), np.zeros((n, k), bool)
@@ -177,7 +190,12 @@ def _shard(model: Any, tokenizer: Any, prompts: Encoded, sampling: Sampling, gen
     for index in batches_of(prompts, max(1, sampling.batch // k)):
         with memory_guard("generation", advice):
             made = sample(
-                model, take(prompts, index), sampling, generator, tokenizer.eos_token_id, tokenizer.pad_token_id
+                model,
+                take(prompts, index),
+                sampling,
+                generator,
+                tokenizer.eos_token_id,
+                tokenizer.pad_token_id,
             )
         tokens[index], score[index], finished[index] = made.tokens, made.log_probability, made.finished
     return Generated(tokens, score, finished)
@@ -187,7 +205,7 @@ def _read(path: Path) -> Generated:
     try:
         with np.load(path, allow_pickle=False) as content:
             return Generated(**{name: content[name] for name in Generated.__annotations__})
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise CacheError(f"generated answers in {path} cannot be read ({error}); delete the file") from error
 
 

@@ -202,9 +202,9 @@ def write_answers(prompts: Prompts, use: NDArray, risk: NDArray, rng: np.random.
     """One answer per prompt as people in this world write them, (n, MAX_ANSWER) with EOS.
 
     use (objects, verbs): how useful an instruction is; people name useful ones more often. risk (n,) in [0,
-    1]: a risky prompt is refused with probability 0.15 risk. One to three instructions, about the object asked
-    for (0.8), another of its topic (0.15) or any (0.05); the verb asked for (0.35) or one in proportion to
-    exp(2 use); a manner (0.25), an amount (0.4), a hedge (0.3).
+    1]: a risky prompt is refused with probability 0.15 risk. One to three instructions, about the object
+    asked for (0.8), another of its topic (0.15) or any (0.05); the verb asked for (0.35) or one in
+    proportion to exp(2 use); a manner (0.25), an amount (0.4), a hedge (0.3).
     """
     n, none = len(prompts), np.int16(PAD)
 

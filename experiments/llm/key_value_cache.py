@@ -20,7 +20,9 @@ class ReservedLayer(DynamicLayer):
         self.reserve = reserve
         self._buffers: tuple[Tensor, Tensor] | None = None
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         """Append the states of the newest tokens; all keys and values so far."""
         old = self.get_seq_length()
         new = old + key_states.shape[-2]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, OPTConfig, OPTForC
 from transformers.utils.logging import disable_progress_bar
 
 from experiments.support.errors import ConfigError
-from experiments.support.files import checksum
 from safeframe.types import SafeframeError
 
 disable_progress_bar()  # of loading and saving weights
@@ -33,14 +32,10 @@ class Shape:
     positions: int = 64
 
 
-OPT_1_3B = Shape(hidden=2048, layers=24, heads=32, feed_forward=8192, positions=2048)
-OPT_350M_HIDDEN = 1024  # OPT-350M: post-norm and embeddings of 512, see `configuration`
-
-
-def configuration(shape: Shape, vocabulary: int, pad: int, bos: int, eos: int) -> OPTConfig:
-    """OPT's configuration of this shape, without dropout."""
+def configuration(tokenizer: Any, shape: Shape) -> OPTConfig:
+    """OPT's configuration of this shape for a tokenizer, without dropout."""
     return OPTConfig(
-        vocab_size=vocabulary,
+        vocab_size=len(tokenizer),
         hidden_size=shape.hidden,
         word_embed_proj_dim=shape.hidden,
         num_hidden_layers=shape.layers,
@@ -49,16 +44,9 @@ def configuration(shape: Shape, vocabulary: int, pad: int, bos: int, eos: int) -
         max_position_embeddings=shape.positions,
         dropout=0.0,
         attention_dropout=0.0,
-        pad_token_id=pad,
-        bos_token_id=bos,
-        eos_token_id=eos,
-    )
-
-
-def configuration_for(tokenizer: Any, shape: Shape) -> OPTConfig:
-    """`configuration` with the tokenizer's vocabulary and special tokens."""
-    return configuration(
-        shape, len(tokenizer), tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
     )
 
 
@@ -66,7 +54,7 @@ def new_language_model(tokenizer: Any, shape: Shape, seed: int) -> OPTForCausalL
     """A randomly initialised OPT; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return OPTForCausalLM(configuration_for(tokenizer, shape))
+        return OPTForCausalLM(configuration(tokenizer, shape))
 
 
 def save_pretrained(model: Any, tokenizer: Any, folder: Path | str, dtype: torch.dtype | None = None) -> None:
@@ -89,9 +77,7 @@ def load_tokenizer(name: str | Path) -> Any:
     return tokenizer
 
 
-def load_language_model(
-    name: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu"
-) -> Any:
+def load_language_model(name: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Any:
     """AutoModelForCausalLM of a folder or a name on the hub, in evaluation mode."""
     with loading(name):
         model = AutoModelForCausalLM.from_pretrained(str(name), dtype=dtype)
@@ -110,7 +96,8 @@ def loading(name: str | Path) -> Iterator[None]:
             f"{str(name)!r} could not be loaded ({str(error).splitlines()[0]}); it must be a folder that"
             " save_pretrained wrote (config.json, model.safetensors, tokenizer.json) or a name on"
             " huggingface.co that can be reached or is in the local cache. Without a network: run"
-            f" `hf download {name} --local-dir DIR` where there is one, copy DIR here and give its path instead"
+            f" `hf download {name} --local-dir DIR` where there is one, copy DIR here and give its path "
+            "instead"
         ) from error
 
 
@@ -136,13 +123,3 @@ def revision(model: Any) -> str:
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     digest.update(repr(sorted(model.config.to_diff_dict().items())).encode())
     return digest.hexdigest()[:16]
-
-
-def folder_checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every safetensors and json file of a folder."""
-    return {path.name: checksum(path) for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".json")}
-
-
-def shape_dict(shape: Shape) -> dict[str, int]:
-    """The shape as plain numbers."""
-    return asdict(shape)

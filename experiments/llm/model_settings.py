@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.support.config import require_choice, require_range
+from experiments.support.errors import ConfigError
 
 REFERENCE = Path(__file__).parent / "reference"
+MODELS = {"ai": "ai", "classifier": "classifier_base", "reward": "reward", "cost": "cost"}  # name -> folder's
 
 
 @dataclass
@@ -17,9 +19,9 @@ class ModelsConfig:
     same for other policies, by name. prompts: of hub, a .jsonl(.gz) file or a data set's name.
 
     template, score_template: a prompt as the model sees it; None: the source's. labels: "cost_model" (c > 0)
-    or "world" (drawn from the known P(harm)); label_noise: share of labels flipped. rewards: "reward_model" or
-    "world" (known). temperature, top_p: of sampling. max_prompt_tokens, max_answer_tokens: longer ones are cut.
-    batch: sequences at once; shard: prompts to a file. device: cpu, cuda, auto.
+    or "world" (drawn from the known P(harm)); label_noise: share of labels flipped. rewards: "reward_model"
+    or "world" (known). temperature, top_p: of sampling. max_prompt_tokens, max_answer_tokens: longer ones
+    are cut. batch: sequences at once; shard: prompts to a file. device: cpu, cuda, auto.
     """
 
     folder: str | None = None
@@ -54,10 +56,20 @@ class ModelsConfig:
         for name in ("max_prompt_tokens", "max_answer_tokens", "batch", "shard"):
             require_range(f"models.{name}", getattr(self, name), low=1)
 
-    def place(self, name: str) -> str:
-        """Folder or name on the hub of "ai", "classifier", "reward", "cost" or another policy."""
-        given = getattr(self, name, None) if name in ("ai", "classifier", "reward", "cost") else None
-        given = given or self.policies.get(name)
+    def place(self, name: str, defaults: dict[str, str] | None = None) -> str:
+        """Folder or name on the hub of "ai", "classifier", "reward", "cost" or another policy: as given,
+        else in `folder`, else the default.
+
+        Raises ConfigError where nothing says.
+        """
+        given = getattr(self, name) if name in MODELS else self.policies.get(name)
         if given:
-            return given
-        return str(Path(self.folder or REFERENCE) / ("classifier_base" if name == "classifier" else name))
+            return str(given)
+        if self.folder:
+            return str(Path(self.folder) / MODELS.get(name, name))
+        if name in (defaults or {}):
+            return (defaults or {})[name]
+        key = f"models.{name}=DIR" if name in MODELS else f"models.policies.{name}=DIR"
+        raise ConfigError(
+            f"the model {name!r} is missing: give {key}, or models.folder=DIR with {name} in it"
+        )

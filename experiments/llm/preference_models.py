@@ -3,15 +3,18 @@ RLHF", arXiv 2310.12773).
 
 reward: a is preferred to b; loss -log sigma(r_a - r_b) (Ouyang et al. 2022, equation 1 for one pair), plus
     `regularisation` times the mean square of the scores (safe-rlhf).
-cost: a is more harmful than b; and s = +1 harmful, -1 harmless; loss -log sigma(c_a - c_b) - log sigma(s_a c_a)
+cost: a is more harmful than b; and s = +1 harmful, -1 harmless; loss -log sigma(c_a - c_b) - log sigma(s_a
+c_a)
     - log sigma(s_b c_b) (Dai et al., section 3.2). So c > 0 says harmful: that is the label.
 
 Models are transformers' sequence classifiers with one output, read at the last token; PPO's critics read them
-at every token. PKU's beaver-7b reward and cost models (class LlamaForScore of safe-rlhf) load into the same form.
+at every token. PKU's beaver-7b reward and cost models (class LlamaForScore of safe-rlhf) load into the same
+form.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,7 @@ from transformers import (
     OPTForSequenceClassification,
 )
 
-from experiments.llm.conversations import Conversations, join
+from experiments.llm.conversations import Conversations, join, stacked
 from experiments.llm.generation import batches_of, take
 from experiments.llm.key_value_cache import reserved_cache
 from experiments.llm.language_model import loading, memory_guard
@@ -70,7 +73,9 @@ def load_score_model(name: str | Path, dtype: torch.dtype = torch.float32, devic
         arguments: dict[str, Any] = {"dtype": dtype, "output_loading_info": True}
         if "LlamaForScore" in (config.architectures or []):
             mapping = {"^score_head\\.": "score."}
-            model, info = LlamaForScore.from_pretrained(str(name), config=config, key_mapping=mapping, **arguments)
+            model, info = LlamaForScore.from_pretrained(
+                str(name), config=config, key_mapping=mapping, **arguments
+            )
         else:
             model, info = AutoModelForSequenceClassification.from_pretrained(str(name), **arguments)
     if info["missing_keys"]:
@@ -86,15 +91,24 @@ def body(model: Any) -> Any:
     return getattr(model, model.base_model_prefix)
 
 
-def token_scores(model: Any, batch: Conversations) -> Tensor:
-    """(n, length) score after every token."""
-    return model.score(body(model)(**batch.arguments()).last_hidden_state)[..., 0].float()
+class TokenScores(nn.Module):
+    """Scores (n, length, heads) after every token: a score model in the form in which it is trained."""
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+
+    def forward(self, **arguments: Tensor) -> Tensor:
+        return self.model.score(body(self.model)(**arguments).last_hidden_state).float()
+
+    def gradient_checkpointing_enable(self, **options: Any) -> None:
+        """As of the model."""
+        self.model.gradient_checkpointing_enable(**options)
 
 
-def end_scores(model: Any, batch: Conversations) -> Tensor:
-    """(n,) score of whole conversations."""
-    hidden = body(model)(**batch.arguments()).last_hidden_state
-    return model.score(hidden[torch.arange(len(batch)), batch.last])[:, 0].float()
+def end_scores(scores: Any, batch: Conversations) -> Tensor:
+    """(n,) score of whole conversations; `scores` is a TokenScores."""
+    return scores(**batch.arguments())[torch.arange(len(batch), device=batch.ids.device), batch.last, 0]
 
 
 @torch.inference_mode()
@@ -122,6 +136,23 @@ def score_all(
     return result
 
 
+def scorer(
+    model: Any,
+    tokenizer: Any,
+    template: str,
+    max_prompt_tokens: int,
+    max_answer_tokens: int,
+    batch: int = 2048,
+) -> Callable[[list[str], list[str]], NDArray[np.float32]]:
+    """score(prompts, answers) -> (n,), for one answer to each prompt."""
+
+    def score(prompts: list[str], answers: list[str]) -> NDArray[np.float32]:
+        rows, longest = [[text] for text in answers], max_answer_tokens + 1  # and the end
+        return score_all(model, tokenizer, template, prompts, rows, max_prompt_tokens, longest, batch)[:, 0]
+
+    return score
+
+
 @dataclass(frozen=True)
 class Comparisons:
     """n comparisons of two answers to one prompt. a, b: (n, ...) conversations; preferred: (n,) True if a is
@@ -146,7 +177,9 @@ class Comparisons:
         return Comparisons(*(value.to(device) for value in vars(self).values()))
 
 
-def compared(tokenizer: Any, template: str, rows: list[dict[str, Any]], max_prompt: int, max_answer: int) -> Comparisons:
+def compared(
+    tokenizer: Any, template: str, rows: list[dict[str, Any]], max_prompt: int, max_answer: int
+) -> Comparisons:
     """Comparisons from rows with prompt, response_0, response_1, preferred (0 or 1), harmful_0, harmful_1."""
     said = encode_prompts(tokenizer, template, [row["prompt"] for row in rows], max_prompt)
     both = [encode_answers(tokenizer, [row[f"response_{k}"] for row in rows], max_answer) for k in (0, 1)]
@@ -159,18 +192,22 @@ def compared(tokenizer: Any, template: str, rows: list[dict[str, Any]], max_prom
     )
 
 
-def reward_loss(model: Any, batch: Comparisons, regularisation: float = 0.001) -> Tensor:
-    """Mean loss of the reward model; see the module's text."""
-    a, b = end_scores(model, batch.a), end_scores(model, batch.b)
-    sign = torch.where(batch.preferred, 1.0, -1.0)
-    return -logsigmoid(sign * (a - b)).mean() + regularisation * (a.square() + b.square()).mean()
+def _both(scores: Any, batch: Comparisons) -> tuple[Tensor, Tensor, Tensor]:
+    """(score of a, score of b, score of the preferred minus that of the other), each (n,)."""
+    a, b = end_scores(scores, stacked(batch.a, batch.b)).chunk(2)
+    return a, b, torch.where(batch.preferred, a - b, b - a)
 
 
-def cost_loss(model: Any, batch: Comparisons) -> Tensor:
-    """Mean loss of the cost model; see the module's text."""
-    a, b = end_scores(model, batch.a), end_scores(model, batch.b)
-    sign = torch.where(batch.preferred, 1.0, -1.0)
-    loss = -logsigmoid(sign * (a - b))
+def reward_loss(scores: Any, batch: Comparisons, regularisation: float = 0.001) -> Tensor:
+    """Mean loss of the reward model (a TokenScores); see the module's text."""
+    a, b, gain = _both(scores, batch)
+    return -logsigmoid(gain).mean() + regularisation * (a.square() + b.square()).mean()
+
+
+def cost_loss(scores: Any, batch: Comparisons) -> Tensor:
+    """Mean loss of the cost model (a TokenScores); see the module's text."""
+    a, b, gain = _both(scores, batch)
+    loss = -logsigmoid(gain)
     for score, harmful in ((a, batch.harmful_a), (b, batch.harmful_b)):
-        loss = loss - logsigmoid(torch.where(harmful, 1.0, -1.0) * score)
+        loss = loss - logsigmoid(torch.where(harmful, score, -score))
     return loss.mean()

@@ -42,13 +42,25 @@ class Runtime:
             if device == "auto":
                 device = "cuda" if torch.cuda.is_available() else "cpu"
             if device.startswith("cuda") and not torch.cuda.is_available():
-                raise SafeframeError(f"device={device}: torch sees no GPU here; use device=cpu or device=auto")
+                raise SafeframeError(
+                    f"device={device}: torch sees no GPU here; use device=cpu or device=auto"
+                )
             self.device = torch.device(device)
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes files."""
         return self.accelerator is None or self.accelerator.is_main_process
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+        return 0 if self.accelerator is None else self.accelerator.process_index
+
+    def mean(self, values: torch.Tensor) -> float:
+        """Mean over the values of all processes."""
+        own = values.float().mean()
+        return float(own if self.accelerator is None else self.accelerator.reduce(own, "mean"))
 
     def prepare(self, model: Any, make_optimiser: Callable[[Any], Any]) -> tuple[Any, Any]:
         """Model on its device and its optimiser, wrapped by accelerate if distributed."""

@@ -1,8 +1,10 @@
-"""Supervised fine-tuning: the language model imitates answers (step 1 of Ouyang et al. 2022, arXiv 2203.02155).
+"""Supervised fine-tuning: the language model imitates answers (step 1 of Ouyang et al. 2022, arXiv
+2203.02155).
 
 Loss: mean cross-entropy over the answers' tokens (over all tokens with `prompts_too`, as in pretraining).
 AdamW, learning rate rising over the first 5 % of the steps and falling to zero by a cosine, gradients clipped
-at 1. Batch number s is a function of s, so a killed training goes on from its checkpoint with the same batches.
+at 1. Batch number s is a function of s, so a killed training goes on from its checkpoint with the same
+batches.
 """
 
 from __future__ import annotations
@@ -72,7 +74,10 @@ def fit(
     """
     runtime = runtime or Runtime()
     model, optimiser = runtime.prepare(
-        model, lambda m: torch.optim.AdamW(m.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+        model,
+        lambda m: torch.optim.AdamW(
+            m.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+        ),
     )
     state = load_checkpoint(checkpoint) if checkpoint is not None else None
     done = 0
@@ -88,12 +93,16 @@ def fit(
         total = 0.0
         for start in range(0, len(batch), settings.micro):
             piece = batch[slice(start, start + settings.micro)].to(runtime.device)
-            with runtime.computing(f"a batch of {len(piece)} rows", "lower micro or switch gradient checkpointing on"):
+            with runtime.computing(
+                f"a batch of {len(piece)} rows", "lower micro or switch gradient checkpointing on"
+            ):
                 value = loss(model, piece) * (len(piece) / len(batch))
                 runtime.backward(value)
             total += float(value.detach())
         if not math.isfinite(total):
-            raise SafeframeError(f"the loss is {total} at step {step}; lower learning_rate ({settings.learning_rate})")
+            raise SafeframeError(
+                f"the loss is {total} at step {step}; lower learning_rate ({settings.learning_rate})"
+            )
         runtime.clip(model, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from experiments.llm import grammar
 from experiments.llm.generating import Asked, ModelSource
 from experiments.llm.generation import Generated
+from experiments.llm.model_settings import MODELS, REFERENCE
 from experiments.llm.world import World
+from experiments.support.errors import ConfigError
 
 WORLD_SEED = 0  # the world that the shipped models were trained in
 TOPICS = tuple(grammar.TOPICS)
@@ -23,6 +25,17 @@ class SyntheticSource(ModelSource):
     def world(self) -> World:
         """The world of the shipped models."""
         return World(WORLD_SEED)
+
+    def default_models(self, name: str) -> dict[str, str]:
+        """The ones that come with the repository; ConfigError for one that does not."""
+        folder = REFERENCE / MODELS.get(name, name)
+        if not (folder / "model.safetensors").exists():
+            there = sorted(path.parent.name for path in REFERENCE.glob("*/model.safetensors"))
+            raise ConfigError(
+                f"the model {name!r} does not come with the repository ({', '.join(there)}); make it with"
+                f" `python -m experiments.llm.reference_models {folder.name}`"
+            )
+        return {name: str(folder)}
 
     def ask(self, split: str, n: int) -> Asked:
         """n different prompts of a split; SafeframeError for more than half of those that there are."""

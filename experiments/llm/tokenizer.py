@@ -1,4 +1,5 @@
-"""Word-level tokenizer of the synthetic world as transformers' own class, and how a conversation is written down.
+"""Word-level tokenizer of the synthetic world as transformers' own class, and how a conversation is written
+down.
 
 The same functions serve any pretrained tokenizer (`source=hub`): a conversation is a template around the
 prompt, then the answer, then the end-of-sequence token.
