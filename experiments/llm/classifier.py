@@ -110,8 +110,8 @@ class MiniLMClassifier(nn.Module):
     """Logits (b, 2) from the states below the last layer: (b, l, d), with mask (b, l).
 
     Only the first token asks, so keys and values of the others need not be computed: q'(W_k h_t) =
-    (W_k' q)'h_t, and sum_t a_t (W_v h_t) = W_v sum_t a_t h_t, with W the weights with their adapters. The same
-    numbers as the layer's own at the first token, for a tenth of the work.
+    (W_k' q)'h_t, and sum_t a_t (W_v h_t) = W_v sum_t a_t h_t, with W the weights with their adapters. The
+    same numbers as the layer's own at the first token, for a tenth of the work.
     """
 
     def __init__(self, layer: Any, hidden: int):

@@ -53,8 +53,8 @@ class PoolsConfig:
 
 @dataclass
 class ClassifierConfig:
-    """Safety classification model. rank, alpha: of LoRA (without dropout). max_tokens: longer texts are cut (the
-    prompt's beginning goes first), and counted. full_learning_rate: of the fully fine-tuned baseline.
+    """Safety classification model. rank, alpha: of LoRA (without dropout). max_tokens: longer texts are cut
+    (the prompt's beginning goes first), and counted. full_learning_rate: of the fully fine-tuned baseline.
     """
 
     rank: int = 8
@@ -94,7 +94,7 @@ class EvaluationConfig:
 
     n_t: int | None = None
     xi: str = "measured"
-    xi_mass: float = 0.5
+    xi_mass: float = 0.1
     delta: float = 0.05
     thresholds: list[float] = field(default_factory=lambda: list(THRESHOLDS))
     cost_limits: list[float] = field(default_factory=list)

@@ -65,8 +65,9 @@ class Measured:
 
 
 def gather(directories: list[Path], finished: bool = True) -> Measured:
-    """Pool the runs of these directories (`finished`: tidy results checked against DONE). Points that some run lacks are left out, with a note. Raises
-    `ResultsError` for no runs, a missing file or column, and counts that cannot be.
+    """Pool the runs of these directories (`finished`: tidy results checked against DONE). Points that some
+    run lacks are left out, with a note. Raises `ResultsError` for no runs, a missing file or column, and
+    counts that cannot be.
     """
     if not directories:
         raise ResultsError("no runs to pool")
@@ -79,7 +80,7 @@ def gather(directories: list[Path], finished: bool = True) -> Measured:
     blocks = sorted(set.union(*(set(table["block"]) for table in tables)))
     sums = {name: np.zeros((len(tables), len(kept), len(blocks))) for name in SUMS}
     for run, table in enumerate(tables):
-        indexed = table.set_index([*POINT, "block"])
+        indexed = table.set_index([*POINT, "block"]).sort_index()
         for at, key in enumerate(kept):
             part = indexed.loc[key].reindex(blocks)
             for name, array in sums.items():

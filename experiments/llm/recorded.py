@@ -89,7 +89,9 @@ def read_diasafety(folder: Path, candidates: int, prompts: int) -> tuple[Pool, L
         for number, row in enumerate(rows, 1):
             _require(row, ("context", "response", "category", "label"), path, number)
             if row["label"] not in LABELS:
-                raise SafeframeError(f"{path}, entry {number}: label={row['label']!r}; it must be Safe or Unsafe")
+                raise SafeframeError(
+                    f"{path}, entry {number}: label={row['label']!r}; it must be Safe or Unsafe"
+                )
         labelled += [row for row in rows if row["context"].strip() and row["response"].strip()]
     label = np.array([LABELS[row["label"]] for row in labelled])
     require_both(label, str(folder))
@@ -166,7 +168,8 @@ def require_both(label: np.ndarray, where: str) -> None:
     harmful, total = int((label == 1).sum()), len(label)
     if harmful in (0, total):
         raise SafeframeError(
-            f"{where}: {harmful} of {total} labelled answers are harmful; harmful and harmless ones are needed"
+            f"{where}: {harmful} of {total} labelled answers are harmful; harmful and harmless ones are "
+            "needed"
         )
 
 
