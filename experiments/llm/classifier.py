@@ -148,12 +148,15 @@ def effective_weight(linear: Any) -> Tensor:
 
 
 def opt_classifier(model: nn.Module, settings: ClassifierConfig, lora: bool, seed: int) -> OPTClassifier:
-    """A copy of `model` (OPT for sequence classification) to train: with LoRA, or all of it."""
+    """A copy of `model` (OPT for sequence classification) in single precision with a new head, to train: with
+    LoRA, or all of it.
+    """
     from peft import LoraConfig, TaskType, get_peft_model
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        adapted: Any = copy.deepcopy(model)
+        adapted: Any = copy.deepcopy(model).float()
+        nn.init.normal_(adapted.score.weight, std=0.02)
         if lora:
             adapted = get_peft_model(adapted, _lora(LoraConfig, settings, OPT_TARGETS, TaskType.SEQ_CLS))
     return OPTClassifier(adapted)
