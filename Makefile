@@ -9,6 +9,7 @@
 # make results      everything that is committed under results/
 # make compare      our figures beside the paper's
 # make bench-sim    the simulator: environment steps a second, against a plain MuJoCo loop
+# make bench-llm    language models: candidates a second of generation, scoring, classification
 # make bench        all benchmarks            make clean       remove what can be made again (not runs, not .venv)
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -19,7 +20,7 @@ TORCH_OPTIONS ?=
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: setup run run-eia test test-long lint format bench bench-sim figure-2 figure-3 figure-4 results compare clean
+.PHONY: setup run run-eia test test-long lint format bench bench-sim bench-llm figure-2 figure-3 figure-4 results compare clean
 
 setup: $(READY)
 
@@ -59,6 +60,9 @@ bench: $(READY)
 
 bench-sim: $(READY)
 	$(PY) scripts/bench_sim.py $(ARGS)
+
+bench-llm: $(READY)
+	$(PY) scripts/bench_llm.py $(ARGS)
 
 figure-2: $(READY)
 	$(PY) run.py -m +sweep=figure-2 $(ARGS)

@@ -99,11 +99,10 @@ def sample(
         chosen = (log_p - torch.log(-torch.log(noise.clamp_min_(1e-30)))).argmax(-1)
         score[alive] += log_p.gather(-1, chosen[:, None])[:, 0].cpu()
         tokens[alive, position] = chosen.to("cpu", torch.int32)
-        ended = chosen == eos
-        finished[alive[ended.cpu()]] = True
-        if position + 1 == sampling.max_tokens or bool(ended.all()):
+        finished[alive[(chosen == eos).cpu()]] = True
+        if position + 1 == sampling.max_tokens or bool(finished.all()):
             break
-        if ended.float().mean() > 0.125:  # the ended leave the batch
+        if finished[alive].float().mean() > 0.125:  # the ended leave the batch
             stay = (~finished[alive]).nonzero()[:, 0]
             alive = alive[stay]
             stay = stay.to(device)

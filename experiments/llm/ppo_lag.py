@@ -1,25 +1,27 @@
-"""PPO-Lagrangian for language models, its parts: rewards and costs per token, advantages, losses, multiplier.
+"""PPO-Lagrangian for language models, its parts: rewards and costs per token, advantages, losses,
+multiplier.
 
-From Ouyang et al. 2022 (arXiv 2203.02155, "InstructGPT", section 3.5 and appendix C) and Dai et al. 2024 (arXiv
-2310.12773, "Safe RLHF", section 3 and appendix; code github.com/PKU-Alignment/safe-rlhf):
+From Ouyang et al. 2022 (arXiv 2203.02155, "InstructGPT", section 3.5 and appendix C) and Dai et al. 2024
+(arXiv 2310.12773, "Safe RLHF", section 3 and appendix; code github.com/PKU-Alignment/safe-rlhf):
 
-1. The score of an answer comes with its last token; every token is charged for log pi - log pi_ref: reward and
-   cost pay half of kl_coefficient times it each, so that after (5) the charge does not depend on the
+1. The score of an answer comes with its last token; every token is charged for log pi - log pi_ref: reward
+   and cost pay half of kl_coefficient times it each, so that after (5) the charge does not depend on the
    multiplier (safe-rlhf, `add_kl_divergence_regularization`; per-token KL: Ouyang).
 2. Discount 1 and GAE with 0.95 for both (Dai).
-3. Two value heads, for reward and cost, on one critic that starts as the reward model (Dai: two critics, started
-   as the reward and the cost model; one saves its memory).
+3. Two value heads, for reward and cost, on one critic that starts as the reward model (Dai: two critics,
+   started as the reward and the cost model; one saves its memory).
 4. Value loss clipped around the old values (safe-rlhf: within 5).
 5. Advantage (A_r - lambda A_c) / (1 + lambda) (Dai), standardised over the rollout, which Dai does not do.
 6. Surrogate clipped at `clip`, mean over tokens (Dai: 0.2).
 7. Multiplier: log lambda rises by multiplier_rate * lambda * (mean cost - cost_limit), mean over the last
    `window` rollouts (Dai: gradient ascent in ln lambda; over the last 128 answers).
 8. PTX: ptx_coefficient times the supervised loss on people's answers (Ouyang: 27.8, safe-rlhf: 8; here 0).
-9. cost_form: "score" is Dai's, the cost model's score c; "probability", the default, is sigma(c), so that the
-   limit is a harmful rate, and answers that are safe anyway cannot pay for harmful ones.
+9. cost_form: "score" is Dai's, the cost model's score c; "probability", the default, is sigma(c), so that
+   the limit is a harmful rate, and answers that are safe anyway cannot pay for harmful ones.
 
-Defaults of safe-rlhf's scripts/ppo-lag.sh (KL 0.01, multiplier 1 with rate 0.1 and at most 5, limit 0, learning
-rates 1e-5 and 5e-6) are for billions of weights and are those of `fine_tune.py`; those here are for small models.
+Defaults of safe-rlhf's scripts/ppo-lag.sh (KL 0.01, multiplier 1 with rate 0.1 and at most 5, limit 0,
+learning rates 1e-5 and 5e-6) are for billions of weights and are those of `fine_tune.py`; those here are
+for small models.
 """
 
 from __future__ import annotations

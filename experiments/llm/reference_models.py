@@ -42,7 +42,7 @@ WORLD_SEED = 0
 AI_SHAPE = Shape(hidden=64, layers=2, heads=4, feed_forward=128)
 SMALL_SHAPE = Shape(hidden=48, layers=2, heads=4, feed_forward=96)
 MAX_PROMPT = 40
-BANK_PROMPTS = 30_000
+BANK_PROMPTS = 20_000
 PPO_LIMITS = (0.1, 0.05, 0.02, 0.01, 0.003)  # harmful rates; the ai model's own is about 0.1
 PPO_ITERATIONS = 200
 

@@ -81,6 +81,15 @@ def test_a_padded_batch_gives_what_equal_lengths_give(model, prompts):
     np.testing.assert_allclose(whole.log_probability.ravel(), expected, atol=2e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_few_answers_may_all_end(model, prompts, k):
+    few = take(prompts, np.arange(3))
+    for seed in range(20):
+        found = generate(model, TOKENIZER, few, Sampling(k, 24), seed)
+        assert np.isfinite(found.log_probability).all()
+        assert np.array_equal(found.finished, (found.tokens == EOS).any(axis=-1))
+
+
 def test_answers_have_the_distribution_of_the_model():
     """Every answer of up to two tokens of a four-word language, by enumeration."""
 
