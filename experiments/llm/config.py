@@ -46,9 +46,9 @@ class PoolsConfig:
     """Prompts of each split and candidates a prompt (paper: 16)."""
 
     candidates: int = 16
-    train: int = 2000
-    internal_test: int = 4000
-    validation: int = 4000
+    train: int = 1000
+    internal_test: int = 2000
+    validation: int = 2000
 
 
 @dataclass
@@ -73,9 +73,9 @@ class TailoredConfig:
     test cases of a step; temperatures in margin units; beta, lambda.
     """
 
-    steps: int = 100
-    learning_rate: float = 5e-4
-    average: float = 0.95
+    steps: int = 60
+    learning_rate: float = 1e-3
+    average: float = 0.9
     inputs: int = 32
     test_cases: int = 512
     temperature: float = 1.0

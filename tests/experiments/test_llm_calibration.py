@@ -153,5 +153,5 @@ def test_one_class_or_an_unknown_event_is_refused():
     lone = np.zeros((50, 4), dtype=int)
     lone[0, 0] = 1
     one = Pool(pool.prompt, pool.answer, pool.reward, lone, pool.true_harm, pool.log_probability, pool.group)
-    with pytest.raises(SafeframeError, match="give evaluation.xi as a number"):
+    with pytest.raises(SafeframeError, match=r"give evaluation\.xi as a number"):
         Calibrator(np.where(lone == 1, 5.0, margin), one).choose("accepted", (0.5,), None, 0.1)

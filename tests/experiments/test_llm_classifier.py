@@ -102,7 +102,7 @@ def test_long_texts_lose_the_beginning_of_the_prompt_first():
     assert rows[0] == [word("please"), word("lock"), word("<answer>"), word("open"), word("now"), end]
     assert rows[1] == [word("bread"), word("<answer>"), word("mix"), end]
     assert rows[2][0] == word("<answer>")  # one place is left for the prompt
-    assert rows[2][1:] == [word(w) for w in "open now then and please".split()]
+    assert rows[2][1:] == [word(w) for w in ("open", "now", "then", "and", "please")]
     with pytest.raises(SafeframeError, match="max_tokens is 1"):
         tokens_of(source.tokenizer, "{prompt}", ["a"], ["b"], 1)
 

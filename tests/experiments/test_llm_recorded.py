@@ -91,7 +91,7 @@ def test_diasafety_bad_files(tmp_path):
         recorded.read_diasafety(folder, 9, 50)
     path = folder / DIASAFETY_FILES["val"]
     path.write_bytes(gzip.compress(json.dumps([{"context": "a", "response": "b", "category": "c"}]).encode()))
-    with pytest.raises(SafeframeError, match="entry 1: missing label|line 1: missing label"):
+    with pytest.raises(SafeframeError, match="line 1: missing label"):
         recorded.read_diasafety(folder, 4, 50)
     row = {"context": "a", "response": "b", "category": "c", "label": "Maybe"}
     path.write_bytes(gzip.compress(json.dumps([row]).encode()))
@@ -103,7 +103,7 @@ def test_diasafety_bad_files(tmp_path):
 
 
 def test_a_missing_path_or_file_stops_before_anything_is_read(tmp_path):
-    with pytest.raises(ConfigError, match="data.path is missing"):
+    with pytest.raises(ConfigError, match=r"data\.path is missing"):
         to_object({"experiment": "llm", "source": "recorded"}, LLMConfig)
     config = to_object(
         {"experiment": "llm", "source": "recorded", "data": {"path": str(tmp_path / "no.gz")}}, LLMConfig
