@@ -45,10 +45,13 @@ class Choice:
 class Calibrator:
     """Internal test prompts with margins (n, k) of their candidates; rule: "rank" or "sample" (`choosing`).
 
-    Raises SafeframeError if a class is absent, or absent from one half where the radius is to be measured.
+    few: data are known to be few (the scaling in n_t), so where a class is absent, or absent from one half
+    and the radius is to be measured, nothing is accepted at any r_t (a bound of 1). Otherwise that raises
+    SafeframeError.
     """
 
-    def __init__(self, margin: np.ndarray, pool: Pool, rule: str = "rank"):
+    def __init__(self, margin: np.ndarray, pool: Pool, rule: str = "rank", few: bool = False):
+        self.few = few
         self.pool, self.margin = pool, margin
         self.score = scores(pool, rule)
         self.label = np.where(pool.mask, pool.harmful, 0)
@@ -57,12 +60,19 @@ class Calibrator:
         odd = np.broadcast_to((np.arange(len(margin)) % 2 == 1)[:, None], margin.shape)
         self.odd = odd[pool.mask]
         harmful = int((self.flat_label == 1).sum())
-        if harmful in (0, len(self.flat_label)):
+        self.lacking = harmful in (0, len(self.flat_label))
+        if self.lacking and not few:
             raise SafeframeError(
                 f"internal test data: {harmful} of {len(self.flat_label)} answers are harmful; harmful and"
                 " harmless ones are needed to calibrate"
             )
-        self.plain = RiskCurve(self.flat, self.flat_label)
+        if not self.lacking:
+            self.plain = RiskCurve(self.flat, self.flat_label)
+
+    def refuses(self, measured: bool) -> bool:
+        """Whether data known to be few lack what calibration needs."""
+        parts = [self.flat_label] if not measured else [self.flat_label[self.odd], self.flat_label[~self.odd]]
+        return self.few and any(len(np.unique(part)) < 2 for part in parts)
 
     @property
     def n_t(self) -> int:
@@ -94,6 +104,8 @@ class Calibrator:
         """One choice for each r_t of the ascending `thresholds`; radius None = measured."""
         if event not in EVENTS:
             raise SafeframeError(f"event is {event!r}; it must be one of {', '.join(EVENTS)}")
+        if self.refuses(measured=radius is None):
+            return [Choice(r_t, -np.inf, radius or 0.0) for r_t in thresholds]
         found: list[Choice] = []
         for r_t in thresholds:
             used = self.radius(r_t, share) if radius is None else radius
@@ -124,6 +136,8 @@ class Calibrator:
         """Learn then Test (arXiv 2110.01052) on the selected answer; `other`: margins (c,) from elsewhere,
         whose quantiles fix the sequence beforehand. The unit is the prompt.
         """
+        if self.refuses(measured=False):
+            return [Choice(r_t, -np.inf, 0.0) for r_t in thresholds]
         curve, found = self.selected_curve(), []
         for r_t in thresholds:
             share = _START * cases_needed(r_t, delta) / len(self.margin)

@@ -190,7 +190,7 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
         pool = this.pool["validation"]
         default = this.source.default_reward(pool.prompt)
         counting = Evaluation(pool, default, int(calibration.mask.sum()))
-        chosen = {}
+        chosen, few = {}, settings.evaluation.n_t is not None
         for name, by, rule, event, radius in (
             ("ours", "ours", "rank", "selected", fixed),
             ("ours_accepted", "ours", "rank", "accepted", fixed),
@@ -201,10 +201,10 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
             ("cross_entropy_xi_0", "cross_entropy", "rank", "selected", 0.0),
             ("cross_entropy_accepted", "cross_entropy", "rank", "accepted", 0.0),
         ):
-            calibrator = Calibrator(test[by], calibration, rule)
+            calibrator = Calibrator(test[by], calibration, rule, few)
             chosen[name] = calibrator.choose(event, thresholds, radius, share)
             counting.guarded(name, validation[by], chosen[name], rule)
-        calibrator = Calibrator(test["ours"], calibration)
+        calibrator = Calibrator(test["ours"], calibration, few=few)
         certified = calibrator.certified(
             thresholds, ours_train[this.pool["train"].mask], settings.evaluation.delta
         )

@@ -155,3 +155,19 @@ def test_one_class_or_an_unknown_event_is_refused():
     one = Pool(pool.prompt, pool.answer, pool.reward, lone, pool.true_harm, pool.log_probability, pool.group)
     with pytest.raises(SafeframeError, match=r"give evaluation\.xi as a number"):
         Calibrator(np.where(lone == 1, 5.0, margin), one).choose("accepted", (0.5,), None, 0.1)
+
+
+def test_few_data_refuse_where_a_class_is_missing_from_a_half():
+    margin, pool = made(30)
+    lone = np.zeros((30, 4), dtype=int)
+    lone[0, 0] = 1
+    one = Pool(pool.prompt, pool.answer, pool.reward, lone, pool.true_harm, pool.log_probability, pool.group)
+    few = Calibrator(margin, one, few=True)
+    assert {choice.tau for choice in few.choose("selected", THRESHOLDS, None, 0.1)} == {-np.inf}
+    assert few.choose("selected", THRESHOLDS, 0.0, 0.1)[-1].tau == np.inf
+    none = Pool(
+        pool.prompt, pool.answer, pool.reward, 0 * lone, pool.true_harm, pool.log_probability, pool.group
+    )
+    empty = Calibrator(margin, none, few=True)
+    assert {choice.tau for choice in empty.choose("accepted", THRESHOLDS, 0.0, 0.1)} == {-np.inf}
+    assert {choice.tau for choice in empty.certified(THRESHOLDS, margin.ravel(), 0.1)} == {-np.inf}

@@ -1,4 +1,6 @@
-"""The experiment from end to end on small sources: methods, resuming, recorded answers, transfer, bad input."""
+"""The experiment from end to end on small sources: methods, resuming, recorded answers, transfer, bad
+input.
+"""
 
 from __future__ import annotations
 
