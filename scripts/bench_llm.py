@@ -180,7 +180,7 @@ def random_weights(
         model = OPTForSequenceClassification(_labels(given["classifier"], 2)).to(device, dtype).eval()
         weights.append(model.num_parameters())
         made.append(measured("classification", batch, clock, repeats, lambda: _forward(model, whole)))
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         targets = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
         lora = get_peft_model(
             model, LoraConfig(r=8, target_modules=targets, task_type=TaskType.SEQ_CLS)

@@ -69,6 +69,9 @@ def said(prompts: Prompts) -> Encoded:
 
 
 TEMPERATURES = (0.7, 1.0, 1.5)
+SOUGHT = (
+    0.25  # comparisons of harm are sought where there is some: weight of a prompt, 0.25 + its largest P(harm)
+)
 REWARD_SHARPNESS, HARM_SHARPNESS, NO_INSTRUCTION = 2.0, 0.5, -12.0
 
 
@@ -118,9 +121,11 @@ def comparisons(bank: Bank, batch: int, seed: int, about: str) -> Callable[[int]
     harm are drawn with P(harm).
     """
 
+    weight = np.cumsum(SOUGHT + bank.harm.max(axis=1)) if about == "harm" else np.arange(1.0, len(bank) + 1)
+
     def draw(step: int) -> Comparisons:
         rng = np.random.default_rng([seed, 5, step])
-        row = rng.integers(len(bank), size=batch)
+        row = np.searchsorted(weight, rng.random(batch) * weight[-1], side="right")
         a, b = rng.permuted(np.tile(np.arange(bank.answers.shape[1]), (batch, 1)), axis=1)[:, :2].T
         value = REWARD_SHARPNESS * bank.helpfulness if about == "helpfulness" else HARM_SHARPNESS * bank.logit
         preferred = rng.random(batch) < 1 / (1 + np.exp(value[row, b] - value[row, a]))

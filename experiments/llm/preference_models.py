@@ -101,9 +101,9 @@ class TokenScores(nn.Module):
     def forward(self, **arguments: Tensor) -> Tensor:
         return self.model.score(body(self.model)(**arguments).last_hidden_state).float()
 
-    def gradient_checkpointing_enable(self, **options: Any) -> None:
+    def activation_checkpointing_enable(self, **options: Any) -> None:
         """As of the model."""
-        self.model.gradient_checkpointing_enable(**options)
+        self.model.activation_checkpointing_enable(**options)
 
 
 def end_scores(scores: Any, batch: Conversations) -> Tensor:

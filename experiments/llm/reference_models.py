@@ -42,9 +42,9 @@ WORLD_SEED = 0
 AI_SHAPE = Shape(hidden=64, layers=2, heads=4, feed_forward=128)
 SMALL_SHAPE = Shape(hidden=48, layers=2, heads=4, feed_forward=96)
 MAX_PROMPT = 40
-BANK_PROMPTS = 20_000
+BANK_PROMPTS = 10_000
 PPO_LIMITS = (0.1, 0.05, 0.02, 0.01, 0.003)  # harmful rates; the ai model's own is about 0.1
-PPO_ITERATIONS = 200
+PPO_ITERATIONS = 60
 
 
 def make_ai(folder: Path, steps: int | None) -> Any:
@@ -55,7 +55,7 @@ def make_ai(folder: Path, steps: int | None) -> Any:
 def make_classifier_base(folder: Path, steps: int | None) -> Any:
     """What the classification model is fine-tuned from: a smaller one, pretrained on prompts and answers."""
     return _pretrain(
-        SMALL_SHAPE, folder / "classifier_base.checkpoint", steps or 1000, seed=2, prompts_too=True
+        SMALL_SHAPE, folder / "classifier_base.checkpoint", steps or 600, seed=2, prompts_too=True
     )
 
 
@@ -75,12 +75,12 @@ def _pretrain(shape: Shape, checkpoint: Path, steps: int, seed: int, prompts_too
 
 def make_reward(folder: Path, steps: int | None) -> Any:
     """Learned from noisy comparisons of helpfulness."""
-    return _prefer(folder, "reward", "helpfulness", reward_loss, steps or 1000, seed=3)
+    return _prefer(folder, "reward", "helpfulness", reward_loss, steps or 700, seed=3)
 
 
 def make_cost(folder: Path, steps: int | None) -> Any:
     """Learned from noisy comparisons of harm and noisy labels."""
-    return _prefer(folder, "cost", "harm", cost_loss, steps or 1500, seed=4)
+    return _prefer(folder, "cost", "harm", cost_loss, steps or 900, seed=4)
 
 
 def _prefer(folder: Path, name: str, about: str, loss: Any, steps: int, seed: int) -> Any:
@@ -93,7 +93,7 @@ def _prefer(folder: Path, name: str, about: str, loss: Any, steps: int, seed: in
         TokenScores(new_score_model(ai, seed)),
         corpus.comparisons(bank, 64, seed, about),
         loss,
-        FitSettings(steps=steps, learning_rate=2e-3),
+        FitSettings(steps=steps, learning_rate=8e-3),
         folder / f"{name}.checkpoint",
         lambda it: progress(it, name),
         report=_printer(name),
@@ -110,7 +110,9 @@ def make_ppo_lag(limit: float, folder: Path, steps: int | None) -> Any:
     def prompts(iteration: int) -> list[str]:
         return corpus.model_prompts(settings.batch, np.random.default_rng([6, iteration])).text()
 
-    settings = PPOSettings(cost_limit=limit, iterations=steps or PPO_ITERATIONS)
+    settings = PPOSettings(
+        cost_limit=limit, iterations=steps or PPO_ITERATIONS, epochs=2, minibatch=64, learning_rate=1e-3
+    )
     training = PPOLag(
         load_language_model(ai),
         two_headed(models["reward"]),

@@ -65,7 +65,7 @@ class Runtime:
     def prepare(self, model: Any, make_optimiser: Callable[[Any], Any]) -> tuple[Any, Any]:
         """Model on its device and its optimiser, wrapped by accelerate if distributed."""
         if self.gradient_checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         model = model.to(self.device)
         optimiser = make_optimiser(model)
         return (model, optimiser) if self.accelerator is None else self.accelerator.prepare(model, optimiser)
