@@ -43,7 +43,7 @@ AI_SHAPE = Shape(hidden=64, layers=2, heads=4, feed_forward=128)
 SMALL_SHAPE = Shape(hidden=48, layers=2, heads=4, feed_forward=96)
 MAX_PROMPT = 40
 BANK_PROMPTS = 10_000
-PPO_LIMITS = (0.1, 0.05, 0.02, 0.01, 0.003)  # harmful rates; the ai model's own is about 0.1
+PPO_LIMITS = (0.05, 0.02, 0.005)  # harmful rates; the ai model's own is about 0.1
 PPO_ITERATIONS = 60
 
 
@@ -111,7 +111,11 @@ def make_ppo_lag(limit: float, folder: Path, steps: int | None) -> Any:
         return corpus.model_prompts(settings.batch, np.random.default_rng([6, iteration])).text()
 
     settings = PPOSettings(
-        cost_limit=limit, iterations=steps or PPO_ITERATIONS, epochs=2, minibatch=64, learning_rate=1e-3
+        cost_limit=limit,
+        iterations=steps or PPO_ITERATIONS,
+        minibatch=64,
+        learning_rate=1e-3,
+        multiplier_rate=2.0,
     )
     training = PPOLag(
         load_language_model(ai),
