@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments.llm import grammar
-from experiments.llm.generating import identity_of, make_source
+from experiments.llm.generating import make_source
+from experiments.llm.hub import HubSource
 from experiments.llm.model_settings import REFERENCE, ModelsConfig
 from experiments.llm.pools import SPLITS, Pool
 from experiments.llm.preference_models import load_score_model, score_all
-from experiments.llm.synthetic import SyntheticSource
+from experiments.llm.synthetic import WORLD_SEED, SyntheticSource
 from experiments.llm.tokenizer import SYNTHETIC_TEMPLATE, build_tokenizer
+from experiments.llm.world import World
 from experiments.support.errors import ConfigError
 from experiments.support.seeding import Seeds
 from experiments.support.stages import Stage
@@ -57,19 +58,19 @@ def test_the_guarded_model_needs_a_guard(pool):
 
 
 def test_learned_scores_agree_with_the_truth(pool):
-    truth = pool.true_harm > 0.5
-    sure = (pool.true_harm < 0.02) | (pool.true_harm > 0.98)
-    assert (pool.harmful == truth)[sure].mean() > 0.96
-    flat = grammar.parse([text for row in pool.answer for text in row])
-    words = [{name: name for name in grammar.FIELDS}]
-    assert words  # the prompts are known by their numbers below
+    """Far from perfectly: the reward model's correlation is about .78, the cost model's AUC about .94."""
     prompts = grammar.draw_prompts("train", 500, Seeds(0).generator("prompts", "train"))
     assert prompts.text() == pool.prompt
-    found = SyntheticSource(ModelsConfig(), 16, Context(None)).world.truth(
-        prompts[np.repeat(np.arange(500), 16)], flat
-    )
-    assert np.corrcoef(found.helpfulness, pool.reward.ravel())[0, 1] > 0.8
+    answers = grammar.parse([text for row in pool.answer for text in row])
+    found = World(WORLD_SEED).truth(prompts[np.repeat(np.arange(500), 16)], answers)
     np.testing.assert_allclose(found.harm.reshape(500, 16), pool.true_harm, atol=1e-6)
+    assert np.corrcoef(found.helpfulness, pool.reward.ravel())[0, 1] > 0.7
+    cost = load_score_model(REFERENCE / "cost")
+    score = score_all(cost, build_tokenizer(), SYNTHETIC_TEMPLATE, pool.prompt, pool.answer, 40, 25).ravel()
+    assert np.array_equal(pool.harmful.ravel() == 1, score > 0)
+    truth = found.harm > 0.5
+    assert stats.mannwhitneyu(score[truth], score[~truth]).statistic / (truth.sum() * (~truth).sum()) > 0.9
+    assert pool.true_harm[pool.harmful == 1].mean() > 5 * pool.true_harm[pool.harmful == 0].mean()
 
 
 def test_pools_are_cached_by_what_they_depend_on(tmp_path, monkeypatch):
@@ -117,9 +118,12 @@ def test_the_default_answer_has_a_reward(tmp_path, pool):
     np.testing.assert_allclose(found, expected[:, 0], atol=1e-6)
 
 
-@pytest.mark.parametrize("limit", ["0.05", "0.02", "0.005"])
-def test_policies_at_cost_limits(tmp_path, pool, limit):
-    found = source(tmp_path, candidates=2).pool("train", 400, f"ppo_lag_{limit}")
+POLICIES = sorted(path.parent.name for path in REFERENCE.glob("ppo_lag_*/model.safetensors"))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_policies_at_cost_limits(tmp_path, pool, policy):
+    found = source(tmp_path, candidates=2).pool("train", 400, policy)
     assert found.prompt == pool.prompt[:400]
     assert found.true_harm.mean() < pool.true_harm.mean() + 0.02
 
@@ -132,10 +136,9 @@ def test_a_model_that_is_not_there(tmp_path):
 def test_the_reference_models_are_small_and_whole():
     files = [path for path in REFERENCE.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 5e6
-    for name in ("ai", "classifier_base", "reward", "cost"):
-        assert {"model.safetensors", "config.json", "tokenizer.json"} <= set(
-            identity_of(str(REFERENCE / name))
-        ) | {"tokenizer.json"}
+    for name in ("ai", "classifier_base", "reward", "cost", *POLICIES):
+        found = {path.name for path in (REFERENCE / name).iterdir()}
+        assert {"model.safetensors", "config.json", "tokenizer.json"} <= found
 
 
 def test_the_source_is_made_from_the_configuration(tmp_path):
@@ -144,5 +147,4 @@ def test_the_source_is_made_from_the_configuration(tmp_path):
     made = make_source(LLMConfig(experiment="llm"), Context(tmp_path))
     assert isinstance(made, SyntheticSource)
     assert made.classifier_model().config.num_labels == 2
-    with contextlib.suppress(ConfigError):
-        make_source(LLMConfig(experiment="llm", source="hub"), Context(tmp_path)).place("ai")
+    assert isinstance(make_source(LLMConfig(experiment="llm", source="hub"), Context(tmp_path)), HubSource)
