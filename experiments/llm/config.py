@@ -6,9 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.llm.model_settings import ModelsConfig
-from experiments.support.config import BaseConfig, require_choice, require_range, require_threshold
+from experiments.support.config import (
+    BaseConfig,
+    measured_or_radius,
+    require_choice,
+    require_range,
+    require_threshold,
+)
 from experiments.support.errors import ConfigError
-from safeframe.chance_constraint import validate_radius
 
 SOURCES = ("synthetic", "recorded", "hub")
 FORMATS = ("pku", "diasafety")
@@ -151,15 +156,7 @@ class LLMConfig(BaseConfig):
 
     def fixed_radius(self) -> float | None:
         """The configured xi, or None where it is to be measured."""
-        if self.evaluation.xi == "measured":
-            return None
-        try:
-            radius = float(self.evaluation.xi)
-        except ValueError:
-            raise ConfigError(
-                f'evaluation.xi={self.evaluation.xi!r}: "measured" or a number >= 0 is needed'
-            ) from None
-        return validate_radius(radius, "evaluation.xi")
+        return measured_or_radius("evaluation.xi", self.evaluation.xi)
 
     def inputs(self) -> dict[str, str]:
         if self.source != "recorded" or not self.data.path:

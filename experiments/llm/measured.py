@@ -19,17 +19,18 @@ from omegaconf import OmegaConf
 from experiments.llm.evaluation import BLOCK_COLUMNS
 from experiments.support import collect, results
 from experiments.support.errors import ResultsError
+from experiments.support.points import CurvePoints
 from experiments.support.ratios import ratio, share_interval
 
 FILE = "blocks.parquet"
 POINT = ["method", "r_t", "knob"]
 SUMS = ("prompts", "answered", "harmful", "true_harm", "reward")
-FREE = ("seed", "evaluation.n_t", "data.path", "transfer.path", "transfer.format")
+FREE = ("seed", "evaluation.n_t", "evaluation.cost_limits", "data.path", "transfer.path", "transfer.format")
 """Settings that pooled runs may differ in."""
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(CurvePoints):
     """`sums[name]` (runs, points, blocks). `points`: columns method, r_t, knob, from strict to loose within a
     method. `runs`: columns run, seed, directory. `frame`: tidy results with a column run. `notes`: what was
     left out.
@@ -40,23 +41,6 @@ class Measured:
     sums: dict[str, np.ndarray]
     frame: pd.DataFrame
     notes: list[str] = field(default_factory=list)
-
-    def where(self, method: str) -> np.ndarray:
-        """Indices of a method's points, from strict to loose; empty if it was not run."""
-        return np.flatnonzero((self.points["method"] == method).to_numpy())
-
-    def at(self, method: str, r_t: float) -> int | None:
-        """The index of a method's point at r_t, None if there is none."""
-        found = [i for i in self.where(method) if np.isclose(self.points["r_t"].iloc[i], r_t, rtol=1e-6)]
-        return int(found[0]) if found else None
-
-    @property
-    def methods(self) -> list[str]:
-        return list(dict.fromkeys(self.points["method"]))
-
-    @property
-    def seeds(self) -> list[int]:
-        return sorted({int(seed) for seed in self.runs["seed"]})
 
     @property
     def knows_truth(self) -> bool:

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from experiments.support import collect, results
 from experiments.support.errors import ResultsError
+from experiments.support.points import CurvePoints
 
 ORACLE = "oracle"
 POINT = ["method", "r_t", "knob"]
@@ -25,7 +26,7 @@ WEEKLY = (*POINT, "week", "hours", "produced", "violations", "revenue")
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(CurvePoints):
     """Sums over the hours of each week: `produced`, `violations`, `revenue` (runs, points, weeks); `hours`
     (runs, weeks).
 
@@ -44,15 +45,6 @@ class Measured:
     frame: pd.DataFrame | None = None
     notes: list[str] = field(default_factory=list)
 
-    def where(self, method: str) -> np.ndarray:
-        """Indices of a method's points, from strict to loose; empty if it was not run."""
-        return np.flatnonzero((self.points["method"] == method).to_numpy())
-
-    def at(self, method: str, r_t: float) -> int | None:
-        """The index of a method's point at r_t, None if there is none."""
-        found = [i for i in self.where(method) if np.isclose(self.points["r_t"].iloc[i], r_t, rtol=1e-6)]
-        return int(found[0]) if found else None
-
     @property
     def oracle(self) -> int:
         """The oracle's point. Raises `ResultsError` if it was not run."""
@@ -60,14 +52,6 @@ class Measured:
         if len(found) != 1:
             raise ResultsError(f"weekly results: {len(found)} points of {ORACLE!r}; exactly one is needed")
         return int(found[0])
-
-    @property
-    def methods(self) -> list[str]:
-        return list(dict.fromkeys(self.points["method"]))
-
-    @property
-    def seeds(self) -> list[int]:
-        return sorted({int(seed) for seed in self.runs["seed"]})
 
     @property
     def shared(self) -> float:
