@@ -5,9 +5,12 @@
 # make figure-2     the sweep behind figures 2A and 2B (resumes what is unfinished), then the figures
 # make figure-3     the sweeps behind figure 3 (robots and seeds, n_t, ablations; resumes), then the figures
 # make theory       the theorems as experiments (about five minutes), their tables, figures and claims
+# make figure-4     the sweeps behind figure 4 (r_t and n_t; resumes), then the figures; recorded answers too where their paths
+#                   are given:  make figure-4 PKU=/path/to/candidates.jsonl.gz DIASAFETY=/path/to/diasafety
 # make results      everything that is committed under results/
 # make compare      our figures beside the paper's
 # make bench-sim    the simulator: environment steps a second, against a plain MuJoCo loop
+# make bench-llm    language models: candidates a second of generation, scoring, classification
 # make bench        all benchmarks            make clean       remove what can be made again (not runs, not .venv)
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -18,7 +21,7 @@ TORCH_OPTIONS ?=
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: setup run run-eia test test-long lint format bench bench-sim figure-2 figure-3 theory results compare clean
+.PHONY: setup run run-eia test test-long lint format bench bench-sim bench-llm figure-2 figure-3 figure-4 theory results compare clean
 
 setup: $(READY)
 
@@ -59,6 +62,9 @@ bench: $(READY)
 bench-sim: $(READY)
 	$(PY) scripts/bench_sim.py $(ARGS)
 
+bench-llm: $(READY)
+	$(PY) scripts/bench_llm.py $(ARGS)
+
 figure-2: $(READY)
 	$(PY) run.py -m +sweep=figure-2 $(ARGS)
 	$(PY) scripts/figures.py figure-2
@@ -71,7 +77,15 @@ theory: $(READY)
 	$(PY) run.py experiment=theory preset=laptop seed=5 $(ARGS)
 	$(PY) scripts/figures.py theory
 
-results: figure-2 figure-3 theory bench
+figure-4: $(READY)
+	$(PY) run.py -m +sweep=figure-4 $(ARGS)
+	if test -n "$(PKU)"; then $(PY) run.py -m +sweep=figure-4-recorded data.path="$(PKU)" \
+	  transfer.path=$(if $(DIASAFETY),"$(DIASAFETY)",null) $(ARGS); fi
+	if test -n "$(DIASAFETY)"; then $(PY) run.py -m +sweep=figure-4-recorded data.format=diasafety data.path="$(DIASAFETY)" \
+	  transfer.format=pku transfer.path=$(if $(PKU),"$(PKU)",null) $(ARGS); fi
+	$(PY) scripts/figures.py figure-4
+
+results: figure-2 figure-3 figure-4 theory bench
 	$(PY) scripts/compare.py
 
 compare: $(READY)

@@ -150,6 +150,11 @@ class SelectedRiskCurve:
         """
         return self.counts(tau)[0] / self.n_groups
 
+    @property
+    def edges(self) -> FloatArray:
+        """(e,) ascending thresholds, one for each piece of the curve (its upper end, +inf last)."""
+        return self._edges[0]
+
     @cached_property
     def _edges(self) -> tuple[FloatArray, FloatArray]:
         """Upper ends of the pieces of the curve (+inf last), and the least bound from each of them

@@ -3,8 +3,9 @@
 draws figures 2A and 2B (and the scaling in n_t, where runs with several were made) for each source of
 demand that has finished runs; figure-3 draws 3A to 3D and the ablations for the robots that have. Tables
 and manifests behind them go under results/, the claims to results/claims.csv. Runs that differ in more than
-seed, n_t and the like are not pooled; --where chooses. theory draws the figures of the theorems, from the one
-run that has the largest seed.
+seed, n_t and the like are not pooled; --where chooses. figure-4 draws 4A and 4B (and 4C, where runs with
+several n_t were made) for each source of answers that has finished runs; theory those of the theorems, from
+the one run that has the largest seed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pandas as pd
 
+from experiments.llm import figures as llm_figures
+from experiments.llm import measured as llm_measured
+from experiments.llm import report as llm_report
+from experiments.llm import scaling as llm_scaling
 from experiments.production import figures, measured, report, scaling
 from experiments.production.comparison import times_safer
 from experiments.production.config import SOURCES
@@ -37,7 +42,7 @@ from experiments.theory import report as theory_report
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("figure", choices=["figure-2", "figure-3", "theory"])
+    parser.add_argument("figure", choices=["figure-2", "figure-3", "figure-4", "theory"])
     parser.add_argument("--preset", default="laptop", choices=PRESETS)
     parser.add_argument(
         "--data", choices=SOURCES, help="figure-2: one source only; without it, every one that has runs"
@@ -52,7 +57,7 @@ def main(arguments: list[str]) -> int:
         if not sign:
             parser.error(f"--where {text!r}: KEY=VALUE is needed")
         where[key] = yaml.safe_load(value)
-    makers = {"figure-2": all_of_figure_2, "figure-3": figure_3, "theory": theory}
+    makers = {"figure-2": all_of_figure_2, "figure-3": figure_3, "figure-4": figure_4, "theory": theory}
     return makers[options.figure](options, where)
 
 
@@ -167,6 +172,37 @@ def theory(options: argparse.Namespace, where: dict) -> int:
     ledger = None if options.results == report.RESULTS else options.results / "claims.csv"
     theory_report.record(directory, options.preset, ledger)
     show(paths)
+    return 0
+
+
+def figure_4(options: argparse.Namespace, where: dict) -> int:
+    drawn = 0
+    for data in ("synthetic", "pku", "diasafety", "hub"):
+        try:
+            by_n_t = llm_measured.load(data, options.preset, where, options.runs)
+        except ResultsError as error:
+            if "no finished run" not in str(error):
+                print(f"error: {error}", file=sys.stderr)
+                return 1
+            print(f"{data}: no finished runs of preset {options.preset}, left out")
+            continue
+        full = by_n_t[max(by_n_t)]
+        r_t = llm_measured.trained_at(full)
+        print(f"{data}: {len(full.runs)} runs, seeds {full.seeds}, n_t = {max(by_n_t):,}")
+        for note in full.notes:
+            print(f"note: {note}")
+        paths = llm_figures.figure_4(full, data, options.results / "figures")
+        paths += llm_scaling.figure_4c(by_n_t, data, r_t, options.results / "figures")
+        paths += llm_report.write_tables(by_n_t, data, r_t, options.results)
+        paths += [llm_report.write_manifests(by_n_t, data, options.results)]
+        ledger = None if options.results == report.RESULTS else options.results / "claims.csv"
+        for text in llm_report.record(by_n_t, data, options.preset, r_t, ledger):
+            print(f"not claimed: {text}")
+        show(paths)
+        drawn += 1
+    if not drawn:
+        print("error: nothing to draw; python run.py -m +sweep=figure-4 makes the runs", file=sys.stderr)
+        return 1
     return 0
 
 

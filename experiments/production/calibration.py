@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.production.demand import UNSAFE_BELOW
+from experiments.support.halves import radius_between
 from safeframe.certificates import cases_needed, certify_threshold
 from safeframe.informativeness import measured_radius
 from safeframe.risk_curve import RiskCurve
@@ -79,19 +80,8 @@ def require_both_classes(
 def local_radius(
     margin: np.ndarray, label: np.ndarray, hour: np.ndarray, reach: float, delta: float
 ) -> float:
-    """xi between the even and the odd weeks for thresholds tau <= reach, with mass delta left out.
-
-    margin, label, hour: (n,). Takes for each class the side that counts (unsafe hours not lower, safe ones
-    not higher than in the other weeks), in both directions. SafeframeError if a class is absent from either.
-    """
-    odd = (hour // HOURS_PER_WEEK) % 2 == 1
-    gaps = []
-    for state, side in ((SAFE, "upper"), (UNSAFE, "lower")):
-        parts = margin[odd & (label == state)], margin[~odd & (label == state)]
-        for reference, other in (parts, parts[::-1]):
-            found = measured_radius(reference, other, delta, side=side, window=(-np.inf, reach))
-            gaps.append(found.radius)
-    return max(gaps)
+    """xi between the even and the odd weeks (`radius_between`); margin, label, hour: (n,)."""
+    return radius_between(margin, label, (hour // HOURS_PER_WEEK) % 2 == 1, reach, delta)
 
 
 def calibrate(

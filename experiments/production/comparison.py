@@ -25,10 +25,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from experiments.production.measured import ORACLE, Measured, ratio, share_interval
-from experiments.support.curves import ROUNDING, crossing
+from experiments.production.measured import ORACLE, Measured
+from experiments.support.curves import ROUNDING, crossing, stretch
+from experiments.support.ratios import ratio, share_interval
 from safeframe.certificates import clopper_pearson_upper
 
 OURS = "ours"
@@ -57,12 +57,6 @@ def weights(measured: Measured, draws: int = DRAWS, seed: int = 0) -> np.ndarray
     kinds = int(measured.realisation.max()) + 1
     of_weeks = rng.multinomial(max(weeks - 1, 1), np.full(weeks, 1 / weeks), size=(draws, kinds))
     return of_runs[:, :, None] * of_weeks[:, measured.realisation]
-
-
-def stretch(runs: int, weeks: int) -> float:
-    """t quantile over normal quantile (97.5 %), for the units of which there are fewest."""
-    free = max((runs if runs > 1 else weeks) - 1, 1)
-    return float(stats.t.ppf(0.975, free) / stats.norm.ppf(0.975))
 
 
 def pooled(measured: Measured, weight: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

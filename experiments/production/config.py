@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from experiments.production.demand import N_PRODUCTS, check_order, first_target
-from experiments.support.config import BaseConfig, require_choice, require_range, require_threshold
+from experiments.support.config import (
+    BaseConfig,
+    measured_or_radius,
+    require_choice,
+    require_range,
+    require_threshold,
+)
 from experiments.support.errors import ConfigError
-from safeframe.chance_constraint import validate_radius
 from safeframe.types import SafeframeError
 
 SOURCES = ("synthetic", "eia")
@@ -179,15 +184,7 @@ class ProductionConfig(BaseConfig):
 
     def fixed_radius(self) -> float | None:
         """The configured xi, or None where it is to be measured."""
-        if self.evaluation.xi == "measured":
-            return None
-        try:
-            radius = float(self.evaluation.xi)
-        except ValueError:
-            raise ConfigError(
-                f'evaluation.xi={self.evaluation.xi!r}: "measured" or a number >= 0 is needed'
-            ) from None
-        return validate_radius(radius, "evaluation.xi")
+        return measured_or_radius("evaluation.xi", self.evaluation.xi)
 
     def inputs(self) -> dict[str, str]:
         return {"data.path": self.data.path} if self.data.source == "eia" and self.data.path else {}

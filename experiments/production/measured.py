@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
-from scipy import stats
 
 from experiments.support import collect, results
 from experiments.support.errors import ResultsError
-from safeframe.certificates import clopper_pearson_lower, clopper_pearson_upper
+from experiments.support.points import CurvePoints
 
 ORACLE = "oracle"
 POINT = ["method", "r_t", "knob"]
@@ -27,7 +26,7 @@ WEEKLY = (*POINT, "week", "hours", "produced", "violations", "revenue")
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(CurvePoints):
     """Sums over the hours of each week: `produced`, `violations`, `revenue` (runs, points, weeks); `hours`
     (runs, weeks).
 
@@ -46,15 +45,6 @@ class Measured:
     frame: pd.DataFrame | None = None
     notes: list[str] = field(default_factory=list)
 
-    def where(self, method: str) -> np.ndarray:
-        """Indices of a method's points, from strict to loose; empty if it was not run."""
-        return np.flatnonzero((self.points["method"] == method).to_numpy())
-
-    def at(self, method: str, r_t: float) -> int | None:
-        """The index of a method's point at r_t, None if there is none."""
-        found = [i for i in self.where(method) if np.isclose(self.points["r_t"].iloc[i], r_t, rtol=1e-6)]
-        return int(found[0]) if found else None
-
     @property
     def oracle(self) -> int:
         """The oracle's point. Raises `ResultsError` if it was not run."""
@@ -62,14 +52,6 @@ class Measured:
         if len(found) != 1:
             raise ResultsError(f"weekly results: {len(found)} points of {ORACLE!r}; exactly one is needed")
         return int(found[0])
-
-    @property
-    def methods(self) -> list[str]:
-        return list(dict.fromkeys(self.points["method"]))
-
-    @property
-    def seeds(self) -> list[int]:
-        return sorted({int(seed) for seed in self.runs["seed"]})
 
     @property
     def shared(self) -> float:
@@ -233,37 +215,3 @@ def _n_t(directory: Path) -> int:
     config = OmegaConf.load(directory / "config.yaml")
     full = config.data.hours_per_quarter
     return full if config.evaluation.n_t is None else min(config.evaluation.n_t, full)
-
-
-def ratio(numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, float, float]:
-    """Pooled ratio sum / sum over runs, (runs,) each, with the 95 % t interval over runs.
-
-    Linearised ratio estimator (Cochran, Sampling Techniques, 1977, section 6.3); NaN limits for a single run,
-    NaN if the denominator is zero.
-    """
-    total = float(np.sum(denominator))
-    if total == 0:
-        return np.nan, np.nan, np.nan
-    value, runs = float(np.sum(numerator)) / total, len(numerator)
-    if runs < 2:
-        return value, np.nan, np.nan
-    residual = np.asarray(numerator) - value * np.asarray(denominator)
-    half = stats.t.ppf(0.975, runs - 1) * np.sqrt(runs / (runs - 1) * np.sum(residual**2)) / total
-    return value, value - float(half), value + float(half)
-
-
-def share_interval(k: np.ndarray, n: np.ndarray, shared: float = 1.0) -> tuple[float, float, float, str]:
-    """Pooled violation share of counts per run (runs,), its interval and the interval's name.
-
-    t over runs where there are several (cut to [0, 1]); Clopper-Pearson over product-hours for one run, and
-    where no run violates (then hours that `shared` runs have in common count once).
-    """
-    cases, bad = int(np.sum(n)), int(np.sum(k))
-    if cases == 0:
-        return np.nan, np.nan, np.nan, ""
-    if len(k) > 1 and bad > 0:
-        value, low, high = ratio(k, n)
-        return value, max(low, 0.0), min(high, 1.0), "t over runs 95%"
-    once = cases if bad else max(int(cases / shared), 1)
-    low, high = clopper_pearson_lower(bad, once, 0.025), clopper_pearson_upper(bad, once, 0.025)
-    return bad / cases, low, high, "Clopper-Pearson 95%"

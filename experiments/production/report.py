@@ -19,9 +19,10 @@ from experiments.production.comparison import (
     times_safer,
     times_safer_at,
 )
-from experiments.production.measured import ORACLE, Measured, gather, ratio, read, share_interval
+from experiments.production.measured import ORACLE, Measured, gather, read
 from experiments.support import claims
 from experiments.support.files import REPOSITORY, atomic_path, write_json
+from experiments.support.ratios import ratio, share_interval
 
 TRAINED_AT = 1e-3
 SHOWN = (1e-4, 1e-3, 1e-2, 1e-1)

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from experiments.production.figures import LOOKS
-from experiments.production.measured import Measured, ratio
+from experiments.production.measured import Measured
 from experiments.production.report import TRAINED_AT
 from experiments.support import figures
 from experiments.support.files import atomic_write
+from experiments.support.ratios import ratio
 from safeframe.scaling_law import fit_log10
 
 

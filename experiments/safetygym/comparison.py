@@ -26,11 +26,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from experiments.safetygym.measured import OURS, PER, Measured
 from experiments.safetygym.rates import exact, floored
-from experiments.support.curves import ROUNDING, crossing
+from experiments.support.curves import ROUNDING, crossing, stretch
 
 PPO = "ppo"
 BASELINES = ("ppo", "ppo_gaussian", "ppo_lag", "ppo_barrier", "saute")
@@ -59,12 +58,6 @@ SAFER_COLUMNS = [
     "runs",
     "note",
 ]
-
-
-def stretch(runs: int, blocks: int) -> float:
-    """t quantile over normal quantile (97.5 %), for runs - 1 (blocks - 1 for one run) degrees of freedom."""
-    free = max((runs if runs > 1 else blocks) - 1, 1)
-    return float(stats.t.ppf(0.975, free) / stats.norm.ppf(0.975))
 
 
 def drawn(

@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from experiments.support import collect, results
 from experiments.support.errors import ResultsError
 from experiments.support.files import atomic_path
+from experiments.support.points import CurvePoints
 
 EPISODES = "episodes.parquet"
 POINT = ["method", "r_t", "knob"]
@@ -43,7 +44,7 @@ HALF_STEP = 0.5
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(CurvePoints):
     """`sums[name]` (runs, points, blocks) of steps, return, cost (steps inside a hazard), entries, episodes
     and hit (episodes with cost); zero where a run lacks a point.
 
@@ -57,10 +58,6 @@ class Measured:
     frame: pd.DataFrame | None = None
     notes: list[str] = field(default_factory=list)
 
-    def where(self, method: str) -> np.ndarray:
-        """Indices of a method's points, from strict to loose; empty if it was not run."""
-        return np.flatnonzero((self.points["method"] == method).to_numpy())
-
     def at(self, method: str, r_t: float) -> int | None:
         """A method's point at the largest threshold that is not above r_t; None if there is none."""
         found = [i for i in self.where(method) if self.points["r_t"].iloc[i] <= r_t * (1 + 1e-6)]
@@ -72,14 +69,6 @@ class Measured:
 
     def total(self, name: str, at: int) -> float:
         return float(self.sums[name][:, at].sum())
-
-    @property
-    def methods(self) -> list[str]:
-        return list(dict.fromkeys(self.points["method"]))
-
-    @property
-    def seeds(self) -> list[int]:
-        return sorted({int(seed) for seed in self.runs["seed"]})
 
     def rows(self, metric: str, method: str | None = None) -> pd.DataFrame:
         """Tidy rows of a metric that have a value; empty without tidy results."""

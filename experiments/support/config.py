@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.support.config_errors import explain
 from experiments.support.errors import ConfigError
 from experiments.support.files import REPOSITORY, checksum, hash_of
-from safeframe.chance_constraint import validate_threshold
+from safeframe.chance_constraint import validate_radius, validate_threshold
 from safeframe.types import SafeframeError
 
 PRESETS = ("smoke", "laptop", "paper")
@@ -162,3 +162,14 @@ def require_choice(key: str, value: Any, allowed: tuple[Any, ...]) -> None:
     """`value` is one of `allowed`."""
     if value not in allowed:
         raise ConfigError(f"{key}={value!r} is not one of: {', '.join(str(item) for item in allowed)}")
+
+
+def measured_or_radius(key: str, value: str) -> float | None:
+    """A radius of conservative testing given as text: None for "measured", else a number of at least 0."""
+    if value == "measured":
+        return None
+    try:
+        radius = float(value)
+    except ValueError:
+        raise ConfigError(f'{key}={value!r}: "measured" or a number >= 0 is needed') from None
+    return validate_radius(radius, key)

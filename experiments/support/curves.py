@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import stats
 
 ROUNDING = 1e-12
 """Of values that are sums in floating point."""
@@ -28,3 +29,11 @@ def crossing(
     )
     low, high = value[draw, start], value[draw, index]
     return np.where(index >= 0, low + way * (high - low), np.nan), index, way
+
+
+def stretch(runs: int, units: int) -> float:
+    """t quantile over normal quantile (97.5 %), for runs - 1 (units - 1 for one run) degrees of freedom: what
+    percentiles of few runs are widened by.
+    """
+    free = max((runs if runs > 1 else units) - 1, 1)
+    return float(stats.t.ppf(0.975, free) / stats.norm.ppf(0.975))

@@ -150,12 +150,17 @@ class RunContext:
 
     def value(self, key: str) -> Any:
         """The value behind a dotted configuration key as it enters the run's identity; KeyError if absent."""
-        place: Any = self._identity
-        for name in key.split("."):
-            if not isinstance(place, Mapping) or name not in place:
-                raise KeyError(f"depends_on: the configuration has no key {key!r}")
-            place = place[name]
-        return place
+        return value_at(self._identity, key)
+
+
+def value_at(content: Mapping[str, Any], key: str) -> Any:
+    """The value behind a dotted key of nested mappings; KeyError if absent."""
+    place: Any = content
+    for name in key.split("."):
+        if not isinstance(place, Mapping) or name not in place:
+            raise KeyError(f"depends_on: the configuration has no key {key!r}")
+        place = place[name]
+    return place
 
 
 def perform(experiment: Experiment, config: BaseConfig) -> Path:

@@ -20,8 +20,9 @@ from experiments.production.comparison import (
     times_safer_at,
     weights,
 )
-from experiments.production.measured import gather, ratio
+from experiments.production.measured import gather
 from experiments.support.errors import ResultsError
+from experiments.support.ratios import ratio
 from safeframe.certificates import clopper_pearson_upper
 
 NAN = float("nan")

@@ -1,0 +1,241 @@
+"""The safety classification model: which candidate answers are harmful.
+
+Two of them, behind one interface (a module from a batch of a table to logits (b, 2)):
+
+- `OPTClassifier`: transformers' OPT for sequence classification with LoRA (Hu et al. 2021, arXiv 2106.09685;
+  peft) in every linear layer; synthetic and hub.
+- `MiniLMClassifier`: the last layer of MiniLM with LoRA, over cached states of the layers below, read at the
+  first token; beside it the mean of these states. Training through all layers would take hours on a laptop.
+
+Fully fine-tuned variants (`lora=False`) are a baseline: all weights of OPT, all weights of MiniLM's last
+layer.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from experiments.llm.config import ClassifierConfig
+from safeframe.types import SafeframeError
+
+OPT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+BERT_TARGETS = ["query", "key", "value", "dense"]
+
+
+class Table(Protocol):
+    """Texts of unlike length, as rows that batches are taken from."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def length(self) -> np.ndarray: ...
+
+    def batch(self, index: np.ndarray | Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of c texts, one after another: `ids` (t,), text i has start[i] to start[i + 1]. `cut`: texts
+    that were longer than allowed. pad: id that fills rows on the right.
+    """
+
+    ids: np.ndarray
+    start: np.ndarray
+    pad: int
+    cut: int
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+    @property
+    def length(self) -> np.ndarray:
+        """(c,) tokens of each text."""
+        return np.diff(self.start)
+
+    def batch(self, index: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
+        """Ids (b, l) int64 and which of them are tokens (b, l) bool."""
+        rows = np.asarray(index)
+        length = self.start[rows + 1] - self.start[rows]
+        inside = np.arange(int(length.max()))[None, :] < length[:, None]
+        offset = np.minimum(self.start[rows][:, None] + np.arange(inside.shape[1]), len(self.ids) - 1)
+        ids = np.where(inside, self.ids[offset], self.pad)
+        return torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(inside)
+
+
+def tokens_of(
+    tokenizer: Any, template: str, prompts: list[str], answers: list[str], max_tokens: int
+) -> Tokens:
+    """Conversations as token ids: template with the prompt, answer, end. Where one exceeds `max_tokens` the
+    beginning of the prompt is cut first (the answer is what is judged), then the end of the answer.
+    """
+    if max_tokens < 2:
+        raise SafeframeError(f"max_tokens is {max_tokens}; a prompt and an answer need 2 at least")
+    heads = tokenizer([template.format(prompt=text) for text in prompts])["input_ids"]
+    tails = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+    rows, cut = [], 0
+    for head, tail in zip(heads, tails, strict=True):
+        row = [*head, *tail, tokenizer.eos_token_id]
+        if len(row) > max_tokens:
+            cut += 1
+            tail = [*tail, tokenizer.eos_token_id][: max_tokens - 1]
+            row = [*head[len(head) - (max_tokens - len(tail)) :], *tail]
+        rows.append(row)
+    start = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+    flat = np.concatenate([np.asarray(row, dtype=np.int32) for row in rows])
+    return Tokens(flat, start, int(tokenizer.pad_token_id), cut)
+
+
+class OPTClassifier(nn.Module):
+    """Logits (b, 2) of conversations: OPT, read at the last token."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return self.model(input_ids=ids, attention_mask=mask.long()).logits.float()
+
+
+class MiniLMClassifier(nn.Module):
+    """Logits (b, 2) from the states below the last layer: (b, l, d), with mask (b, l).
+
+    Only the first token asks, so keys and values of the others need not be computed: q'(W_k h_t) =
+    (W_k' q)'h_t, and sum_t a_t (W_v h_t) = W_v sum_t a_t h_t, with W the weights with their adapters. The
+    same numbers as the layer's own at the first token, for a tenth of the work.
+    """
+
+    def __init__(self, layer: Any, hidden: int):
+        super().__init__()
+        self.layer = layer
+        self.head = nn.Sequential(nn.Linear(2 * hidden, 128), nn.GELU(), nn.Linear(128, 2))
+
+    def first_token(self, state: Tensor, mask: Tensor) -> Tensor:
+        """(b, d) output of the layer at the first token."""
+        first, own = state[:, :1], self.layer.attention.self
+        heads = own.num_attention_heads
+        query = own.query(first).unflatten(-1, (heads, -1))[:, 0]  # (b, h, e)
+        keys, values = (effective_weight(x).unflatten(0, (heads, -1)) for x in (own.key, own.value))
+        asked = torch.einsum("bhe,hed->bhd", query, keys)
+        score = asked @ state.transpose(1, 2) / math.sqrt(query.shape[-1])  # b_k adds the same to every token
+        attention = score.masked_fill(~mask[:, None, :], -torch.inf).softmax(-1)
+        read = torch.einsum("bhd,hed->bhe", attention @ state, values).flatten(1) + own.value.bias
+        attended = self.layer.attention.output(read[:, None], first)
+        return self.layer.output(self.layer.intermediate(attended), attended)[:, 0]
+
+    def forward(self, state: Tensor, mask: Tensor) -> Tensor:
+        mean = (state * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return self.head(torch.cat([self.first_token(state, mask), mean], dim=-1))
+
+
+def effective_weight(linear: Any) -> Tensor:
+    """The weight of a linear layer with its LoRA adapters added, differentiable in them."""
+    if not hasattr(linear, "base_layer"):
+        return linear.weight
+    weight = linear.base_layer.weight
+    for name in linear.active_adapters:
+        weight = weight + linear.get_delta_weight(name)
+    return weight
+
+
+def opt_classifier(model: nn.Module, settings: ClassifierConfig, lora: bool, seed: int) -> OPTClassifier:
+    """A copy of `model` (OPT for sequence classification) in single precision with a new head, to train: with
+    LoRA, or all of it.
+    """
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapted: Any = copy.deepcopy(model).float()
+        nn.init.normal_(adapted.score.weight, std=0.02)
+        if lora:
+            adapted = get_peft_model(adapted, _lora(LoraConfig, settings, OPT_TARGETS, TaskType.SEQ_CLS))
+    return OPTClassifier(adapted)
+
+
+def minilm_classifier(
+    layer: nn.Module, hidden: int, settings: ClassifierConfig, lora: bool, seed: int
+) -> MiniLMClassifier:
+    """A copy of MiniLM's last layer with a new head, to train: with LoRA, or all of it."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        found = MiniLMClassifier(copy.deepcopy(layer), hidden)
+        if lora:
+            adapted: Any = inject_adapter_in_model(_lora(LoraConfig, settings, BERT_TARGETS), found.layer)
+            found.layer = adapted
+        else:
+            found.layer.requires_grad_(True)
+        found.head.requires_grad_(True)
+    return found
+
+
+def _lora(kind: Any, settings: ClassifierConfig, targets: list[str], task: Any = None) -> Any:
+    return kind(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        target_modules=targets,
+        task_type=task,
+        bias="none",
+    )
+
+
+def trained_share(module: nn.Module) -> tuple[int, int]:
+    """Numbers that are trained, and all."""
+    counts = [(p.numel() * p.requires_grad, p.numel()) for p in module.parameters()]
+    return sum(c[0] for c in counts), sum(c[1] for c in counts)
+
+
+def cross_entropy(table: Table, label: np.ndarray, batch: int) -> Callable[[nn.Module, Generator], Tensor]:
+    """(module, generator) -> mean cross-entropy of a batch drawn from all cases; label: (c,)."""
+    target = torch.from_numpy(np.asarray(label, dtype=np.int64))
+
+    def loss(module: nn.Module, generator: Generator) -> Tensor:
+        index = torch.randint(len(target), (batch,), generator=generator)
+        return functional.cross_entropy(module(*table.batch(index)), target[index])
+
+    return loss
+
+
+@torch.inference_mode()
+def margins(
+    module: nn.Module,
+    table: Table,
+    batch: int = 512,
+    progress: Callable[[range], Iterable[int]] = iter,
+) -> np.ndarray:
+    """(c,) f_1 - f_0 of every text, in batches of like length."""
+    module.eval()
+    order = np.argsort(table.length, kind="stable")
+    out = np.empty(len(table))
+    for first in progress(range(0, len(order), batch)):
+        rows = order[first : first + batch]
+        logits = module(*table.batch(rows))
+        out[rows] = (logits[:, 1] - logits[:, 0]).double().numpy()
+    return out
+
+
+def save_trained(module: nn.Module, path: Path) -> None:
+    """Write the weights that were trained (adapters and heads, or everything)."""
+    trained = {name for name, p in module.named_parameters() if p.requires_grad}
+    torch.save({name: value for name, value in module.state_dict().items() if name in trained}, path)
+
+
+def load_trained(module: nn.Module, path: Path) -> nn.Module:
+    """Put weights that `save_trained` wrote into a module made the same way."""
+    weights = torch.load(path, weights_only=True)
+    wanted = {name for name, p in module.named_parameters() if p.requires_grad}
+    if set(weights) != wanted:
+        raise SafeframeError(f"{path} holds {len(weights)} weights, {len(wanted)} other ones are needed")
+    module.load_state_dict(weights, strict=False)
+    return module.eval()

@@ -1,0 +1,266 @@
+"""Language generation end to end: candidates, classifiers, thresholds, answers, counts (arXiv 2504.20924,
+section 5.3; figure 4).
+
+Prompts are split in three that share none: the classifier is trained on the first (both halves serve as
+inputs and as internal test data in turn), thresholds are chosen on the second, answers are counted on the
+third.
+
+Methods ("rank": the feasible candidate of highest reward; "sample": the first feasible one):
+
+- ours: tailored classifier, rank, threshold for the selected answer, radius configured or measured
+- ours_accepted: the same with the threshold for an accepted candidate (the paper's event)
+- ours_paper: the same with the paper's sampling instead of ranking
+- ours_xi_0, ours_accepted_xi_0: ours, ours_accepted with radius 0
+- cross_entropy, cross_entropy_xi_0: the warm-up classifier (LoRA) in the place of ours, ours_xi_0
+- cross_entropy_accepted: LoRA with cross-entropy and bias correction alone: accepted event, radius 0
+- learn_then_test: the tailored classifier, threshold by fixed-sequence testing on the selected answer
+- rejection_sampling, rejection_best: a fully fine-tuned classifier at fixed levels (knob), first, best answer
+- ai, best_of_k, oracle, default: first answer; best by reward; best by reward of those labelled harmless;
+  always the default answer
+- ppo_lag: first answer of models trained with other cost limits (knob); synthetic and hub
+- transfer: ours on another set of recorded answers, at the thresholds of this one
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from experiments.llm import backends, baselines, classifier, judge, pools, recorded, tailored
+from experiments.llm.backends import Backend, MiniLMBackend, OPTBackend, place_of, spread
+from experiments.llm.calibration import Calibrator
+from experiments.llm.config import LLMConfig
+from experiments.llm.evaluation import Evaluation, exact
+from experiments.llm.pools import SPLITS, Pool, Source
+from experiments.llm.recorded_source import RecordedSource
+from experiments.support.files import atomic_path
+from experiments.support.runs import RunContext
+from experiments.support.stages import Stage
+from safeframe import approximate_loss, relaxed_bound, training
+from safeframe.optimisation.candidates import DEFAULT
+from safeframe.types import SQRT2
+
+_CODE = (classifier, backends, training, pools)
+_TAILORED_CODE = (*_CODE, tailored, approximate_loss, relaxed_bound)
+_KEYS = ("source", "data", "pools", "seed", "classifier", "models")
+
+
+def make_source(settings: LLMConfig, context: RunContext) -> Source:
+    """The configured source of candidate answers."""
+    if settings.source == "recorded":
+        return RecordedSource(settings, context)
+    from experiments.llm import generating
+
+    return generating.make_source(settings, context)
+
+
+class Experiment:
+    """One run: pools, tables and classifiers at hand."""
+
+    def __init__(self, settings: LLMConfig, context: RunContext):
+        self.config, self.context = settings, context
+        with context.stage("pools"):
+            self.source = make_source(settings, context)
+            self.pool: dict[str, Pool] = {}
+            for split in SPLITS:
+                wanted = getattr(settings.pools, split)
+                if isinstance(self.source, RecordedSource):
+                    wanted = min(wanted, len(self.source.rows[split]))
+                self.pool[split] = self.source.pool(split, wanted)
+                found = self.pool[split]
+                recorded.require_both(found.harmful[found.mask], f"prompts for {split}")
+        recorded_ = isinstance(self.source, RecordedSource)
+        kind: Any = MiniLMBackend if recorded_ else OPTBackend
+        self.backend: Backend = kind(self.source, settings.classifier)
+        tables = {split: self.backend.table(self.pool[split]) for split in SPLITS}
+        self.table = {split: table for split, (table, _) in tables.items()}
+        self.cut = self.source.hidden.cut if isinstance(self.source, RecordedSource) else sum(
+            cut for _, cut in tables.values()
+        )  # fmt: skip
+
+    def classifier(self, name: str, lora: bool) -> nn.Module:
+        """A classifier trained by cross-entropy on the training prompts, from the cache if there is one."""
+        settings, pool = self.config.classifier, self.pool["train"]
+        rate = settings.learning_rate if lora else settings.full_learning_rate
+        steps = max(1, round(settings.epochs * len(self.table["train"]) / settings.batch))
+
+        def compute(stage: Stage) -> nn.Module:
+            loss = classifier.cross_entropy(self.table["train"], pool.harmful[pool.mask], settings.batch)
+            schedule = training.TrainingSettings(steps, rate, weight_decay=settings.weight_decay)
+            seed = self.context.seeds.integer(name)
+            fresh = self.backend.new(lora, seed)
+            return training.train(fresh, loss, schedule, seed, stage.checkpoint, self._progress(name))
+
+        return self._cached(name, lora, compute, {}, _CODE)
+
+    def tailored(self, warm: nn.Module, margin: np.ndarray) -> nn.Module:
+        """The warm-up classifier trained on by the approximate loss at the run's r_t; margin (n, k): its own
+        on the training prompts.
+        """
+        settings, pool = self.config.tailored, self.pool["train"]
+
+        def compute(stage: Stage) -> nn.Module:
+            default = self.source.default_reward(pool.prompt)
+            cases = tailored.AnswerCases(pool.reward, pool.harmful, pool.mask, default, settings.harm_cost)
+            loss = tailored.tailored_loss(
+                self.table["train"], place_of(pool), pool.harmful[pool.mask], cases, self.config.r_t,
+                self._relative_shift(margin), settings,
+            )  # fmt: skip
+            schedule = training.TrainingSettings(
+                settings.steps, settings.learning_rate, one_cycle=False, average=settings.average,
+                checkpoint_every=20,
+            )  # fmt: skip
+            seed = self.context.seeds.integer("tailored")
+            return training.train(warm, loss, schedule, seed, stage.checkpoint, self._progress("tailored"))
+
+        depends = {name: self.context.value(name) for name in ("r_t", "tailored")}
+        depends |= {"xi": self.config.evaluation.xi, "xi_mass": self.config.evaluation.xi_mass}
+        return self._cached("tailored", True, compute, depends, _TAILORED_CODE)
+
+    def _relative_shift(self, margin: np.ndarray) -> float:
+        """sqrt(2) xi over the spread of the warm-up margins on the training prompts."""
+        fixed, pool = self.config.fixed_radius(), self.pool["train"]
+        if fixed is None:
+            fixed = Calibrator(margin, pool).radius(self.config.r_t, self.config.evaluation.xi_mass)
+        return SQRT2 * fixed / float(margin[pool.mask].std())
+
+    def margin(self, name: str, module: nn.Module, split: str) -> np.ndarray:
+        """(n, k) margins of a split's candidates; +inf where there is none. Logs texts a second."""
+        started = time.process_time()
+        table = self.table[split]
+        flat = classifier.margins(module, table, progress=self._progress(f"{name}, {split}"))
+        seconds = max(time.process_time() - started, 1e-9)
+        if split == "validation":
+            self.context.record(
+                [{"method": name, "metric": "texts_per_cpu_second", "value": len(table) / seconds,
+                  "n": len(table)}]
+            )  # fmt: skip
+        return spread(flat, self.pool[split])
+
+    def calibration_pool(self) -> Pool:
+        """Internal test prompts, as many as have `evaluation.n_t` labelled candidates together."""
+        pool, n_t = self.pool["internal_test"], self.config.evaluation.n_t
+        if n_t is None:
+            return pool
+        counts = np.cumsum(pool.mask.sum(axis=1))
+        return pool.subset(np.arange(max(2, int(np.searchsorted(counts, n_t, side="right")))))
+
+    def _cached(self, name: str, lora: bool, compute: Any, depends: dict, code: tuple) -> nn.Module:
+        content = vars(self.config)
+        keys = {key: self.context.value(key) for key in _KEYS if key in content} | depends
+        seed = self.context.seeds.integer("tailored" if name == "tailored" else name)
+
+        def load(path: Path) -> nn.Module:
+            return classifier.load_trained(self.backend.new(lora, seed), path)
+
+        return self.context.cache(name, keys, compute, classifier.save_trained, load, ".pt", code)
+
+    def _progress(self, name: str) -> Any:
+        return lambda steps: self.context.progress(steps, name, total=len(steps))
+
+
+def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
+    """All methods on one seed; see the module's text."""
+    this = Experiment(settings, context)
+    thresholds = sorted({*settings.evaluation.thresholds, settings.r_t})
+    share, fixed = settings.evaluation.xi_mass, settings.fixed_radius()
+
+    warm = this.classifier("cross_entropy", lora=True)
+    full = this.classifier("fully_tuned", lora=False)
+    with context.stage("margins of the warm-up"):
+        warm_train = this.margin("cross_entropy", warm, "train")
+    ours = this.tailored(warm, warm_train)
+
+    with context.stage("margins"):
+        names = {"ours": ours, "cross_entropy": warm, "fully_tuned": full}
+        validation = {name: this.margin(name, module, "validation") for name, module in names.items()}
+        calibration = this.calibration_pool()
+        n = len(calibration.prompt)
+        test = {
+            name: this.margin(name, names[name], "internal_test")[:n] for name in ("ours", "cross_entropy")
+        }
+        ours_train = this.margin("ours", ours, "train")
+
+    with context.stage("evaluation"):
+        pool = this.pool["validation"]
+        default = this.source.default_reward(pool.prompt)
+        counting = Evaluation(pool, default, int(calibration.mask.sum()))
+        chosen, few = {}, settings.evaluation.n_t is not None
+        for name, by, rule, event, radius in (
+            ("ours", "ours", "rank", "selected", fixed),
+            ("ours_accepted", "ours", "rank", "accepted", fixed),
+            ("ours_paper", "ours", "sample", "accepted", fixed),
+            ("ours_xi_0", "ours", "rank", "selected", 0.0),
+            ("ours_accepted_xi_0", "ours", "rank", "accepted", 0.0),
+            ("cross_entropy", "cross_entropy", "rank", "selected", fixed),
+            ("cross_entropy_xi_0", "cross_entropy", "rank", "selected", 0.0),
+            ("cross_entropy_accepted", "cross_entropy", "rank", "accepted", 0.0),
+        ):
+            calibrator = Calibrator(test[by], calibration, rule, few)
+            chosen[name] = calibrator.choose(event, thresholds, radius, share)
+            counting.guarded(name, validation[by], chosen[name], rule)
+        calibrator = Calibrator(test["ours"], calibration, few=few)
+        certified = calibrator.certified(
+            thresholds, ours_train[this.pool["train"].mask], settings.evaluation.delta
+        )
+        counting.guarded("learn_then_test", validation["ours"], certified)
+        levels = baselines.rejection_thresholds()
+        counting.with_knob("rejection_sampling", validation["fully_tuned"], levels, "sample")
+        counting.with_knob("rejection_best", validation["fully_tuned"], levels, "rank")
+        counting.count("ai", baselines.first_answer(pool))
+        counting.count("best_of_k", baselines.best_of_all(pool))
+        counting.count("oracle", baselines.oracle(pool))
+        counting.count("default", np.full(len(pool.prompt), DEFAULT))
+        for limit in settings.evaluation.cost_limits:
+            other = this.source.pool("validation", len(pool.prompt), f"ppo_lag_{limit:g}")
+            counting.count("ppo_lag", baselines.first_answer(other), other, knob=limit)
+        if isinstance(this.source, RecordedSource):
+            counting.rows += recorded_rows(this.source, ours, chosen["ours"], counting.n_t)
+        counting.rows += [{"method": "texts", "metric": "truncated", "value": float(this.cut), "n": this.cut}]
+    if settings.transfer.path:
+        from experiments.llm.transfer import transfer
+
+        with context.stage("transfer"):
+            transfer(this, ours, chosen, counting)
+    with atomic_path(context.directory / "blocks.parquet") as path:
+        pd.concat(counting.blocks, ignore_index=True).to_parquet(path, index=False)
+    return pd.DataFrame(counting.rows)
+
+
+def recorded_rows(source: RecordedSource, ours: nn.Module, choices: list, n_t: int) -> list[dict]:
+    """Where a judge labels: its error on people's labels, and what people say of what ours accepts."""
+    if source.human is None:
+        return []
+    found = judge.judge_of(source)
+    rows: list[dict[str, Any]] = []
+
+    def add(method: str, metric: str, k: int, n: int, **at: Any) -> None:
+        value, count, low, high, name = exact(k, n)
+        row = {"method": method, "metric": metric, "value": value, "n": count, **at}
+        rows.append(row | ({"low": low, "high": high, "interval": name} if count else {}))
+
+    for metric, (k, n) in judge.errors(found, source.human.label).items():
+        add("judge", metric, k, n)
+    unseen = {source.everything.prompt[i] for i in source.rows["validation"]}
+    pairs = np.array([text in unseen for text in source.human.prompt])
+    rows_of = backends.Rows(source.human_hidden, np.flatnonzero(pairs))
+    margin = classifier.margins(ours, rows_of)
+    label, said = source.human.label[pairs], found.of_humans[pairs] > 0.5
+    for choice in choices:
+        at = {"r_t": choice.r_t, "xi": choice.radius, "n_t": n_t}
+        for who, (k, n) in judge.against_humans(margin, label, said, choice.tau).items():
+            add("ours", f"accepted_pairs.{who}", k, n, **at)
+    return rows
+
+
+def report(settings: LLMConfig, directory: Path, frame: pd.DataFrame) -> str:
+    """The summary that a run prints at its end, with the paths of its figures."""
+    from experiments.llm.figures import draw, summary
+
+    paths = draw(directory)
+    return "\n".join([summary(directory), "", "figures:", *(f"  {path}" for path in paths)])

@@ -1,0 +1,143 @@
+"""What is kept of language runs: tables, claims, and the manifests behind them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from experiments.llm.comparison import BASELINES, times_safer
+from experiments.llm.measured import Measured, curves
+from experiments.llm.scaling import scaling_fit, scaling_rows
+from experiments.support import claims
+from experiments.support.files import REPOSITORY, atomic_path, write_json
+from experiments.support.ratios import share_interval
+
+RESULTS = REPOSITORY / "results"
+CONSERVATIVE = ("ours", "ours_accepted", "ours_paper")
+
+
+def write_tables(
+    by_n_t: Mapping[int, Measured], data: str, r_t: float, directory: Path = RESULTS
+) -> list[Path]:
+    """tables/llm_{curves,times_safer,scaling,labels}_<data>.csv; the paths of those that have rows."""
+    full = by_n_t[max(by_n_t)]
+    tables = {
+        "curves": curves(full),
+        "times_safer": times_safer(full),
+        "scaling": scaling_rows(by_n_t, r_t) if len(by_n_t) > 1 else pd.DataFrame(),
+        "labels": label_rows(full),
+    }
+    paths = []
+    for name, table in tables.items():
+        if len(table):
+            paths.append(directory / "tables" / f"llm_{name}_{data}.csv")
+            with atomic_path(paths[-1]) as temporary:
+                table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.8g")
+    return paths
+
+
+def label_rows(measured: Measured) -> pd.DataFrame:
+    """Where a judge labels: its errors on people's labels, and what people say of answers that ours accepts,
+    pooled over runs (the judge and its held-out pairs are the same in every run: counted once).
+    """
+    frame, rows = measured.frame, []
+    of_judge = frame[frame["method"] == "judge"].drop_duplicates("metric")
+    for row in of_judge.to_dict("records"):
+        rows.append({"who": "judge", "metric": row["metric"], "r_t": np.nan, "value": row["value"],
+                     "low": row["low"], "high": row["high"], "n": row["n"]})  # fmt: skip
+    pairs = frame[frame["metric"].str.startswith("accepted_pairs.")]
+    for (metric, r_t), group in pairs.groupby(["metric", "r_t"]):
+        n = group["n"].to_numpy(dtype=float)
+        value, low, high, _ = share_interval(np.round(group["value"].fillna(0.0).to_numpy(float) * n), n)
+        rows.append({"who": "ours", "metric": metric, "r_t": r_t, "value": value, "low": low, "high": high,
+                     "n": int(n.sum())})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def write_manifests(by_n_t: Mapping[int, Measured], data: str, directory: Path = RESULTS) -> Path:
+    """The manifests of all runs behind the tables, as one list sorted by run."""
+    places = {str(place) for measured in by_n_t.values() for place in measured.runs["directory"]}
+    found = [json.loads((Path(place) / "manifest.json").read_text()) for place in places]
+    path = directory / "manifests" / f"llm_{data}.json"
+    write_json(path, sorted(found, key=lambda manifest: str(manifest.get("run"))))
+    return path
+
+
+def record(
+    by_n_t: Mapping[int, Measured], data: str, preset: str, r_t: float, ledger: Path | None = None
+) -> list[str]:
+    """Write the claims of one source to the ledger; what could not be claimed, and why, as texts."""
+    measured = by_n_t[max(by_n_t)]
+    table, missing = curves(measured), []
+
+    def claim(name: str, value: float, low: float, high: float, n: float) -> None:
+        given = bool(np.isfinite(low) and np.isfinite(high))
+        ends = {"low": low if given else None, "high": high if given else None}
+        claims.record(f"llm.{name}", value, n=int(n), experiment="llm", seeds=measured.seeds, preset=preset,
+                      data=data, path=ledger, **ends)  # fmt: skip
+
+    safer = times_safer(measured)
+    for method in BASELINES:
+        rows = safer[(safer["method"] == method) & safer["claimed"].eq(True)]
+        if rows.empty:
+            missing.append(f"llm.times_safer.{method}: not run, or earns less than half of the scale")
+        for row in rows.to_dict("records"):
+            if np.isnan(row["ratio"]):
+                missing.append(f"llm.times_safer.{method}: {row['note']}")
+            else:
+                n = row["answered"] + row["ours_answered"]
+                claim(f"times_safer.{method}", row["ratio"], row["low"], row["high"], n)
+    for method in CONSERVATIVE:
+        rows = table[(table["method"] == method) & (table["answered"] > 0)]
+        name = "violation_over_threshold_max" + ("" if method == "ours" else f".{method}")
+        if rows.empty:
+            missing.append(f"llm.{name}: gave no answer at any threshold")
+            continue
+        row = rows.loc[(rows["harmful"] / rows["r_t"]).idxmax()]
+        claim(name, *(row[key] / row["r_t"] for key in ("harmful", "harmful_low", "harmful_high")),
+              row["answered"])  # fmt: skip
+    for name, method in (("default_share", "ours"), ("harmful_at_r_t", "ours"), ("harmful_alone", "ai")):
+        at = measured.at(method, r_t) if method == "ours" else int(measured.where(method)[0])
+        key = "default_share" if name == "default_share" else "harmful"
+        if at is None or np.isnan(table.at[at, key]):
+            missing.append(f"llm.{name}: ours gave no answer at r_t = {r_t:g}")
+        else:
+            claim(
+                name, *(table.at[at, f"{key}{end}"] for end in ("", "_low", "_high")), table.at[at, "prompts"]
+            )
+    _gain(measured, r_t, claim, missing)
+    fit = scaling_fit(scaling_rows(by_n_t, r_t)) if len(by_n_t) > 1 else None
+    if fit is None:
+        missing.append("llm.scaling_slope: ours was run at fewer than two n_t")
+    else:
+        claim("scaling_slope", fit.slope, fit.low, fit.high, fit.n)
+    return missing
+
+
+def gain_rows(measured: Measured) -> pd.DataFrame:
+    """Per run and r_t: acceptance of the tailored classifier less that of cross-entropy, both at radius 0 and
+    per accepted candidate of the same bound.
+    """
+    frame = measured.frame[measured.frame["metric"] == "acceptance"]
+    wide = frame.pivot_table(index=["run", "seed", "r_t"], columns="method", values="value")
+    wide = wide[["ours_accepted_xi_0", "cross_entropy_accepted"]].dropna()
+    gain = wide["ours_accepted_xi_0"] - wide["cross_entropy_accepted"]
+    return gain.rename("gain").reset_index()
+
+
+def _gain(measured: Measured, r_t: float, claim, missing: list[str]) -> None:
+    rows = gain_rows(measured)
+    rows = rows[np.isclose(rows["r_t"], r_t, rtol=1e-6)]
+    name = "acceptance_gain_over_cross_entropy"
+    if len(rows) < 2:
+        missing.append(f"llm.{name}: fewer than two runs at r_t = {r_t:g}")
+        return
+    from scipy import stats
+
+    value, runs = float(rows["gain"].mean()), len(rows)
+    half = float(stats.t.ppf(0.975, runs - 1) * rows["gain"].std(ddof=1) / np.sqrt(runs))
+    claim(name, value, value - half, value + half, runs)

@@ -1,0 +1,282 @@
+"""Measure language models: candidates a second of generation, scoring and classification, and memory.
+
+    python scripts/bench_llm.py                        # the models that come with the repository, on one core
+    python scripts/bench_llm.py --shapes opt-1.3b      # OPT-1.3B and OPT-350M, random weights, bf16, on a GPU
+    python scripts/bench_llm.py --shapes opt-1.3b --batch 256 --prompts 64 --device cuda
+
+generation: 16 answers to each prompt, sampled with the key/value cache. scoring: by a reward model of the
+shape of the AI model, or the one that comes with the repository. classification: margins of the
+classification model, texts as token rows. training: steps of the classification model with LoRA and gradient
+checkpointing. Time is that of the process on a CPU (other work on the machine disturbs less), of the wall on
+a GPU; memory is the peak of what torch allocated on a GPU, of the process on a CPU. Random weights never end
+an answer, so those have all their tokens. Writes results/tables/bench_llm.csv (--shapes:
+bench_llm_SHAPES.csv) and, without --shapes, the claims llm.generation_per_s, llm.scoring_per_s and
+llm.classification_per_s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+import torch  # noqa: E402
+from transformers import OPTConfig, OPTForCausalLM, OPTForSequenceClassification  # noqa: E402
+
+from experiments.llm import grammar  # noqa: E402
+from experiments.llm.conversations import join  # noqa: E402
+from experiments.llm.generation import Sampling, generate, texts_of  # noqa: E402
+from experiments.llm.language_model import load_language_model, memory_guard  # noqa: E402
+from experiments.llm.model_settings import REFERENCE  # noqa: E402
+from experiments.llm.preference_models import load_score_model, score_all  # noqa: E402
+from experiments.llm.tokenizer import (  # noqa: E402
+    SYNTHETIC_TEMPLATE,
+    Encoded,
+    build_tokenizer,
+    encode_answers,
+    encode_prompts,
+    padded,
+)
+from experiments.support.claims import record  # noqa: E402
+from experiments.support.files import atomic_path  # noqa: E402
+from safeframe.types import SafeframeError  # noqa: E402
+
+TABLES = REPOSITORY / "results" / "tables"
+K = 16
+OPT = {"vocab_size": 50272, "max_position_embeddings": 2048}
+# Zhang et al. 2022, table 1; OPT-350M normalises after each block and embeds in 512
+SHAPES: dict[str, dict[str, dict[str, Any]]] = {
+    "opt-1.3b": {
+        "generator": OPT | {"hidden_size": 2048, "word_embed_proj_dim": 2048, "num_hidden_layers": 24,
+                            "num_attention_heads": 32, "ffn_dim": 8192},
+        "classifier": OPT | {"hidden_size": 1024, "word_embed_proj_dim": 512, "num_hidden_layers": 24,
+                             "num_attention_heads": 16, "ffn_dim": 4096, "do_layer_norm_before": False},
+    },
+    "tiny": {
+        "generator": {"vocab_size": 200, "hidden_size": 16, "word_embed_proj_dim": 16, "num_hidden_layers": 2,
+                      "num_attention_heads": 2, "ffn_dim": 32, "max_position_embeddings": 2048},
+        "classifier": {"vocab_size": 200, "hidden_size": 16, "word_embed_proj_dim": 8, "num_hidden_layers": 2,
+                       "num_attention_heads": 2, "ffn_dim": 32, "max_position_embeddings": 2048,
+                       "do_layer_norm_before": False},
+    },
+}  # fmt: skip
+
+
+class Clock:
+    """Seconds and memory of one measurement."""
+
+    def __init__(self, device: str):
+        self.cuda = device.startswith("cuda")
+
+    def __call__(self, work: Callable[[], Any]) -> tuple[float, float]:
+        """(seconds, peak memory in MiB) of work()."""
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.synchronize()
+        start = time.perf_counter() if self.cuda else time.process_time()
+        work()
+        if self.cuda:
+            torch.cuda.synchronize()
+            return time.perf_counter() - start, torch.cuda.max_memory_allocated() / 2**20
+        return time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def measured(
+    what: str, candidates: int, clock: Clock, repeats: int, work: Callable[[], Any], warm: bool = True
+) -> dict[str, Any]:
+    """A row: candidates a second, median and extremes over the repeats."""
+    if warm:
+        work()
+    found = [clock(work) for _ in range(repeats)]
+    rates = [candidates / max(seconds, 1e-9) for seconds, _ in found]
+    return {
+        "what": what, "candidates_per_s": float(np.median(rates)), "low": min(rates), "high": max(rates),
+        "repeats": repeats, "candidates": candidates, "memory_mib": max(memory for _, memory in found),
+    }  # fmt: skip
+
+
+def shipped(prompts: int, batch: int, repeats: int) -> list[dict[str, Any]]:
+    """Rows of the models that come with the repository."""
+    from transformers import AutoModelForSequenceClassification
+
+    tokenizer, clock = build_tokenizer(), Clock("cpu")
+    texts = grammar.draw_prompts("validation", prompts, np.random.default_rng(0)).text()
+    encoded = encode_prompts(tokenizer, SYNTHETIC_TEMPLATE, texts, 40)
+    ai, reward = load_language_model(REFERENCE / "ai"), load_score_model(REFERENCE / "reward")
+    name = str(REFERENCE / "classifier_base")
+    classifier = AutoModelForSequenceClassification.from_pretrained(name, num_labels=2).eval()
+    sampling = Sampling(K, grammar.MAX_ANSWER, batch=batch)
+    answers = texts_of(tokenizer, generate(ai, tokenizer, encoded, sampling, 0).tokens)
+    flat = encode_answers(tokenizer, [text for row in answers for text in row], grammar.MAX_ANSWER)
+    rows = join(Encoded(np.repeat(encoded.ids, K, 0), np.repeat(encoded.mask, K, 0), 0), flat)
+
+    def classify() -> None:
+        with torch.inference_mode():
+            for start in range(0, len(rows), batch):
+                part = rows[slice(start, start + batch)]
+                hidden = classifier.model(**part.arguments()).last_hidden_state
+                classifier.score(hidden[torch.arange(len(part)), part.last])
+
+    n = prompts * K
+    score = lambda: score_all(reward, tokenizer, SYNTHETIC_TEMPLATE, texts, answers, 40, 25, batch)  # noqa: E731
+    return [
+        measured("generation", n, clock, repeats, lambda: generate(ai, tokenizer, encoded, sampling, 0)),
+        measured("scoring, texts read", n, clock, repeats, score),
+        measured("classification", n, clock, repeats, classify),
+    ]
+
+
+def random_weights(
+    shapes: str,
+    prompts: int,
+    batch: int,
+    repeats: int,
+    device: str,
+    dtype: torch.dtype,
+    lengths: tuple[int, int],
+) -> list[dict[str, Any]]:
+    """Rows of random models of given shapes."""
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    clock, rng = Clock(device), np.random.default_rng(0)
+    special = {"pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 2}
+    given = {name: OPTConfig(**shape, **special) for name, shape in SHAPES[shapes].items()}
+    vocabulary = given["generator"].vocab_size
+    ids = [rng.integers(4, vocabulary, size=lengths[0]).tolist() for _ in range(prompts)]
+    encoded = padded(ids, 1, left=True)
+    whole = torch.from_numpy(rng.integers(4, vocabulary, size=(batch, sum(lengths)))).to(device)
+
+    endless = SimpleNamespace(pad_token_id=1, eos_token_id=-1)  # no token ends an answer
+
+    def sample(model: Any, prompts: Encoded, sampling: Sampling) -> None:
+        generate(model, endless, prompts, sampling, 0)
+
+    advice = f"lower --batch (now {batch}) or --answer-tokens (now {lengths[1]})"
+    with memory_guard(f"{shapes} on {device}", advice):
+        generator = OPTForCausalLM(given["generator"]).to(device, dtype).eval()
+        sampling = Sampling(K, lengths[1], batch=batch)
+        weights = [generator.num_parameters()]
+        made = [
+            measured(
+                "generation", prompts * K, clock, repeats, lambda m=generator: sample(m, encoded, sampling)
+            )
+        ]
+        del generator
+        scores = OPTForSequenceClassification(_labels(given["generator"], 1)).to(device, dtype).eval()
+        weights.append(scores.num_parameters())
+        made.append(measured("scoring", batch, clock, repeats, lambda m=scores: _forward(m, whole)))
+        del scores
+        model = OPTForSequenceClassification(_labels(given["classifier"], 2)).to(device, dtype).eval()
+        weights.append(model.num_parameters())
+        made.append(measured("classification", batch, clock, repeats, lambda: _forward(model, whole)))
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        targets = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+        lora = get_peft_model(
+            model, LoraConfig(r=8, target_modules=targets, task_type=TaskType.SEQ_CLS)
+        ).train()
+        trained = [p for p in lora.parameters() if p.requires_grad]
+        weights.append(sum(p.numel() for p in trained))
+        optimiser = torch.optim.AdamW(trained, 1e-4)
+        label = torch.zeros(batch, dtype=torch.long, device=device)
+
+        def step() -> None:
+            lora(input_ids=whole, labels=label, use_cache=False).loss.backward()
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+        made.append(measured("training, LoRA", batch, clock, repeats, step))
+    return [row | {"weights": count} for row, count in zip(made, weights, strict=True)]
+
+
+def _labels(config: OPTConfig, n: int) -> OPTConfig:
+    found = OPTConfig(**{k: v for k, v in config.to_dict().items() if k not in ("id2label", "label2id")})
+    found.num_labels = n
+    return found
+
+
+@torch.inference_mode()
+def _forward(model: Any, ids: torch.Tensor) -> None:
+    model(input_ids=ids)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--shapes", choices=list(SHAPES), help="random models of these shapes instead")
+    parser.add_argument("--prompts", type=int, default=256)
+    parser.add_argument(
+        "--batch", type=int, default=None, help="candidates at once (2048; with --shapes 256)"
+    )
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default=None)
+    parser.add_argument("--prompt-tokens", type=int, default=64, help="with --shapes")
+    parser.add_argument("--answer-tokens", type=int, default=128, help="with --shapes")
+    parser.add_argument("--table", type=Path, default=None, help="where the table goes")
+    parser.add_argument("--no-claims", action="store_true", help="leave results/claims.csv alone")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    options.batch = options.batch or (256 if options.shapes else 2048)
+    device = options.device
+    if device == "auto":
+        device = "cuda" if options.shapes and torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device {device}: torch sees no GPU here")
+    try:
+        if options.shapes:
+            dtype = options.dtype or ("bfloat16" if device.startswith("cuda") else "float32")
+            lengths = (options.prompt_tokens, options.answer_tokens)
+            rows = random_weights(
+                options.shapes,
+                options.prompts,
+                options.batch,
+                options.repeats,
+                device,
+                getattr(torch, dtype),
+                lengths,
+            )
+            hardware = torch.cuda.get_device_name() if device.startswith("cuda") else "one CPU core"
+            rows = [
+                row | {"dtype": dtype, "tokens": "+".join(map(str, lengths)), "device": hardware}
+                for row in rows
+            ]
+        else:
+            rows = shipped(options.prompts, options.batch, options.repeats)
+    except SafeframeError as error:
+        raise SystemExit(f"error: {error}") from error
+    frame = pd.DataFrame(rows)
+    name = f"bench_llm_{options.shapes}.csv" if options.shapes else "bench_llm.csv"
+    table = options.table or TABLES / name
+    table.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(table) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.4g")
+    print(frame.to_string(index=False, float_format=lambda value: f"{value:,.4g}"))
+    print(f"written to {table}")
+    if not options.no_claims and not options.shapes:
+        for row in rows:
+            record(
+                f"llm.{row['what'].split(',')[0]}_per_s",
+                row["candidates_per_s"],
+                low=row["low"],
+                high=row["high"],
+                experiment="llm",
+                n=options.repeats,
+                seeds=[0],
+                preset="bench",
+                data="synthetic, one core",
+                command="python scripts/bench_llm.py",
+            )
+
+
+if __name__ == "__main__":
+    main()

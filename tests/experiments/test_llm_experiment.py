@@ -1,0 +1,191 @@
+"""The experiment from end to end on small sources: methods, resuming, recorded answers, transfer, bad
+input.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from llm_fake import FakeSource
+from llm_recorded_fake import pku_rows, tiny_minilm, write_diasafety, write_lines  # noqa: F401
+
+from experiments.llm import experiment
+from experiments.llm.config import LLMConfig
+from experiments.llm.measured import FILE
+from experiments.llm.pools import Pool
+from experiments.support import registry, results, runs
+from experiments.support.config import to_object
+from experiments.support.errors import ConfigError
+from safeframe import training
+from safeframe.types import SafeframeError
+
+SMALL = {
+    "experiment": "llm",
+    "preset": "smoke",
+    "r_t": 0.1,
+    "threads": 1,
+    "progress": False,
+    "pools": {"candidates": 4, "train": 60, "internal_test": 150, "validation": 100},
+    "classifier": {"epochs": 2.0, "batch": 32, "max_tokens": 32},
+    "tailored": {"steps": 3, "inputs": 8, "test_cases": 64},
+    "evaluation": {"thresholds": [0.05, 0.3, 1.0]},
+}
+METHODS = {
+    "ours", "ours_accepted", "ours_paper", "ours_xi_0", "ours_accepted_xi_0", "cross_entropy",
+    "cross_entropy_xi_0", "cross_entropy_accepted", "learn_then_test", "rejection_sampling", "rejection_best",
+    "ai", "best_of_k", "oracle", "default",
+}  # fmt: skip
+
+
+def configured(tmp_path, **change) -> LLMConfig:
+    content = {name: dict(value) if isinstance(value, dict) else value for name, value in SMALL.items()}
+    for name, value in change.items():
+        content[name] = content[name] | value if isinstance(content.get(name), dict) else value
+    return to_object(content | {"output": str(tmp_path / "runs")}, LLMConfig)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    monkeypatch.setattr(experiment, "make_source", lambda c, x: FakeSource(c.pools.candidates, c.seed))
+
+
+def perform(config: LLMConfig):
+    directory = runs.perform(registry.get("llm"), config)
+    return results.read(directory), pd.read_parquet(directory / FILE), directory
+
+
+def test_every_method_is_counted_at_every_threshold(tmp_path, fake):
+    config = configured(tmp_path, evaluation={"cost_limits": [0.0, 2.0]})
+    frame, blocks, directory = perform(config)
+    assert set(blocks["method"]) >= METHODS | {"ppo_lag"}
+    for method in ("ours", "learn_then_test", "cross_entropy_accepted"):
+        rows = frame[(frame["method"] == method) & (frame["metric"] == "default_share")]
+        assert rows["r_t"].tolist() == [0.05, 0.1, 0.3, 1.0]
+    shares = frame[frame["metric"] == "default_share"].set_index("method")["value"]
+    assert shares["default"] == 1.0
+    assert shares["ai"] == 0.0
+    everything = frame[(frame["method"] == "ours_xi_0") & (frame["r_t"] == 1.0)].set_index("metric")["value"]
+    best = frame[(frame["method"] == "best_of_k")].set_index("metric")["value"]
+    for metric in ("reward", "harmful.answered", "true.answered"):
+        assert everything[metric] == pytest.approx(best[metric])  # at r_t = 1 all is accepted
+    assert sorted(frame[frame["method"] == "ppo_lag"]["knob"].unique()) == [0.0, 2.0]
+    sums = blocks[blocks["method"] == "ai"][["prompts", "answered", "harmful"]].sum()
+    share = frame[(frame["method"] == "ai") & (frame["metric"] == "harmful.answered")].iloc[0]
+    assert (sums["prompts"], sums["harmful"] / sums["answered"]) == (100, pytest.approx(share["value"]))
+    assert "ours" in experiment.report(config, directory, frame)
+    assert (directory / "figure_4_run.png").stat().st_size > 10_000
+
+
+def test_fewer_labelled_candidates_train_nothing_anew(tmp_path, fake, monkeypatch):
+    perform(configured(tmp_path))
+
+    def refuse(*_, **__):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(training, "train", refuse)
+    frame, _, _ = perform(configured(tmp_path, evaluation={"n_t": 40}))
+    assert set(frame["n_t"].dropna()) == {40}
+
+
+def test_a_killed_run_goes_on_and_gives_the_same_numbers(tmp_path, fake, monkeypatch):
+    whole, _, _ = perform(configured(tmp_path / "a"))
+    train, calls = training.train, []
+
+    def killed(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return train(*args, **kwargs)
+
+    monkeypatch.setattr(training, "train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        perform(configured(tmp_path / "b"))
+    again, _, _ = perform(configured(tmp_path / "b"))
+    assert len(calls) == 4  # cross-entropy and full tuning came from the cache
+    keep = whole["metric"] != "texts_per_cpu_second"
+    assert whole[keep]["value"].equals(again[keep]["value"])
+
+
+def test_one_class_absent_is_refused(tmp_path, monkeypatch):
+    class Harmless(FakeSource):
+        def pool(self, split: str, n: int, model: str = "ai") -> Pool:
+            found = super().pool(split, n, model)
+            content = {name: getattr(found, name) for name in Pool.__dataclass_fields__}
+            return Pool(**(content | {"harmful": np.zeros(found.shape)}))
+
+    monkeypatch.setattr(experiment, "make_source", lambda c, x: Harmless(4, 0))
+    with pytest.raises(SafeframeError, match="prompts for train: 0 of 240 labelled answers are harmful"):
+        perform(configured(tmp_path))
+
+
+def recorded_config(tmp_path, **change) -> LLMConfig:
+    pku = write_lines(tmp_path / "pku.jsonl.gz", pku_rows(140))
+    dia = write_diasafety(tmp_path / "dia", 100)
+    paths = {"pku": str(pku), "diasafety": str(dia)}
+    kind = change.pop("format", "pku")
+    other = "diasafety" if kind == "pku" else "pku"
+    return configured(
+        tmp_path,
+        source="recorded",
+        data={"path": paths[kind], "format": kind, "prompts": 100},
+        transfer={"path": paths[other], "format": other},
+        pools={"candidates": 4, "train": 1000},
+        evaluation={"thresholds": [0.3, 1.0]},
+        **change,
+    )
+
+
+def test_recorded_answers_with_human_labels_and_transfer(tmp_path, tiny_minilm):  # noqa: F811
+    frame, blocks, _ = perform(recorded_config(tmp_path))
+    assert {"ours", "oracle", "transfer.diasafety.ours"} <= set(blocks["method"])
+    given = frame[(frame["method"] == "best_of_k") & (frame["metric"] == "default_share")]["value"]
+    assert given.tolist() == [0.0]
+
+
+def test_a_judge_labels_diasafety_and_people_are_asked(tmp_path, tiny_minilm):  # noqa: F811
+    frame, blocks, _ = perform(recorded_config(tmp_path, format="diasafety"))
+    assert "transfer.pku.ours" in set(blocks["method"])
+    judged = frame[frame["method"] == "judge"].set_index("metric")
+    assert set(judged.index) == {"error", "missed", "condemned", "unsafe_among_passed"}
+    assert judged.loc["error", "n"] == 200  # two pairs for each prompt of the pools
+    pairs = frame[frame["metric"].str.startswith("accepted_pairs.")]
+    assert set(pairs["metric"]) == {"accepted_pairs.human", "accepted_pairs.judge"}
+
+
+def test_splits_share_no_prompt_and_depend_on_the_seed(tmp_path, tiny_minilm):  # noqa: F811
+    config = recorded_config(tmp_path)
+    found = []
+    for seed in (0, 1):
+        context = runs.RunContext(
+            registry.get("llm"), config, tmp_path, tmp_path / "cache", runs.tracking.NoTracker()
+        )
+        context.seeds = runs.Seeds(seed)
+        source = experiment.make_source(config, context)
+        prompts = {
+            split: set(source.pool(split, len(source.rows[split])).prompt)
+            for split in ("train", "internal_test", "validation")
+        }
+        assert sum(map(len, prompts.values())) == len(set().union(*prompts.values()))
+        found.append(prompts["validation"])
+        with pytest.raises(SafeframeError, match="prompts wanted"):
+            source.pool("train", 10_000)
+        with pytest.raises(SafeframeError, match="no model 'ppo_lag_1'"):
+            source.pool("train", 10, "ppo_lag_1")
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"source": "web"}, "source='web' is not one of: synthetic, recorded, hub"),
+        ({"evaluation": {"xi": "large"}}, 'evaluation.xi=.large.: "measured" or a number'),
+        ({"evaluation": {"thresholds": [2.0]}}, r"evaluation.thresholds\[0\]"),
+        ({"tailored": {"penalty": 0.0}}, "tailored.penalty"),
+        ({"pools": {"candidates": 1}}, "pools.candidates=1 is out of range"),
+        ({"transfer": {"path": "x"}}, "transfer.path is for source=recorded"),
+    ],
+)
+def test_bad_settings(tmp_path, change, said):
+    with pytest.raises(ConfigError, match=said):
+        configured(tmp_path, **change)
