@@ -13,6 +13,7 @@ from experiments.safetygym.classifier import METRES_PER_MARGIN, LogitClassifier,
 from experiments.safetygym.internal_data import Shard
 from experiments.safetygym.learning import tailor, warm_up
 from experiments.safetygym.learning_settings import LearningSettings
+from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, CLEARANCE_LOW
 from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.sim.vector import SafetyGymVector
 from safeframe.types import SafeframeError
@@ -52,7 +53,7 @@ def test_paths_learned_from_some_states_give_clearances_in_others():
     torch.manual_seed(0)
     classifier = PathClassifier(get_task(POINT), len(CANDIDATES), (64,))
     held_out = labelled(400, 99)
-    inside = (held_out.clearance > backup.CLEARANCE_LOW) & (held_out.clearance < backup.CLEARANCE_HIGH)
+    inside = (held_out.clearance > CLEARANCE_LOW) & (held_out.clearance < CLEARANCE_HIGH)
 
     def error() -> np.ndarray:
         return np.abs(-METRES_PER_MARGIN * classifier.margin(held_out.observation) - held_out.clearance)[
