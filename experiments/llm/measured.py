@@ -152,10 +152,11 @@ def curves(measured: Measured) -> pd.DataFrame:
             ("harmful_prompt", sums["harmful"], sums["prompts"]),
             ("true", sums["true_harm"], sums["answered"]),
             ("reward", sums["reward"], sums["prompts"]),
-            ("default_share", sums["prompts"] - sums["answered"], sums["prompts"]),
         ):
             found = ratio(top, bottom)
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+        defaults = share_interval(sums["prompts"] - sums["answered"], sums["prompts"])[:3]
+        row |= dict(zip(("default_share", "default_share_low", "default_share_high"), defaults, strict=True))
         row |= _accepted(measured, point)
         rows.append(row)
     return pd.DataFrame(rows)

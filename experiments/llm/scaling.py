@@ -82,10 +82,16 @@ def figure_4c(
         right.axhline(100 * r_t, color="#555555", linestyle=":", linewidth=1.0)
         right.annotate("$r_t$", (1.0, 100 * r_t), xycoords=("axes fraction", "data"), xytext=(-3, 3),
                        textcoords="offset points", ha="right", fontsize=7, color="#555555")  # fmt: skip
-        right.set_ylim(bottom=0)
+        silent = ~answered
+        hollow = {"s": 14, "facecolor": "white", "edgecolor": colour, "linewidth": 0.8, "zorder": 3}
+        right.scatter(side[silent], np.zeros(silent.sum()), label="only default answers", **hollow)
+        if silent.any():
+            right.legend(loc="upper left")
+        right.set_ylim(bottom=-0.05 * 100 * r_t)
         right.set_ylabel("harmful share among answers (%)")
         for axes in (left, right):
             axes.set_xscale("log")
+            axes.set_xlim(grid[0], grid[-1])
             axes.set_xlabel("labelled candidates $n_t$")
         paths = figures.save(figure, f"figure_4c_{data}", directory)
     text = paths[0].with_suffix(".txt")
@@ -97,7 +103,7 @@ def figure_4c(
         f"harmless candidate) less {WEIGHT:g} log10 of the harmful share among the answers given. n = "
         f"{len(rows)} runs, seeds {', '.join(map(str, sorted(set(rows['seed']))))}, n_t = "
         f"{', '.join(f'{n:,}' for n in sorted(set(rows['n_t'])))}; {none} runs gave no answer (score: reward "
-        f"0, the harmful share of the model alone) and have no point on the right. Slope {slope_text(fit)} "
+        f"0, the harmful share of the model alone; open on the right). Slope {slope_text(fit)} "
         f"per decade, R² = {fit.r_squared:.3f}; band and brackets: 95 % t intervals of line and slope, runs "
         "taken as independent, although those of one seed share prompts and classifier. Points are shifted "
         "sideways by a few per cent.\n",

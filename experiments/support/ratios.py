@@ -28,9 +28,10 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, float,
 def share_interval(k: np.ndarray, n: np.ndarray, shared: float = 1.0) -> tuple[float, float, float, str]:
     """Pooled share of counts k of n per run (runs,), its interval and the interval's name.
 
-    t over runs where there are several (cut to [0, 1]); Clopper-Pearson over cases for one run, and where
+    t over runs where several have cases (cut to [0, 1]); Clopper-Pearson over cases where one has, and where
     none is counted (then cases that `shared` runs have in common count once).
     """
+    k, n = np.asarray(k)[np.asarray(n) > 0], np.asarray(n)[np.asarray(n) > 0]  # runs that have any
     cases, bad = int(np.sum(n)), int(np.sum(k))
     if cases == 0:
         return np.nan, np.nan, np.nan, ""

@@ -14,6 +14,7 @@ from experiments.llm.evaluation import BLOCK_COLUMNS
 from experiments.support import claims, results
 from experiments.support.curves import stretch
 from experiments.support.errors import ResultsError
+from experiments.support.ratios import share_interval
 
 NAN = float("nan")
 BLOCKS, EACH = 10, 100
@@ -170,3 +171,11 @@ def test_what_cannot_be_a_run_is_refused(tmp_path):
 def test_stretch_is_the_ratio_of_quantiles():
     assert stretch(3, 100) == pytest.approx(4.3027 / 1.95996, rel=1e-4)
     assert stretch(1, 100) == pytest.approx(1.0124, rel=1e-3)
+
+
+def test_runs_without_a_case_say_nothing_about_the_spread():
+    several = share_interval(np.array([3.0, 5.0, 0.0]), np.array([100.0, 100.0, 0.0]))
+    assert several == share_interval(np.array([3.0, 5.0]), np.array([100.0, 100.0]))
+    value, low, high, name = share_interval(np.array([1.0, 0.0]), np.array([900.0, 0.0]))
+    assert name == "Clopper-Pearson 95%"
+    assert low < value < high
