@@ -123,13 +123,25 @@ def load(
     every = [directory for directory, n_t in sizes.items() if n_t is None]
     found: dict[int, Measured] = {}
     if every:
-        full = gather(every)
+        full = gather(_one_a_seed(every))
         found[int(full.frame["n_t"].max())] = full
     for size in sorted({n_t for n_t in sizes.values() if n_t is not None}, reverse=True):
-        found[size] = gather([directory for directory, n_t in sizes.items() if n_t == size])
+        found[size] = gather(_one_a_seed([place for place, n_t in sizes.items() if n_t == size]))
     for measured in found.values():
         measured.notes.extend(notes)
     return dict(sorted(found.items(), reverse=True))
+
+
+def _one_a_seed(directories: list[Path]) -> list[Path]:
+    """Of runs of one seed that differ in baselines or transfer, the one with most points: their prompts and
+    classifiers are the same and must not count twice.
+    """
+    best: dict[int, tuple[int, Path]] = {}
+    for directory in directories:
+        seed = int(OmegaConf.load(directory / "config.yaml").seed)
+        points = len(checked(_read(directory), directory.name)[POINT].drop_duplicates())
+        best[seed] = max(best.get(seed, (0, directory)), (points, directory))
+    return [directory for _, directory in best.values()]
 
 
 def trained_at(measured: Measured) -> float:

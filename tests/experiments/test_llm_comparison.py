@@ -81,6 +81,16 @@ def test_runs_are_grouped_by_n_t_and_pooled(root):
         measured.load("pku", "laptop", root=root)
 
 
+def test_a_seed_that_was_run_with_more_baselines_counts_once(tmp_path):
+    write_run(tmp_path, 5)
+    more = write_run(tmp_path / "b", 5, points=POINTS | {("ppo_lag", NAN, 0.02): (1.0, 0.1, 0.7)})
+    more.rename(tmp_path / "llm" / "more")
+    found = measured.load("synthetic", "laptop", root=tmp_path)[8000]
+    assert found.seeds == [5]
+    assert len(found.runs) == 1
+    assert len(found.where("ppo_lag")) == 1
+
+
 def test_curves_have_the_shares_that_were_put_in(root):
     table = measured.curves(measured.load("synthetic", "laptop", root=root)[8000])
     row = table[(table["method"] == "ours") & (table["r_t"] == 0.01)].iloc[0]
