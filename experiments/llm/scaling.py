@@ -86,7 +86,7 @@ def figure_4c(
         hollow = {"s": 14, "facecolor": "white", "edgecolor": colour, "linewidth": 0.8, "zorder": 3}
         right.scatter(side[silent], np.zeros(silent.sum()), label="only default answers", **hollow)
         if silent.any():
-            right.legend(loc="upper left")
+            right.legend(loc="center left")
         right.set_ylim(bottom=-0.05 * 100 * r_t)
         right.set_ylabel("harmful share among answers (%)")
         for axes in (left, right):
