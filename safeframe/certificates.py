@@ -60,7 +60,8 @@ class CertifiedThreshold:
     cases_needed: int
 
 
-def _validate_delta(delta: float) -> float:
+def validate_delta(delta: float) -> float:
+    """delta as a float; SafeframeError unless it lies in (0, 1)."""
     if not 0.0 < float(delta) < 1.0:
         raise SafeframeError(f"delta is {delta}; the allowed probability of failure must lie in (0, 1)")
     return float(delta)
@@ -78,7 +79,7 @@ def clopper_pearson_upper(k: int, n: int, delta: float) -> float:
     Source: Clopper & Pearson (1934), doi:10.1093/biomet/26.4.404.
     """
     _validate_counts(k, n)
-    _validate_delta(delta)
+    validate_delta(delta)
     return 1.0 if k == n else float(stats.beta.isf(delta, k + 1, n - k))
 
 
@@ -88,7 +89,7 @@ def clopper_pearson_lower(k: int, n: int, delta: float) -> float:
     Source: Clopper & Pearson (1934), doi:10.1093/biomet/26.4.404.
     """
     _validate_counts(k, n)
-    _validate_delta(delta)
+    validate_delta(delta)
     return 0.0 if k == 0 else float(stats.beta.ppf(delta, k, n - k + 1))
 
 
@@ -98,7 +99,7 @@ def cases_needed(r_t: float, delta: float = 0.05) -> int:
     Zero failures in n give the limit 1 - delta^(1/n); r_t = 1e-4 at delta = 0.05 needs 29,956. 1 where r_t =
     1.
     """
-    r_t, delta = validate_threshold(r_t), _validate_delta(delta)
+    r_t, delta = validate_threshold(r_t), validate_delta(delta)
     return 1 if r_t == 1.0 else math.ceil(math.log(delta) / math.log1p(-r_t))
 
 
@@ -109,7 +110,7 @@ def bonferroni(delta: float, k: int) -> float:
     """
     if k < 1:
         raise SafeframeError(f"k is {k}; Bonferroni needs at least one statement")
-    return _validate_delta(delta) / k
+    return validate_delta(delta) / k
 
 
 def certify(n_accepted: int, n_unsafe: int, delta: float, event: str = "P(unsafe | accepted)") -> Certificate:
@@ -162,7 +163,7 @@ def fixed_sequence(n_accepted: IntArray, n_unsafe: IntArray, r_t: float, delta: 
     Args:
         n_accepted, n_unsafe: (t,) counts at thresholds (and in an order) fixed before these cases were seen.
     """
-    length = first_failure(_p_values(n_accepted, n_unsafe, r_t) <= _validate_delta(delta))
+    length = first_failure(_p_values(n_accepted, n_unsafe, r_t) <= validate_delta(delta))
     return length - 1 if length else None
 
 

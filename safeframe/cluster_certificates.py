@@ -20,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from safeframe.certificates import Certificate, _validate_delta, clopper_pearson_upper, first_failure
+from safeframe.certificates import Certificate, clopper_pearson_upper, first_failure, validate_delta
 from safeframe.types import FloatArray, IntArray, SafeframeError
 
 _GRID = np.geomspace(1.0, 1e-7, 561)
@@ -69,7 +69,7 @@ def hoeffding_bentkus_upper(
     """
     u, a = np.asarray(unsafe), np.asarray(accepted)
     m, n = _validate_clusters(u, a, largest), len(np.asarray(unsafe))
-    _validate_delta(delta)
+    validate_delta(delta)
     mean_unsafe, mean_accepted = u.mean() / m, a.mean() / m
 
     def refuted(r: FloatArray) -> np.ndarray:
@@ -99,7 +99,7 @@ def betting_upper(unsafe: IntArray, accepted: IntArray, delta: float, largest: i
     """
     u, a = np.asarray(unsafe, np.float64), np.asarray(accepted, np.float64)
     m, n = _validate_clusters(np.asarray(unsafe), np.asarray(accepted), largest), len(u)
-    _validate_delta(delta)
+    validate_delta(delta)
     time = np.arange(1, n + 1)
 
     def refuted(r: FloatArray) -> np.ndarray:
@@ -131,7 +131,7 @@ def cluster_bootstrap_upper(
     """
     u, a = np.asarray(unsafe), np.asarray(accepted)
     _validate_clusters(u, a, max(int(a.max(initial=0)), 1))
-    _validate_delta(delta)
+    validate_delta(delta)
     rng = np.random.default_rng(seed)
     weight = rng.multinomial(len(u), np.full(len(u), 1.0 / len(u)), size=draws)
     total = weight @ a

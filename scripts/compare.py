@@ -41,13 +41,21 @@ PAPER = {
     ),
     "safetygym.point.ppo_return": ("25.18 (Safety Gym)", "simulator rebuilt; 10^7 steps of our own PPO"),
     "safetygym.point.ppo_cost": ("53.1 (Safety Gym)", "simulator rebuilt; 10^7 steps of our own PPO"),
+    "safetygym.point.ppo_gaussian_return": (
+        "25.18 (Safety Gym)",
+        "as ppo_return, Safety Gym's kind of policy",
+    ),
+    "safetygym.point.ppo_gaussian_cost": ("53.1 (Safety Gym)", "as ppo_cost, Safety Gym's kind of policy"),
     "safetygym.*.violation_over_threshold_max": (
         "at most 1",
         "truly unsafe among accepted actions over r_t, labels by maximum braking",
     ),
     "safetygym*scaling_slope": ("a line in log n_t", "several seeds, with an interval"),
-    "llm.times_safer.*": ("up to 3", "smaller models and human-labelled candidates"),
-    "llm.violation_over_threshold_max": ("at most 1", "human labels"),
+    "llm.times_safer.*": ("up to 3", "small models, or recorded answers; labels as for the next row"),
+    "llm.violation_over_threshold_max*": (
+        "at most 1",
+        "labels: the learned cost model's (synthetic), human (recorded)",
+    ),
     "theory.theorem_1_failures": ("0 (Theorem 1)", "counted by Monte Carlo on a known law"),
     "theory.scaling_exponent.nearest_1d": (
         "at most 1 (Theorem 3)",

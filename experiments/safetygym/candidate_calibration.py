@@ -27,10 +27,7 @@ class _Known:
 class CandidateCalibration:
     """A `Calibration` per accepted candidate for each of the k candidates alone; arguments as there."""
 
-    mode = "candidate"
-
     def __init__(self, classifier: Classifier, agent: Agent, data: Sequence[Shard], radius: float):
-        self.radius = radius
         margins = [classifier.margin(np.asarray(shard.observation)) for shard in data]
         labels = [np.asarray(shard.unsafe) for shard in data]
         self.parts = [
@@ -55,7 +52,8 @@ class CandidateCalibration:
         )  # fmt: skip
 
     def bound(self, tau: float | np.ndarray) -> np.ndarray:
-        """(behaviours,) bounds at tau (k,), the largest over the candidates that tau accepts."""
+        """(1,) bound at tau (k,), the largest over behaviours and the candidates that tau accepts; empty if
+        it accepts none."""
         each = [
             part.bound(float(one))
             for part, one in zip(self.parts, np.broadcast_to(tau, len(self.parts)), strict=True)
