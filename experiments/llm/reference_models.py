@@ -43,8 +43,8 @@ AI_SHAPE = Shape(hidden=64, layers=2, heads=4, feed_forward=128)
 SMALL_SHAPE = Shape(hidden=48, layers=2, heads=4, feed_forward=96)
 MAX_PROMPT = 40
 BANK_PROMPTS = 10_000
-PPO_LIMITS = (0.05, 0.02, 0.005)  # harmful rates; the ai model's own is about 0.1
-PPO_ITERATIONS = 60
+PPO_LIMITS = (0.05, 0.02)  # harmful rates by the cost model; the ai model's own is about 0.1
+PPO_ITERATIONS = 150
 
 
 def make_ai(folder: Path, steps: int | None) -> Any:
