@@ -44,7 +44,7 @@ SMALL_SHAPE = Shape(hidden=48, layers=2, heads=4, feed_forward=96)
 MAX_PROMPT = 40
 BANK_PROMPTS = 10_000
 PPO_LIMITS = (0.05, 0.02)  # harmful rates by the cost model; the ai model's own is about 0.1
-PPO_ITERATIONS = 150
+PPO_ITERATIONS = 100
 
 
 def make_ai(folder: Path, steps: int | None) -> Any:
@@ -119,6 +119,7 @@ def make_ppo_lag(limit: float, folder: Path, steps: int | None) -> Any:
         learning_rate=2e-3,
         multiplier_rate=0.5,
         multiplier_most=20.0,
+        kl_coefficient=0.02,
     )
     training = PPOLag(
         load_language_model(ai),
