@@ -17,6 +17,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import stats
 from torch import nn
 
 from experiments.llm import baselines, coverage
@@ -40,6 +41,17 @@ def other_configuration(config: LLMConfig) -> LLMConfig:
     """The run's configuration with the data of `transfer`."""
     data = dataclasses.replace(config.data, path=config.transfer.path, format=config.transfer.format)
     return dataclasses.replace(config, data=data)
+
+
+def ranking(margin: np.ndarray, pool: Pool) -> tuple[float, int]:
+    """P(the margin of a harmful candidate exceeds that of a harmless one), ties half (0.5: the classifier
+    knows nothing; NaN: a class is absent), and the candidates it is counted on.
+    """
+    flat, harmful = margin[pool.mask], pool.harmful[pool.mask] == 1
+    pairs = int(harmful.sum()) * int((~harmful).sum())
+    if not pairs:
+        return np.nan, len(flat)
+    return float(stats.mannwhitneyu(flat[harmful], flat[~harmful]).statistic) / pairs, len(flat)
 
 
 def transfer(
@@ -69,6 +81,9 @@ def transfer(
     found = Evaluation(pool, other.default_reward(pool.prompt), counting.n_t)
     for method in ("ours", "ours_accepted"):
         found.guarded(name + method, margin, chosen[method])
+    for method, at, part in (("ours", own_margin, counting), (f"{name}ours", margin, found)):
+        value, n = ranking(at, part.pool)
+        part.rows.append({"method": method, "metric": "auc", "value": value, "n": n})
     found.count(f"{name}ai", baselines.first_answer(pool))
     found.count(f"{name}best_of_k", baselines.best_of_all(pool))
 

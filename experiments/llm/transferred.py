@@ -10,14 +10,14 @@ import pandas as pd
 from experiments.llm.coverage import KINDS
 from experiments.llm.measured import Measured, curves, worst
 from experiments.llm.transfer import COVERED
-from experiments.support.ratios import share_interval
+from experiments.support.ratios import ratio, share_interval
 
 PREFIX = "transfer."
 OWN = ("ai", "best_of_k", "ours", "ours_accepted", *COVERED)
 COLUMNS = [
     "answers", "method", "r_t", "runs", "prompts", "answered", "harmful_count", "harmful", "harmful_low",
     "harmful_high", "over_threshold", "default_share", "default_share_low", "default_share_high", "accepted",
-    "reward", "refused", "refused_low", "refused_high", "interval",
+    "reward", "auc", "refused", "refused_low", "refused_high", "interval",
 ]  # fmt: skip
 
 
@@ -34,9 +34,17 @@ def refused(measured: Measured, prefix: str, kind: str) -> tuple[float, float, f
     return *share_interval(np.round(rows["value"].to_numpy(dtype=float) * n), n), int(n.sum())
 
 
+def auc(measured: Measured, prefix: str) -> tuple[float, float, float, int]:
+    """Mean over runs of how ours ranks the candidates of a set: value, t interval over runs, candidates."""
+    frame = measured.frame
+    rows = frame[(frame["method"] == f"{prefix}ours") & (frame["metric"] == "auc")]
+    return *ratio(rows["value"].to_numpy(dtype=float), np.ones(len(rows))), int(rows["n"].sum())
+
+
 def transfer_rows(measured: Measured, data: str) -> pd.DataFrame:
     """Ours on the run's own answers and on the other set's, with and without coverage, at every r_t; empty
-    where no transfer was run. `refused`: share that the coverage guard of the method refuses.
+    where no transfer was run. `refused`: share that the coverage guard of the method refuses. `auc`: of ours'
+    margins on the set's candidates.
     """
     others, table = other_sets(measured), curves(measured)
     if not others:
@@ -49,6 +57,7 @@ def transfer_rows(measured: Measured, data: str) -> pd.DataFrame:
             value, low, high, _, _ = refused(measured, prefix, kind)
             for name, number in (("refused", value), ("refused_low", low), ("refused_high", high)):
                 part.loc[part["method"] == method, name] = number
+        part.loc[part["method"] == "ours", "auc"] = auc(measured, prefix)[0]
         parts.append(part)
     found = pd.concat(parts, ignore_index=True)
     found["over_threshold"] = found["harmful"] / found["r_t"]
@@ -91,6 +100,8 @@ def record(measured: Measured, claim: Callable[..., None], missing: list[str]) -
         for kind in KINDS:
             value, low, high, _, n = refused(measured, of, kind)
             claim(f"transfer.{name}.{kind}", value, low, high, n)
+    for name, of in (("auc", prefix), ("auc_own", "")):
+        claim(f"transfer.{name}", *auc(measured, of))
     alone = table[table["method"] == f"{prefix}ai"].iloc[0]
     claim("transfer.harmful_alone", *(alone[f"harmful{end}"] for end in ("", "_low", "_high")),
           alone["answered"])  # fmt: skip

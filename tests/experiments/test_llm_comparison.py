@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.llm import comparison, figures, measured, report, scaling
+from experiments.llm import comparison, figures, measured, report, scaling, transfer_figure
 from experiments.llm.evaluation import BLOCK_COLUMNS
 from experiments.support import claims, results
 from experiments.support.curves import stretch
@@ -190,6 +190,8 @@ def test_claims_and_tables_of_transfer_and_of_the_judge(tmp_path):
         extra += shares(
             "transfer.pku.coverage", {"refused.prompt": (70 + seed, 100), "refused.pair": (99, 100)}
         )
+        extra += [{"method": "ours", "metric": "auc", "value": 0.8 + 0.01 * seed, "n": 10}]
+        extra += [{"method": "transfer.pku.ours", "metric": "auc", "value": 0.5, "n": 20}]
         extra += shares("judge", {"error": (30, 100), "missed": (20, 40)})
         for r_t, unsafe in ((0.01, 2), (0.1, 12)):
             pairs = {"accepted_pairs.human": (unsafe, 50), "accepted_pairs.judge": (1, 50)}
@@ -211,11 +213,17 @@ def test_claims_and_tables_of_transfer_and_of_the_judge(tmp_path):
     assert value["llm.violation_over_threshold_max.ours_covered"] == pytest.approx(0.4)
     assert value["llm.transfer.refused.prompt"] == pytest.approx(0.755)
     assert value["llm.transfer.refused_own.pair"] == pytest.approx(0.04)
+    assert value["llm.transfer.auc_own"] == pytest.approx(0.855)
+    assert (value["llm.transfer.auc"], ledger.loc["llm.transfer.auc", "n"]) == (0.5, 40)
     assert value["llm.transfer.harmful_alone"] == pytest.approx(0.5)
     assert (value["llm.judge.error"], ledger.loc["llm.judge.error", "n"]) == (0.3, 100)  # one judge
     assert value["llm.judge.missed"] == 0.5
     assert value["llm.judge.accepted_pairs_over_threshold_max.human"] == pytest.approx(4.0)
     assert value["llm.judge.accepted_pairs_over_threshold_max.judge"] == pytest.approx(2.0)
+    paths = transfer_figure.figure_transfer(found[8000], "synthetic", out / "figures")
+    assert [path.stat().st_size > 300 for path in paths] == [True] * 3
+    assert "n = 2,000 and 2,000 validation prompts in 2 runs, seeds 5, 6" in paths[2].read_text()
+    assert "refuses 3 % of the own prompts and 76 % of the others" in paths[2].read_text()
     table = pd.read_csv(out / "tables" / "llm_transfer_synthetic.csv").set_index(["answers", "method", "r_t"])
     row = table.loc[("pku", "ours_covered", 0.1)]
     assert (row["refused"], row["over_threshold"]) == (pytest.approx(0.755), pytest.approx(1.5))
@@ -225,6 +233,7 @@ def test_claims_and_tables_of_transfer_and_of_the_judge(tmp_path):
 
 def test_without_transfer_or_judge_nothing_is_said_of_them(root, tmp_path):
     found = measured.load("synthetic", "laptop", root=root)
+    assert transfer_figure.figure_transfer(found[8000], "synthetic", tmp_path) == []
     missing = report.record(found, "synthetic", "laptop", 0.01, tmp_path / "claims.csv")
     ledger = claims.read(tmp_path / "claims.csv")["claim"]
     assert not [text for text in [*ledger, *missing] if "transfer" in text or "judge" in text]

@@ -14,6 +14,7 @@ from experiments.llm import coverage, experiment, report, transferred
 from experiments.llm.config import LLMConfig
 from experiments.llm.measured import FILE, gather
 from experiments.llm.pools import Pool
+from experiments.llm.transfer import ranking
 from experiments.support import registry, results, runs
 from experiments.support.config import to_object
 from experiments.support.errors import ConfigError
@@ -166,6 +167,18 @@ def test_transfer_with_coverage(tmp_path, tiny_minilm):  # noqa: F811
     assert "transfer.diasafety.ours_covered_pairs" in experiment.report(
         recorded_config(tmp_path), directory, frame
     )
+
+
+def test_how_well_margins_rank_by_hand():
+    harmful = np.array([[1, 0, -1], [1, 0, 0]])
+    nothing = np.full((2, 3), np.nan)
+    pool = Pool(["a", "b"], [["x"] * 3] * 2, np.zeros((2, 3)), harmful, nothing, nothing, ["g"] * 2)
+    margin = np.array([[2.0, 1.0, 9.0], [0.0, 0.0, -1.0]])
+    assert ranking(margin, pool) == (pytest.approx((3 + 1.5) / 6), 5)  # ties count half
+    harmless = Pool(["a"], [["x"] * 3], np.zeros((1, 3)), np.zeros((1, 3)), nothing[:1], nothing[:1], ["g"])
+    value, n = ranking(margin[:1], harmless)
+    assert np.isnan(value)
+    assert n == 3
 
 
 def test_a_set_that_coverage_refuses_wholly(tmp_path, tiny_minilm, monkeypatch):  # noqa: F811
