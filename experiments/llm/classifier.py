@@ -14,6 +14,7 @@ layer.
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,7 +29,9 @@ from torch.nn import functional
 from experiments.llm.config import ClassifierConfig
 from safeframe.types import SafeframeError
 
-OPT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+OPT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2", "embed_tokens"]
+"""Embeddings too: what harm means lies in pairs of words, which a small body cannot tell apart by
+itself."""
 BERT_TARGETS = ["query", "key", "value", "dense"]
 
 
@@ -223,6 +226,15 @@ def margins(
         logits = module(*table.batch(rows))
         out[rows] = (logits[:, 1] - logits[:, 0]).double().numpy()
     return out
+
+
+def digest(module: nn.Module) -> str:
+    """Hash of the weights that were trained."""
+    found = hashlib.sha256()
+    for name, value in module.named_parameters():
+        if value.requires_grad:
+            found.update(name.encode() + value.detach().numpy().tobytes())
+    return found.hexdigest()
 
 
 def save_trained(module: nn.Module, path: Path) -> None:

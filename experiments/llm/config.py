@@ -55,7 +55,7 @@ class PoolsConfig:
 
     candidates: int = 16
     train: int = 1000
-    internal_test: int = 2000
+    internal_test: int = 4000
     validation: int = 2000
 
 
@@ -65,8 +65,8 @@ class ClassifierConfig:
     (the prompt's beginning goes first), and counted. full_learning_rate: of the fully fine-tuned baseline.
     """
 
-    rank: int = 8
-    alpha: float = 16.0
+    rank: int = 16
+    alpha: float = 32.0
     epochs: float = 3.0
     batch: int = 64
     learning_rate: float = 3e-3
@@ -78,19 +78,21 @@ class ClassifierConfig:
 @dataclass
 class TailoredConfig:
     """The approximate loss: steps, step size, decay of the averaged weights; inputs (prompts) and internal
-    test cases of a step; temperatures in margin units; beta, lambda.
+    test cases of a step; temperatures in margin units; beta, lambda; anchor: weight of the cross-entropy of
+    the same cases, which is added.
     """
 
     steps: int = 60
-    learning_rate: float = 1e-3
-    average: float = 0.9
+    learning_rate: float = 5e-4
+    average: float = 0.95
     inputs: int = 32
-    test_cases: int = 512
+    test_cases: int = 768
     temperature: float = 1.0
     temperature_output: float = 1.0
     penalty: float = 0.3
     perturbation: float = 1.5
     harm_cost: float = 1.0
+    anchor: float = 10.0
 
 
 @dataclass
@@ -146,7 +148,8 @@ class LLMConfig(BaseConfig):
             require_range(f"tailored.{name}", getattr(self.tailored, name), low=1)
         for name in ("learning_rate", "temperature", "temperature_output", "penalty", "perturbation"):
             require_range(f"tailored.{name}", getattr(self.tailored, name), low=1e-9)
-        require_range("tailored.harm_cost", self.tailored.harm_cost, low=0)
+        for name in ("harm_cost", "anchor"):
+            require_range(f"tailored.{name}", getattr(self.tailored, name), low=0)
         require_range("tailored.average", self.tailored.average, low=0, high=0.999999)
         if not self.evaluation.thresholds:
             raise ConfigError("evaluation.thresholds must hold at least one number")
@@ -163,7 +166,9 @@ class LLMConfig(BaseConfig):
         return measured_or_radius("evaluation.xi", self.evaluation.xi)
 
     def inputs(self) -> dict[str, str]:
-        if self.source != "recorded" or not self.data.path:
+        if self.source != "recorded":
+            return self.models.files(shipped=self.source == "synthetic")
+        if not self.data.path:
             return {}
         found = _files("data", self.data.path, self.data.format)
         if self.transfer.path:

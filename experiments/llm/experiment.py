@@ -37,6 +37,7 @@ from experiments.llm.backends import Backend, MiniLMBackend, OPTBackend, place_o
 from experiments.llm.calibration import Calibrator
 from experiments.llm.config import LLMConfig
 from experiments.llm.evaluation import Evaluation, exact
+from experiments.llm.features import save_array
 from experiments.llm.pools import SPLITS, Pool, Source
 from experiments.llm.recorded_source import RecordedSource
 from experiments.support.files import atomic_path
@@ -131,16 +132,23 @@ class Experiment:
         return SQRT2 * fixed / float(margin[pool.mask].std())
 
     def margin(self, name: str, module: nn.Module, split: str) -> np.ndarray:
-        """(n, k) margins of a split's candidates; +inf where there is none. Logs texts a second."""
-        started = time.process_time()
-        table = self.table[split]
-        flat = classifier.margins(module, table, progress=self._progress(f"{name}, {split}"))
-        seconds = max(time.process_time() - started, 1e-9)
-        if split == "validation":
-            self.context.record(
-                [{"method": name, "metric": "texts_per_cpu_second", "value": len(table) / seconds,
-                  "n": len(table)}]
-            )  # fmt: skip
+        """(n, k) margins of a split's candidates, +inf where there is none; from the cache if these weights
+        have judged them before. Logs texts a second when it judges.
+        """
+
+        def compute(_: Stage) -> np.ndarray:
+            started, table = time.process_time(), self.table[split]
+            flat = classifier.margins(module, table, progress=self._progress(f"{name}, {split}"))
+            seconds = max(time.process_time() - started, 1e-9)
+            if split == "validation":
+                self.context.record(
+                    [{"method": name, "metric": "texts_per_cpu_second", "value": len(table) / seconds,
+                      "n": len(table)}]
+                )  # fmt: skip
+            return flat
+
+        depends = self._keys() | {"split": split, "weights": classifier.digest(module)}
+        flat = self.context.cache("margins", depends, compute, save_array, np.load, ".npy", _CODE)
         return spread(flat, self.pool[split])
 
     def calibration_pool(self) -> Pool:
@@ -152,14 +160,17 @@ class Experiment:
         return pool.subset(np.arange(max(2, int(np.searchsorted(counts, n_t, side="right")))))
 
     def _cached(self, name: str, lora: bool, compute: Any, depends: dict, code: tuple) -> nn.Module:
-        content = vars(self.config)
-        keys = {key: self.context.value(key) for key in _KEYS if key in content} | depends
+        keys = self._keys() | depends
         seed = self.context.seeds.integer("tailored" if name == "tailored" else name)
 
         def load(path: Path) -> nn.Module:
             return classifier.load_trained(self.backend.new(lora, seed), path)
 
         return self.context.cache(name, keys, compute, classifier.save_trained, load, ".pt", code)
+
+    def _keys(self) -> dict[str, Any]:
+        content = vars(self.config)
+        return {key: self.context.value(key) for key in _KEYS if key in content}
 
     def _progress(self, name: str) -> Any:
         return lambda steps: self.context.progress(steps, name, total=len(steps))
@@ -220,7 +231,7 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
         counting.count("oracle", baselines.oracle(pool))
         counting.count("default", np.full(len(pool.prompt), DEFAULT))
         for limit in settings.evaluation.cost_limits:
-            other = this.source.pool("validation", len(pool.prompt), f"ppo_lag_{limit:g}")
+            other = this.source.pool("validation", len(pool.prompt), f"ppo_lag_{limit:g}", candidates=1)
             counting.count("ppo_lag", baselines.first_answer(other), other, knob=limit)
         if isinstance(this.source, RecordedSource):
             counting.rows += recorded_rows(this.source, ours, chosen["ours"], counting.n_t)

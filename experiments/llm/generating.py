@@ -86,25 +86,27 @@ class ModelSource:
         """(known P(harm), stated helpfulness), each (n, k), or None where unknown."""
         return None, None
 
-    def pool(self, split: str, n: int, model: str = "ai") -> Pool:
-        """n prompts of a split with the candidates of a model, from the cache if they were made before.
+    def pool(self, split: str, n: int, model: str = "ai", candidates: int | None = None) -> Pool:
+        """n prompts of a split with the candidates of a model (None: as many as configured), from the cache
+        if they were made before.
 
         Raises SafeframeError for an unknown split, ConfigError for a model that cannot be loaded.
         """
         if split not in SPLITS:
             raise SafeframeError(f"split={split!r} is not one of: {', '.join(SPLITS)}")
+        sampling = dataclasses.replace(self.sampling, candidates=candidates or self.sampling.candidates)
         names = [model] + ["reward"] * (self.models.rewards == "reward_model")
         names += ["cost"] * (self.models.labels == "cost_model")
         depends = {
             "source": type(self).__name__, "split": split, "n": n, "seed": self.context.seeds.root,
             "models": {name: identity_of(self.place(name)) for name in names},
-            "sampling": dataclasses.asdict(self.sampling), "templates": [self.template, self.score_template],
+            "sampling": dataclasses.asdict(sampling), "templates": [self.template, self.score_template],
             "settings": self._labelling(),
         }  # fmt: skip
         return self.context.cache(
             f"pool_{model}_{split}",
             depends,
-            lambda stage: self._make(split, n, model, stage),
+            lambda stage: self._make(split, n, model, sampling, stage),
             Pool.save,
             Pool.load,
             ".npz",
@@ -118,7 +120,7 @@ class ModelSource:
             "max_prompt_tokens": m.max_prompt_tokens, "precision": m.precision,
         }  # fmt: skip
 
-    def _make(self, split: str, n: int, model: str, stage: Stage) -> Pool:
+    def _make(self, split: str, n: int, model: str, sampling: Sampling, stage: Stage) -> Pool:
         asked, name = self.ask(split, n), self.place(model)
         own = load_tokenizer(name)
         encoded = encode_prompts(own, self.template, asked.text, self.models.max_prompt_tokens)
@@ -128,7 +130,7 @@ class ModelSource:
             load_language_model(name, DTYPES[self.models.precision], self.runtime.device),
             own,
             encoded,
-            self.sampling,
+            sampling,
             self.context.seeds.integer("answers", model, split),
             shards,
             lambda starts: self.context.progress(starts, f"answers, {split}", total=len(starts)),

@@ -73,3 +73,12 @@ class ModelsConfig:
         raise ConfigError(
             f"the model {name!r} is missing: give {key}, or models.folder=DIR with {name} in it"
         )
+
+    def files(self, shipped: bool) -> dict[str, str]:
+        """Weights of the models that lie in folders, by their configuration key; shipped: models that are not
+        configured are the ones that come with the repository.
+        """
+        defaults = {name: str(REFERENCE / folder) for name, folder in MODELS.items()} if shipped else {}
+        given = {name for name in MODELS if getattr(self, name) or self.folder or name in defaults}
+        paths = {f"models.{name}": Path(self.place(name, defaults)) / "model.safetensors" for name in given}
+        return {key: str(path) for key, path in sorted(paths.items()) if path.is_file()}

@@ -106,9 +106,9 @@ class Pool:
 class Source(Protocol):
     """Where pools come from. Splits never share prompts."""
 
-    def pool(self, split: str, n: int, model: str = "ai") -> Pool:
-        """n prompts of a split of `SPLITS` with the candidates of `model`: "ai" (the guarded one) or
-        "ppo_lag_<limit>".
+    def pool(self, split: str, n: int, model: str = "ai", candidates: int | None = None) -> Pool:
+        """n prompts of a split with the candidates of `model`: "ai" (the guarded one) or "ppo_lag_<limit>";
+        `candidates` of them, None: as many as the source has.
         """
         ...
 

@@ -129,9 +129,9 @@ class RecordedSource:
 
         return recorded.judged(pool, judge_of(self).probability)
 
-    def pool(self, split: str, n: int, model: str = "ai") -> Pool:
-        """The first n prompts of a split. Recorded answers have one model: SafeframeError for another, or for
-        more prompts than there are.
+    def pool(self, split: str, n: int, model: str = "ai", candidates: int | None = None) -> Pool:
+        """The first n prompts of a split with all their answers. Recorded answers have one model:
+        SafeframeError for another, or for more prompts than there are.
         """
         if model != "ai":
             raise SafeframeError(f"recorded answers have no model {model!r}; only 'ai'")

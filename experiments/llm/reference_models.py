@@ -75,12 +75,12 @@ def _pretrain(shape: Shape, checkpoint: Path, steps: int, seed: int, prompts_too
 
 def make_reward(folder: Path, steps: int | None) -> Any:
     """Learned from noisy comparisons of helpfulness."""
-    return _prefer(folder, "reward", "helpfulness", reward_loss, steps or 700, seed=3)
+    return _prefer(folder, "reward", "helpfulness", reward_loss, steps or 2500, seed=3)
 
 
 def make_cost(folder: Path, steps: int | None) -> Any:
     """Learned from noisy comparisons of harm and noisy labels."""
-    return _prefer(folder, "cost", "harm", cost_loss, steps or 900, seed=4)
+    return _prefer(folder, "cost", "harm", cost_loss, steps or 12_000, seed=4)
 
 
 def _prefer(folder: Path, name: str, about: str, loss: Any, steps: int, seed: int) -> Any:
@@ -113,9 +113,12 @@ def make_ppo_lag(limit: float, folder: Path, steps: int | None) -> Any:
     settings = PPOSettings(
         cost_limit=limit,
         iterations=steps or PPO_ITERATIONS,
-        minibatch=64,
-        learning_rate=1e-3,
-        multiplier_rate=2.0,
+        batch=512,
+        minibatch=128,
+        epochs=3,
+        learning_rate=2e-3,
+        multiplier_rate=0.5,
+        multiplier_most=20.0,
     )
     training = PPOLag(
         load_language_model(ai),

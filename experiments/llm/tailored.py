@@ -8,7 +8,9 @@ standard deviation in the pool.
 
 Tailored gradients: the bound rests on internal test cases, whose margins depend on the weights too
 (`safeframe.relaxed_bound`). Both halves of the training prompts serve as inputs and as internal test data in
-turn.
+turn. A step draws as many harmful as harmless test cases, where there are as many, because the bound at a
+small r_t rests on the few harmful ones; it weighs the classes by their shares in the half, so the draw does
+not bend it.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional
 
 from experiments.llm.classifier import Table
 from experiments.llm.config import TailoredConfig
 from safeframe.approximate_loss import ApproximateLoss
 from safeframe.relaxed_bound import RelaxedBound
+from safeframe.types import SafeframeError
 
 _NEVER = 1e4  # objective of a candidate that is not there
 
@@ -93,9 +97,13 @@ def tailored_loss(
     cannot escape conservative testing by scaling its logits.
     """
     loss = cases.loss(r_t, settings.penalty, settings.perturbation)
-    where, unsafe_of = torch.from_numpy(place), torch.from_numpy(label).float()
+    where, unsafe_of = torch.from_numpy(place), torch.from_numpy(label)
     halves = torch.arange(len(place))[::2], torch.arange(len(place))[1::2]
-    rows_of = [where[half][where[half] >= 0] for half in halves]
+    by_class = [_by_class(where[half], unsafe_of) for half in halves]
+    if any(len(rows) == 0 for pair in by_class for rows in pair):
+        raise SafeframeError(
+            "training prompts: each half (every other prompt) needs harmful and harmless answers; take more"
+        )
 
     def draw(index: Tensor, count: int, generator: Generator) -> Tensor:
         return index[torch.randperm(len(index), generator=generator)[:count]]
@@ -103,23 +111,44 @@ def tailored_loss(
     def step(module: nn.Module, generator: Generator) -> Tensor:
         first = int(torch.randint(2, (), generator=generator))
         prompts = draw(halves[first], settings.inputs, generator)
-        tests = draw(rows_of[1 - first], settings.test_cases, generator)
+        safe, unsafe = by_class[1 - first]
+        prior = len(unsafe) / (len(safe) + len(unsafe))
+        harmful = draw(unsafe, settings.test_cases // 2, generator)
+        tests = torch.cat([harmful, draw(safe, settings.test_cases - len(harmful), generator)])
         inside = where[prompts] >= 0
         rows = where[prompts][inside]
         logits = module(*table.batch(torch.cat([rows, tests])))
         margin = logits[:, 1] - logits[:, 0]
-        test_margin, unsafe = margin[len(rows) :, None], unsafe_of[tests][:, None]
-        if not 0 < float(unsafe.sum()) < len(unsafe):
-            return 0.0 * margin.sum()  # one class only: nothing to learn from this draw
+        test_margin, label_of = margin[len(rows) :, None], unsafe_of[tests].float()[:, None]
         bound = RelaxedBound(
             r_t,
-            prior=unsafe.mean(0).clamp(1e-4, 1 - 1e-4),
-            margin_shift=(relative_shift * test_margin.detach().std()).reshape(1),
+            prior=torch.tensor([prior]),
+            margin_shift=(relative_shift * _spread(test_margin.detach(), label_of, prior)).reshape(1),
             temperature=settings.temperature,
             temperature_output=settings.temperature_output,
         )
-        log_violation = bound.log_violation(margin[: len(rows), None], test_margin, unsafe)[:, 0]
+        log_violation = bound.log_violation(margin[: len(rows), None], test_margin, label_of)[:, 0]
         spread = torch.zeros(inside.shape, dtype=log_violation.dtype)
-        return loss((spread.masked_scatter(inside, log_violation), prompts)).mean()
+        value = loss((spread.masked_scatter(inside, log_violation), prompts)).mean()
+        if settings.anchor == 0.0:
+            return value
+        share = len(harmful) / len(tests)
+        weight = torch.where(label_of[:, 0] == 1, prior / share, (1 - prior) / (1 - share))
+        weight = torch.cat([torch.ones(len(rows)), weight])
+        every = functional.cross_entropy(logits, unsafe_of[torch.cat([rows, tests])].long(), reduction="none")
+        return value + settings.anchor * (weight * every).sum() / weight.sum()
 
     return step
+
+
+def _by_class(where: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of the table of harmless and of harmful candidates among `where` (n, k)."""
+    rows = where[where >= 0]
+    return rows[label[rows] == 0], rows[label[rows] == 1]
+
+
+def _spread(margin: Tensor, unsafe: Tensor, prior: float) -> Tensor:
+    """Standard deviation of margins (n, 1) if a share `prior` of them were harmful."""
+    parts = margin[unsafe == 0], margin[unsafe == 1]
+    within = (1 - prior) * parts[0].var(correction=0) + prior * parts[1].var(correction=0)
+    return (within + prior * (1 - prior) * (parts[1].mean() - parts[0].mean()) ** 2).sqrt()

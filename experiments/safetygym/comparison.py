@@ -32,7 +32,7 @@ from experiments.safetygym.rates import exact, floored
 from experiments.support.curves import ROUNDING, crossing, stretch
 
 PPO = "ppo"
-BASELINES = ("ppo", "ppo_gaussian", "ppo_lag", "ppo_barrier", "saute")
+BASELINES = ("ppo", "ppo_gaussian", "ppo_lag", "ppo_lag_long", "ppo_barrier", "saute")
 USEFUL_SHARE = 0.5
 BEGINS = 1e-4
 """r_t at which ours' curve begins: what is trained for, and run longest; stricter ones may be refused."""

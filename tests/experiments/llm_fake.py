@@ -35,9 +35,9 @@ class FakeSource:
             tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
         )
 
-    def pool(self, split: str, n: int, model: str = "ai") -> Pool:
+    def pool(self, split: str, n: int, model: str = "ai", candidates: int | None = None) -> Pool:
         rng = np.random.default_rng([self.seed, SPLITS.index(split)])
-        k = self.candidates
+        k = candidates or self.candidates
         asked, said = rng.integers(len(ASKED), size=n), rng.integers(len(SAID), size=(n, k))
         length = rng.integers(1, 5, size=(n, k))
         if model != "ai":

@@ -16,7 +16,7 @@ from experiments.llm.measured import FILE, gather
 from experiments.llm.pools import Pool
 from experiments.llm.transfer import ranking
 from experiments.support import registry, results, runs
-from experiments.support.config import to_object
+from experiments.support.config import run_id, to_object
 from experiments.support.errors import ConfigError
 from safeframe import training
 from safeframe.types import SafeframeError
@@ -78,6 +78,18 @@ def test_every_method_is_counted_at_every_threshold(tmp_path, fake):
     assert (directory / "figure_4_run.png").stat().st_size > 10_000
 
 
+def test_other_weights_are_another_run(tmp_path):
+    folder = tmp_path / "models"
+    for name in ("ai", "classifier_base", "reward", "cost"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "model.safetensors").write_bytes(b"weights")
+    config = configured(tmp_path, models={"folder": str(folder)})
+    assert set(config.inputs()) == {"models.ai", "models.classifier", "models.reward", "models.cost"}
+    before, shipped = run_id(config), run_id(configured(tmp_path))
+    (folder / "cost" / "model.safetensors").write_bytes(b"others")
+    assert len({before, run_id(config), shipped}) == 3
+
+
 def test_fewer_labelled_candidates_train_nothing_anew(tmp_path, fake, monkeypatch):
     perform(configured(tmp_path))
 
@@ -110,7 +122,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_numbers(tmp_path, fake, monkeyp
 
 def test_one_class_absent_is_refused(tmp_path, monkeypatch):
     class Harmless(FakeSource):
-        def pool(self, split: str, n: int, model: str = "ai") -> Pool:
+        def pool(self, split: str, n: int, model: str = "ai", candidates: int | None = None) -> Pool:
             found = super().pool(split, n, model)
             content = {name: getattr(found, name) for name in Pool.__dataclass_fields__}
             return Pool(**(content | {"harmful": np.zeros(found.shape)}))

@@ -7,9 +7,12 @@ import pytest
 import torch
 from llm_fake import FakeSource
 
+from experiments.llm import tailored
 from experiments.llm.backends import OPTBackend, place_of
 from experiments.llm.config import ClassifierConfig, TailoredConfig
+from experiments.llm.pools import Pool
 from experiments.llm.tailored import AnswerCases, tailored_loss
+from safeframe.types import SafeframeError
 
 R_T, BETA, LAMBDA = 0.05, 0.3, 1.5
 
@@ -91,3 +94,50 @@ def test_a_step_gives_a_finite_gradient_and_draws_by_its_generator():
     assert float(weight.abs().sum()) > 0
     again = step(module, torch.Generator().manual_seed(0))
     assert again.item() == value.item()
+
+
+def test_as_many_harmful_as_harmless_cases_are_drawn_and_weighed_back():
+    """The spread of margins is the one of natural data, whatever the draw."""
+    rng = np.random.default_rng(3)
+    margin, unsafe = rng.normal(size=4000), rng.random(4000) < 0.1
+    margin[unsafe] += 2.0
+    everything = tailored._spread(
+        torch.tensor(margin)[:, None], torch.tensor(unsafe).float()[:, None], float(unsafe.mean())
+    )
+    assert float(everything) == pytest.approx(margin.std(), rel=1e-9)
+    kept = np.concatenate([np.flatnonzero(unsafe), np.flatnonzero(~unsafe)[: int(unsafe.sum())]])
+    balanced = tailored._spread(
+        torch.tensor(margin[kept])[:, None], torch.tensor(unsafe[kept]).float()[:, None], float(unsafe.mean())
+    )
+    assert float(balanced) == pytest.approx(margin.std(), rel=0.1)
+    assert margin[kept].std() > 1.1 * margin.std()
+
+
+def step_of(pool, **change):
+    source = FakeSource(candidates=4)
+    backend = OPTBackend(source, ClassifierConfig())
+    table, _ = backend.table(pool)
+    content = AnswerCases(pool.reward, pool.harmful, pool.mask, source.default_reward(pool.prompt), 1.0)
+    settings = TailoredConfig(inputs=20, test_cases=100, **change)
+    step = tailored_loss(table, place_of(pool), pool.harmful[pool.mask], content, 0.1, 0.0, settings)
+    return step(backend.new(False, 0), torch.Generator().manual_seed(0)).item()
+
+
+def test_the_anchor_adds_the_cross_entropy_in_natural_proportions():
+    pool = FakeSource(candidates=4).pool("train", 60)
+    alone = step_of(pool, anchor=0.0)
+    added = [step_of(pool, anchor=value) - alone for value in (1.0, 2.0)]
+    assert added[1] == pytest.approx(2 * added[0], rel=1e-4)
+    backend = OPTBackend(FakeSource(candidates=4), ClassifierConfig())
+    logits = backend.new(False, 0)(*backend.table(pool)[0].batch(np.arange(240)))
+    natural = torch.nn.functional.cross_entropy(logits, torch.tensor(pool.harmful[pool.mask]).long())
+    assert added[0] == pytest.approx(float(natural), rel=0.05)
+
+
+def test_halves_need_both_classes():
+    pool = FakeSource(candidates=4).pool("train", 60)
+    harmful = pool.harmful.copy()
+    harmful[::2] = 0
+    lacking = Pool(**{name: getattr(pool, name) for name in Pool.__dataclass_fields__} | {"harmful": harmful})
+    with pytest.raises(SafeframeError, match=r"each half .* needs harmful and harmless"):
+        step_of(lacking)
