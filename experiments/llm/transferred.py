@@ -38,7 +38,8 @@ def auc(measured: Measured, prefix: str) -> tuple[float, float, float, int]:
     """Mean over runs of how ours ranks the candidates of a set: value, t interval over runs, candidates."""
     frame = measured.frame
     rows = frame[(frame["method"] == f"{prefix}ours") & (frame["metric"] == "auc")]
-    return *ratio(rows["value"].to_numpy(dtype=float), np.ones(len(rows))), int(rows["n"].sum())
+    value, low, high = ratio(rows["value"].to_numpy(dtype=float), np.ones(len(rows)))
+    return value, float(np.maximum(low, 0.0)), float(np.minimum(high, 1.0)), int(rows["n"].sum())
 
 
 def transfer_rows(measured: Measured, data: str) -> pd.DataFrame:
