@@ -54,8 +54,10 @@ PAPER = {
     "llm.times_safer.*": ("up to 3", "small models, or recorded answers; labels as for the next row"),
     "llm.violation_over_threshold_max*": (
         "at most 1",
-        "labels: the learned cost model's (synthetic), human (recorded)",
+        "labels: the learned cost model's (synthetic), human (pku), a judge's (diasafety)",
     ),
+    "llm.judge.*": ("not stated", "the judge that labels DiaSafety, against people's labels it never saw"),
+    "llm.transfer.*": ("not stated", "calibrated on the set named, applied to the other one"),
     "theory.theorem_1_failures": ("0 (Theorem 1)", "counted by Monte Carlo on a known law"),
     "theory.scaling_exponent.nearest_1d": (
         "at most 1 (Theorem 3)",

@@ -4,7 +4,8 @@ draws figures 2A and 2B (and the scaling in n_t, where runs with several were ma
 demand that has finished runs; figure-3 draws 3A to 3D and the ablations for the robots that have. Tables
 and manifests behind them go under results/, the claims to results/claims.csv. Runs that differ in more than
 seed, n_t and the like are not pooled; --where chooses. figure-4 draws 4A and 4B (and 4C, where runs with
-several n_t were made) for each source of answers that has finished runs; theory those of the theorems, from
+several n_t were made; and transfer to another set, where it was run) for each source of answers that has
+finished runs; theory those of the theorems, from
 the one run that has the largest seed.
 """
 
@@ -24,6 +25,7 @@ from experiments.llm import figures as llm_figures
 from experiments.llm import measured as llm_measured
 from experiments.llm import report as llm_report
 from experiments.llm import scaling as llm_scaling
+from experiments.llm import transfer_figure as llm_transfer
 from experiments.production import figures, measured, report, scaling
 from experiments.production.comparison import times_safer
 from experiments.production.config import SOURCES
@@ -193,6 +195,7 @@ def figure_4(options: argparse.Namespace, where: dict) -> int:
             print(f"note: {note}")
         paths = llm_figures.figure_4(full, data, options.results / "figures")
         paths += llm_scaling.figure_4c(by_n_t, data, r_t, options.results / "figures")
+        paths += llm_transfer.figure_transfer(full, data, options.results / "figures")
         paths += llm_report.write_tables(by_n_t, data, r_t, options.results)
         paths += [llm_report.write_manifests(by_n_t, data, options.results)]
         ledger = None if options.results == report.RESULTS else options.results / "claims.csv"

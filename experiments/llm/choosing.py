@@ -29,10 +29,15 @@ def decide(
 ) -> Decisions:
     """The answer to every prompt: the best-scored candidate with margin (n, k) < tau, else the default.
 
-    covered: (n,) bool, prompts that are like the internal test data (a coverage guard); the others are given
-    the default answer. None: all are.
+    covered: bool, (n,) prompts or (n, k) candidates that are like the internal test data (a coverage guard);
+    the others are not given. None: all are.
     """
+    return choose(accepted(margin, tau, pool, covered), scores(pool, rule), "rank")
+
+
+def accepted(margin: np.ndarray, tau: float, pool: Pool, covered: np.ndarray | None = None) -> np.ndarray:
+    """(n, k) bool: which candidates may be given; as `decide`."""
     feasible = (margin < tau) & pool.mask
     if covered is not None:
-        feasible &= covered[:, None]
-    return choose(feasible, scores(pool, rule), "rank")
+        feasible &= covered if covered.ndim == 2 else covered[:, None]
+    return feasible

@@ -40,10 +40,13 @@ class DataConfig:
 
 @dataclass
 class TransferConfig:
-    """Another set of recorded answers that the calibrated guard is applied to; no path, no transfer."""
+    """Another set of recorded answers that the calibrated guard is applied to; no path, no transfer. epsilon:
+    share of inputs like the internal test data that the coverage guard may refuse.
+    """
 
     path: str | None = None
     format: str = "diasafety"
+    epsilon: float = 0.05
 
 
 @dataclass
@@ -130,6 +133,7 @@ class LLMConfig(BaseConfig):
             raise ConfigError("data.path is missing: source=recorded needs data.path=/path/to/the/answers")
         if self.transfer.path and self.source != "recorded":
             raise ConfigError("transfer.path is for source=recorded; other sources have no recorded answers")
+        require_range("transfer.epsilon", self.transfer.epsilon, low=1e-6, high=0.999999)
         require_range("data.prompts", self.data.prompts, low=30)
         self.models.validate()
         require_range("pools.candidates", self.pools.candidates, low=2)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.llm.calibration import Choice
-from experiments.llm.choosing import decide
+from experiments.llm.choosing import accepted, decide
 from experiments.llm.pools import Pool
 from safeframe.certificates import clopper_pearson_lower, clopper_pearson_upper
 from safeframe.optimisation.candidates import DEFAULT
@@ -49,13 +49,20 @@ class Evaluation:
     rows: list[dict[str, Any]] = field(default_factory=list)
     blocks: list[pd.DataFrame] = field(default_factory=list)
 
-    def guarded(self, method: str, margin: np.ndarray, choices: Iterable[Choice], rule: str = "rank") -> None:
-        """A guard at every r_t; margin: (n, k) of the validation candidates."""
+    def guarded(
+        self,
+        method: str,
+        margin: np.ndarray,
+        choices: Iterable[Choice],
+        rule: str = "rank",
+        covered: np.ndarray | None = None,
+    ) -> None:
+        """A guard at every r_t; margin: (n, k) of the validation candidates; covered: as in `decide`."""
         for choice in choices:
-            index = decide(margin, choice.tau, self.pool, rule).index
+            index = decide(margin, choice.tau, self.pool, rule, covered).index
             at = {"r_t": choice.r_t, "xi": choice.radius, "n_t": self.n_t}
             self.count(method, index, **at)
-            self._accepted(method, (margin < choice.tau) & self.pool.mask, at)
+            self._accepted(method, accepted(margin, choice.tau, self.pool, covered), at)
 
     def with_knob(self, method: str, margin: np.ndarray, taus: dict[float, float], rule: str) -> None:
         """A classifier with fixed thresholds; taus: knob -> tau."""
@@ -86,8 +93,8 @@ class Evaluation:
             self._row(method, "true.prompt", at, float(truth.mean()), n)
         self.blocks.append(self._blocks(method, at, given, harmful, truth, reward))
 
-    def _accepted(self, method: str, accepted: np.ndarray, at: dict[str, float]) -> None:
-        total, bad = int(accepted.sum()), int((accepted & (self.pool.harmful == 1)).sum())
+    def _accepted(self, method: str, passed: np.ndarray, at: dict[str, float]) -> None:
+        total, bad = int(passed.sum()), int((passed & (self.pool.harmful == 1)).sum())
         self._row(method, "harmful.accepted", at, *exact(bad, total))
         labelled = int(self.pool.mask.sum())
         self._row(method, "acceptance", at, total / labelled, labelled)

@@ -18,7 +18,8 @@ Methods ("rank": the feasible candidate of highest reward; "sample": the first f
 - ai, best_of_k, oracle, default: first answer; best by reward; best by reward of those labelled harmless;
   always the default answer
 - ppo_lag: first answer of models trained with other cost limits (knob); synthetic and hub
-- transfer: ours on another set of recorded answers, at the thresholds of this one
+- transfer.<format>.*: ours on another set of recorded answers, at the thresholds of this one; with it come
+  ours_covered, ours_covered_pairs: ours behind a coverage guard (`transfer`)
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from experiments.llm import backends, baselines, classifier, judge, pools, recorded, tailored
+from experiments.llm import backends, baselines, classifier, coverage, judge, pools, recorded, tailored
 from experiments.llm.backends import Backend, MiniLMBackend, OPTBackend, place_of, spread
 from experiments.llm.calibration import Calibrator
 from experiments.llm.config import LLMConfig
@@ -180,6 +181,8 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
     this = Experiment(settings, context)
     thresholds = sorted({*settings.evaluation.thresholds, settings.r_t})
     share, fixed = settings.evaluation.xi_mass, settings.fixed_radius()
+    if settings.transfer.path:
+        coverage.require_enough(len(this.pool["internal_test"].prompt), settings.transfer.epsilon)
 
     warm = this.classifier("cross_entropy", lora=True)
     full = this.classifier("fully_tuned", lora=False)
@@ -237,7 +240,7 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
         from experiments.llm.transfer import transfer
 
         with context.stage("transfer"):
-            transfer(this, ours, chosen, counting)
+            transfer(this, ours, validation["ours"], chosen, counting)
     with atomic_path(context.directory / "blocks.parquet") as path:
         pd.concat(counting.blocks, ignore_index=True).to_parquet(path, index=False)
     return pd.DataFrame(counting.rows)

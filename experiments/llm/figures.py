@@ -155,15 +155,17 @@ def draw(directory: Path) -> list[Path]:
 def summary(directory: Path) -> str:
     """A run's table: every method and setting with harmful shares, reward and default answers."""
     table = curves(gather([directory], finished=False))
+    width = max(map(len, table["method"]))
     lines = [
-        f"{'method':24s} {'setting':>10s} {'harmful':>9s} {'of accepted':>11s} {'reward':>8s} {'default':>8s}"
+        f"{'method':{width}s} {'setting':>10s} {'harmful':>9s} {'of accepted':>11s} {'reward':>8s} "
+        f"{'default':>8s}"
     ]
     for row in table.to_dict("records"):
         setting = f"r_t {row['r_t']:.3g}" if np.isfinite(row["r_t"]) else ""
         setting = f"{row['knob']:g}" if np.isfinite(row["knob"]) else setting
         cells = [f"{row[name]:.4f}" if np.isfinite(row[name]) else "" for name in ("harmful", "accepted")]
         lines.append(
-            f"{row['method']:24s} {setting:>10s} {cells[0]:>9s} {cells[1]:>11s} {row['reward']:>8.3f} "
+            f"{row['method']:{width}s} {setting:>10s} {cells[0]:>9s} {cells[1]:>11s} {row['reward']:>8.3f} "
             f"{row['default_share']:>8.1%}"
         )
     lines.append("harmful: share among the answers given, by label; of accepted: among accepted candidates")

@@ -124,7 +124,7 @@ def load(
     found: dict[int, Measured] = {}
     if every:
         full = gather(_one_a_seed(every))
-        found[int(full.frame["n_t"].max())] = full
+        found[int(full.frame.loc[full.frame["method"] == "ours", "n_t"].max())] = full
     for size in sorted({n_t for n_t in sizes.values() if n_t is not None}, reverse=True):
         found[size] = gather(_one_a_seed([place for place, n_t in sizes.items() if n_t == size]))
     for measured in found.values():
@@ -172,6 +172,18 @@ def curves(measured: Measured) -> pd.DataFrame:
         row |= _accepted(measured, point)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def worst(table: pd.DataFrame, method: str) -> dict[str, float] | None:
+    """The row of `curves` at which a method's harmful share is largest over r_t, with `ratio` and its ends;
+    None where it gave no answer at any threshold.
+    """
+    rows = table[(table["method"] == method) & (table["answered"] > 0)]
+    if rows.empty:
+        return None
+    row = rows.loc[(rows["harmful"] / rows["r_t"]).idxmax()].to_dict()
+    ends = {f"ratio{end}": row[f"harmful{end}"] / row["r_t"] for end in ("", "_low", "_high")}
+    return row | ends
 
 
 def _accepted(measured: Measured, point: pd.Series) -> dict[str, float]:

@@ -107,6 +107,19 @@ class RecordedSource:
         return reward, both[count:].astype(np.float32)
 
     @cached_property
+    def prompt_embedding(self) -> np.ndarray:
+        """(n, d) sentence embeddings of the prompts of `everything`, of unit length."""
+        return self.context.cache(
+            "prompt_embeddings",
+            self.keys(*FEATURE_KEYS),
+            lambda _: self.mini.embed(self._texts.prompt, self._progress("embeddings of prompts")),
+            features.save_array,
+            np.load,
+            suffix=".npy",
+            code=(features, recorded),
+        )
+
+    @cached_property
     def everything(self) -> Pool:
         """All prompts with rewards and labels; the judge is trained when first asked for."""
         pool = recorded.with_reward(self._texts, self.relevance[0])

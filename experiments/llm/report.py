@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from experiments.llm import transferred
 from experiments.llm.comparison import BASELINES, times_safer
 from experiments.llm.measured import Measured, curves
 from experiments.llm.scaling import scaling_fit, scaling_rows
+from experiments.llm.transferred import claim_worst
 from experiments.support import claims
 from experiments.support.files import REPOSITORY, atomic_path, write_json
 from experiments.support.ratios import share_interval
 
 RESULTS = REPOSITORY / "results"
 CONSERVATIVE = ("ours", "ours_accepted", "ours_paper")
+LABEL_COLUMNS = ["method", "metric", "r_t", "value", "low", "high", "n", "over_threshold"]
 
 
 def write_tables(
     by_n_t: Mapping[int, Measured], data: str, r_t: float, directory: Path = RESULTS
 ) -> list[Path]:
-    """tables/llm_{curves,times_safer,scaling,labels}_<data>.csv; the paths of those that have rows."""
+    """tables/llm_{curves,times_safer,scaling,labels,transfer}_<data>.csv; the paths of those with rows."""
     full = by_n_t[max(by_n_t)]
     tables = {
         "curves": curves(full),
         "times_safer": times_safer(full),
         "scaling": scaling_rows(by_n_t, r_t) if len(by_n_t) > 1 else pd.DataFrame(),
         "labels": label_rows(full),
+        "transfer": transferred.transfer_rows(full, data),
     }
     paths = []
     for name, table in tables.items():
@@ -41,21 +45,21 @@ def write_tables(
 
 
 def label_rows(measured: Measured) -> pd.DataFrame:
-    """Where a judge labels: its errors on people's labels, and what people say of answers that ours accepts,
-    pooled over runs (the judge and its held-out pairs are the same in every run: counted once).
+    """Where a judge labels (the run's own answers, or those of transfer): its errors on people's labels, and
+    what people and the judge say of the human-labelled answers that ours accepts, pooled over runs (the judge
+    and its held-out pairs are the same in every run: counted once). over_threshold: value / r_t.
     """
     frame, rows = measured.frame, []
-    of_judge = frame[frame["method"] == "judge"].drop_duplicates("metric")
+    of_judge = frame[frame["method"].str.endswith("judge")].drop_duplicates(["method", "metric"])
     for row in of_judge.to_dict("records"):
-        rows.append({"who": "judge", "metric": row["metric"], "r_t": np.nan, "value": row["value"],
-                     "low": row["low"], "high": row["high"], "n": row["n"]})  # fmt: skip
+        rows.append({name: row[name] for name in ("method", "metric", "value", "low", "high", "n")})
     pairs = frame[frame["metric"].str.startswith("accepted_pairs.")]
-    for (metric, r_t), group in pairs.groupby(["metric", "r_t"]):
+    for (method, metric, r_t), group in pairs.groupby(["method", "metric", "r_t"]):
         n = group["n"].to_numpy(dtype=float)
         value, low, high, _ = share_interval(np.round(group["value"].fillna(0.0).to_numpy(float) * n), n)
-        rows.append({"who": "ours", "metric": metric, "r_t": r_t, "value": value, "low": low, "high": high,
-                     "n": int(n.sum())})  # fmt: skip
-    return pd.DataFrame(rows)
+        rows.append({"method": method, "metric": metric, "r_t": r_t, "value": value, "low": low, "high": high,
+                     "n": int(n.sum()), "over_threshold": value / r_t})  # fmt: skip
+    return pd.DataFrame(rows).reindex(columns=LABEL_COLUMNS)
 
 
 def write_manifests(by_n_t: Mapping[int, Measured], data: str, directory: Path = RESULTS) -> Path:
@@ -92,14 +96,7 @@ def record(
                 n = row["answered"] + row["ours_answered"]
                 claim(f"times_safer.{method}", row["ratio"], row["low"], row["high"], n)
     for method in CONSERVATIVE:
-        rows = table[(table["method"] == method) & (table["answered"] > 0)]
-        name = "violation_over_threshold_max" + ("" if method == "ours" else f".{method}")
-        if rows.empty:
-            missing.append(f"llm.{name}: gave no answer at any threshold")
-            continue
-        row = rows.loc[(rows["harmful"] / rows["r_t"]).idxmax()]
-        claim(name, *(row[key] / row["r_t"] for key in ("harmful", "harmful_low", "harmful_high")),
-              row["answered"])  # fmt: skip
+        claim_worst("violation_over_threshold_max", table, method, claim, missing)
     for name, method in (("default_share", "ours"), ("harmful_at_r_t", "ours"), ("harmful_alone", "ai")):
         at = measured.at(method, r_t) if method == "ours" else int(measured.where(method)[0])
         key = "default_share" if name == "default_share" else "harmful"
@@ -109,6 +106,8 @@ def record(
             claim(
                 name, *(table.at[at, f"{key}{end}"] for end in ("", "_low", "_high")), table.at[at, "prompts"]
             )
+    _judge(label_rows(measured), claim, missing)
+    transferred.record(measured, claim, missing)
     _gain(measured, r_t, claim, missing)
     fit = scaling_fit(scaling_rows(by_n_t, r_t)) if len(by_n_t) > 1 else None
     if fit is None:
@@ -116,6 +115,24 @@ def record(
     else:
         claim("scaling_slope", fit.slope, fit.low, fit.high, fit.n)
     return missing
+
+
+def _judge(labels: pd.DataFrame, claim: Callable[..., None], missing: list[str]) -> None:
+    """llm.judge.*: errors of the judge that labels the run's own answers, and what it does to the promise:
+    unsafe by people (by the judge) among the human-labelled answers that ours accepts, largest over r_t.
+    """
+    for row in labels[labels["method"] == "judge"].to_dict("records"):
+        claim(f"judge.{row['metric']}", row["value"], row["low"], row["high"], row["n"])
+    for who in ("human", "judge"):
+        of = labels[(labels["method"] == "ours") & (labels["metric"] == f"accepted_pairs.{who}")]
+        if of.empty:
+            continue
+        name, given = f"judge.accepted_pairs_over_threshold_max.{who}", of[of["n"] > 0]
+        if given.empty:
+            missing.append(f"llm.{name}: ours accepts none of the human-labelled answers")
+            continue
+        row = given.loc[given["over_threshold"].idxmax()]
+        claim(name, *(row[key] / row["r_t"] for key in ("value", "low", "high")), row["n"])
 
 
 def gain_rows(measured: Measured) -> pd.DataFrame:

@@ -1,27 +1,40 @@
-"""A guard calibrated on one set of recorded answers, applied to another: what breaks.
+"""A guard calibrated on one set of recorded answers, applied to another: what breaks, what a coverage guard
+catches, and what fresh internal test data mend.
 
-The classifier, the thresholds and the radius are those of the run; nothing is fitted on the other set. Its
-labels are human or its own judge's. `covered` is the place of a coverage guard: prompts unlike the internal
-test data would be given the default answer (`choosing.decide`).
+The classifier, the thresholds and the radius are those of the run; nothing is fitted on the other set, whose
+labels are human or its own judge's. Methods, after "transfer.<format>.":
+
+- ours, ours_accepted: as on the run's own set
+- ours_covered, ours_covered_pairs: ours, with the default answer to prompts (no candidate that is) unlike the
+  internal test data (`coverage`); counted on the run's own validation prompts too, without the prefix
+- ours_recalibrated: the same classifier, thresholds chosen anew on internal test prompts of the other set
+- ai, best_of_k: the other set's answers without a guard
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
+from scipy import stats
 from torch import nn
 
+from experiments.llm import baselines, coverage
 from experiments.llm.backends import MiniLMBackend, spread
-from experiments.llm.calibration import Choice
+from experiments.llm.calibration import Calibrator, Choice
 from experiments.llm.classifier import margins
 from experiments.llm.config import LLMConfig
 from experiments.llm.evaluation import Evaluation
 from experiments.llm.pools import Pool
 from experiments.llm.recorded_source import RecordedSource
+from safeframe.types import SafeframeError
 
 if TYPE_CHECKING:
     from experiments.llm.experiment import Experiment
+
+COVERED = {"ours_covered": "prompt", "ours_covered_pairs": "pair"}
+"""Method -> kind of coverage."""
 
 
 def other_configuration(config: LLMConfig) -> LLMConfig:
@@ -30,20 +43,69 @@ def other_configuration(config: LLMConfig) -> LLMConfig:
     return dataclasses.replace(config, data=data)
 
 
-def transfer(
-    this: Experiment, ours: nn.Module, chosen: dict[str, list[Choice]], counting: Evaluation
-) -> None:
-    """Add the rows and blocks of methods transfer.* : ours' thresholds on all prompts of the other set's
-    validation split.
+def ranking(margin: np.ndarray, pool: Pool) -> tuple[float, int]:
+    """P(the margin of a harmful candidate exceeds that of a harmless one), ties half (0.5: the classifier
+    knows nothing; NaN: a class is absent), and the candidates it is counted on.
     """
-    config = other_configuration(this.config)
-    source = RecordedSource(config, this.context)
-    pool: Pool = source.pool("validation", min(config.pools.validation, len(source.rows["validation"])))
-    table, _ = MiniLMBackend(source, config.classifier).table(pool)
-    margin = spread(margins(ours, table), pool)
-    found = Evaluation(pool, source.default_reward(pool.prompt), counting.n_t)
-    for name in ("ours", "ours_accepted"):
-        found.guarded(f"transfer.{config.transfer.format}.{name}", margin, chosen[name])
-    rows: list[dict[str, Any]] = found.rows
-    counting.rows += rows
-    counting.blocks += found.blocks
+    flat, harmful = margin[pool.mask], pool.harmful[pool.mask] == 1
+    pairs = int(harmful.sum()) * int((~harmful).sum())
+    if not pairs:
+        return np.nan, len(flat)
+    return float(stats.mannwhitneyu(flat[harmful], flat[~harmful]).statistic) / pairs, len(flat)
+
+
+def transfer(
+    this: Experiment,
+    ours: nn.Module,
+    own_margin: np.ndarray,
+    chosen: dict[str, list[Choice]],
+    counting: Evaluation,
+) -> None:
+    """Add the rows and blocks of the methods above. own_margin: (n, k) of ours on the run's own validation
+    prompts; chosen: thresholds by method.
+    """
+    from experiments.llm.experiment import recorded_rows
+
+    config, own = this.config, this.source
+    if not isinstance(own, RecordedSource):
+        raise SafeframeError("transfer is between sets of recorded answers")
+    name = f"transfer.{config.transfer.format}."
+    other = RecordedSource(other_configuration(config), this.context)
+
+    def of_other(split: str, wanted: int) -> tuple[Pool, np.ndarray]:
+        pool = other.pool(split, min(wanted, len(other.rows[split])))
+        table, _ = MiniLMBackend(other, config.classifier).table(pool)
+        return pool, spread(margins(ours, table), pool)
+
+    pool, margin = of_other("validation", config.pools.validation)
+    found = Evaluation(pool, other.default_reward(pool.prompt), counting.n_t)
+    for method in ("ours", "ours_accepted"):
+        found.guarded(name + method, margin, chosen[method])
+    for method, at, part in (("ours", own_margin, counting), (f"{name}ours", margin, found)):
+        value, n = ranking(at, part.pool)
+        part.rows.append({"method": method, "metric": "auc", "value": value, "n": n})
+    found.count(f"{name}ai", baselines.first_answer(pool))
+    found.count(f"{name}best_of_k", baselines.best_of_all(pool))
+
+    found.rows += [
+        row | {"method": name + row["method"]}
+        for row in recorded_rows(other, ours, chosen["ours"], counting.n_t)
+    ]
+
+    inside = coverage.features_of(own, this.pool["internal_test"])
+    seed = this.context.seeds.integer("coverage")
+    guards = coverage.fit(inside, config.transfer.epsilon, seed)
+    for prefix, source, where, at in (("", own, counting, own_margin), (name, other, found, margin)):
+        covered = coverage.covered(guards, coverage.features_of(source, where.pool))
+        where.rows += coverage.refused_rows(f"{prefix}coverage", covered)
+        for method, kind in COVERED.items():
+            where.guarded(prefix + method, at, chosen["ours"], covered=covered[kind])
+
+    fresh = Calibrator(*of_other("internal_test", config.pools.internal_test)[::-1])
+    thresholds = [choice.r_t for choice in chosen["ours"]]
+    anew = fresh.choose("selected", thresholds, config.fixed_radius(), config.evaluation.xi_mass)
+    mended = Evaluation(pool, found.default_reward, fresh.n_t)
+    mended.guarded(f"{name}ours_recalibrated", margin, anew)
+    for part in (found, mended):
+        counting.rows += part.rows
+        counting.blocks += part.blocks

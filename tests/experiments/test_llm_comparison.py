@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.llm import comparison, figures, measured, report, scaling
+from experiments.llm import comparison, figures, measured, report, scaling, transfer_figure
 from experiments.llm.evaluation import BLOCK_COLUMNS
 from experiments.support import claims, results
 from experiments.support.curves import stretch
@@ -31,7 +31,9 @@ POINTS = {  # (method, r_t, knob): share answered, harmful share of answers, mea
 }
 
 
-def write_run(root, seed: int, n_t: int | None = None, lift: float = 0.0, points: dict = POINTS):
+def write_run(
+    root, seed: int, n_t: int | None = None, lift: float = 0.0, points: dict = POINTS, extra: tuple = ()
+):
     directory = root / "llm" / f"{seed}_{n_t}"
     directory.mkdir(parents=True)
     rows, tidy = [], []
@@ -46,7 +48,7 @@ def write_run(root, seed: int, n_t: int | None = None, lift: float = 0.0, points
             tidy.append(at | {"metric": "acceptance", "value": answered + 0.001 * seed * (method[0] == "o")})
             tidy.append(at | {"metric": "harmful.accepted", "value": harmful / 2})
     pd.DataFrame(rows, columns=list(BLOCK_COLUMNS)).to_parquet(directory / measured.FILE)
-    sums = results.write(results.tidy(tidy, experiment="llm", seed=seed), directory)
+    sums = results.write(results.tidy([*tidy, *extra], experiment="llm", seed=seed), directory)
     config = {
         "source": "synthetic",
         "preset": "laptop",
@@ -159,6 +161,82 @@ def test_figures_tables_and_claims_are_written(root, tmp_path):
     assert "llm.times_safer.best_of_k: ours earns at most 0.800" in " ".join(missing)
     manifest = json.loads(report.write_manifests(found, "synthetic", out).read_text())
     assert len(manifest) == 9
+
+
+TRANSFER = {
+    ("ours_covered", 0.1, NAN): (0.85, 0.04, 0.7),
+    ("ours_covered_pairs", 0.1, NAN): (0.8, 0.04, 0.7),
+    ("transfer.pku.ours", 0.01, NAN): (0.4, 0.05, 0.3),
+    ("transfer.pku.ours", 0.1, NAN): (0.9, 0.2, 0.3),
+    ("transfer.pku.ours_accepted", 0.1, NAN): (0.9, 0.3, 0.3),
+    ("transfer.pku.ours_covered", 0.1, NAN): (0.2, 0.15, 0.3),
+    ("transfer.pku.ours_covered_pairs", 0.1, NAN): (0.0, 0.0, 0.3),
+    ("transfer.pku.ours_recalibrated", 0.1, NAN): (0.2, 0.05, 0.3),
+    ("transfer.pku.ai", NAN, NAN): (1.0, 0.5, 0.3),
+}
+
+
+def shares(method: str, of: dict[str, tuple[int, int]], **at: float) -> list[dict]:
+    interval = {"low": 0.0, "high": 1.0, "interval": "made up"}
+    return [
+        {"method": method, "metric": metric, "value": k / n, "n": n, **interval, **at}
+        for metric, (k, n) in of.items()
+    ]
+
+
+def test_claims_and_tables_of_transfer_and_of_the_judge(tmp_path):
+    for seed in (5, 6):
+        extra = shares("coverage", {"refused.prompt": (3, 100), "refused.pair": (4, 100)})
+        extra += shares(
+            "transfer.pku.coverage", {"refused.prompt": (70 + seed, 100), "refused.pair": (99, 100)}
+        )
+        extra += [{"method": "ours", "metric": "auc", "value": 0.8 + 0.01 * seed, "n": 10}]
+        extra += [{"method": "transfer.pku.ours", "metric": "auc", "value": 0.5, "n": 20}]
+        extra += shares("judge", {"error": (30, 100), "missed": (20, 40)})
+        for r_t, unsafe in ((0.01, 2), (0.1, 12)):
+            pairs = {"accepted_pairs.human": (unsafe, 50), "accepted_pairs.judge": (1, 50)}
+            extra += shares("ours", pairs, r_t=r_t)
+        write_run(tmp_path, seed, points=POINTS | TRANSFER, extra=tuple(extra))
+    found = measured.load("synthetic", "laptop", root=tmp_path)
+    out = tmp_path / "out"
+    names = {path.name for path in report.write_tables(found, "synthetic", 0.01, out)}
+    assert {"llm_labels_synthetic.csv", "llm_transfer_synthetic.csv"} <= names
+    missing = report.record(found, "synthetic", "laptop", 0.01, out / "claims.csv")
+    ledger = claims.read(out / "claims.csv").set_index("claim")
+    value = ledger["value"]
+    largest = "llm.transfer.violation_over_threshold_max"
+    assert value[largest] == pytest.approx(5.0)  # 0.05 at 0.01, not 0.2 at 0.1
+    assert value[f"{largest}.ours_accepted"] == pytest.approx(3.0)
+    assert value[f"{largest}.ours_covered"] == pytest.approx(1.5)
+    assert value[f"{largest}.ours_recalibrated"] == pytest.approx(0.5)
+    assert f"{largest}.ours_covered_pairs: gave no answer at any threshold" in " ".join(missing)
+    assert value["llm.violation_over_threshold_max.ours_covered"] == pytest.approx(0.4)
+    assert value["llm.transfer.refused.prompt"] == pytest.approx(0.755)
+    assert value["llm.transfer.refused_own.pair"] == pytest.approx(0.04)
+    assert value["llm.transfer.auc_own"] == pytest.approx(0.855)
+    assert (value["llm.transfer.auc"], ledger.loc["llm.transfer.auc", "n"]) == (0.5, 40)
+    assert value["llm.transfer.harmful_alone"] == pytest.approx(0.5)
+    assert (value["llm.judge.error"], ledger.loc["llm.judge.error", "n"]) == (0.3, 100)  # one judge
+    assert value["llm.judge.missed"] == 0.5
+    assert value["llm.judge.accepted_pairs_over_threshold_max.human"] == pytest.approx(4.0)
+    assert value["llm.judge.accepted_pairs_over_threshold_max.judge"] == pytest.approx(2.0)
+    paths = transfer_figure.figure_transfer(found[8000], "synthetic", out / "figures")
+    assert [path.stat().st_size > 300 for path in paths] == [True] * 3
+    assert "n = 2,000 and 2,000 validation prompts in 2 runs, seeds 5, 6" in paths[2].read_text()
+    assert "refuses 3 % of the own prompts and 76 % of the others" in paths[2].read_text()
+    table = pd.read_csv(out / "tables" / "llm_transfer_synthetic.csv").set_index(["answers", "method", "r_t"])
+    row = table.loc[("pku", "ours_covered", 0.1)]
+    assert (row["refused"], row["over_threshold"]) == (pytest.approx(0.755), pytest.approx(1.5))
+    assert table.loc[("synthetic", "ours_covered", 0.1), "refused"] == pytest.approx(0.03)
+    assert np.isnan(table.loc[("pku", "ours", 0.1), "refused"])
+
+
+def test_without_transfer_or_judge_nothing_is_said_of_them(root, tmp_path):
+    found = measured.load("synthetic", "laptop", root=root)
+    assert transfer_figure.figure_transfer(found[8000], "synthetic", tmp_path) == []
+    missing = report.record(found, "synthetic", "laptop", 0.01, tmp_path / "claims.csv")
+    ledger = claims.read(tmp_path / "claims.csv")["claim"]
+    assert not [text for text in [*ledger, *missing] if "transfer" in text or "judge" in text]
 
 
 def test_what_cannot_be_a_run_is_refused(tmp_path):

@@ -10,10 +10,11 @@ import pytest
 from llm_fake import FakeSource
 from llm_recorded_fake import pku_rows, tiny_minilm, write_diasafety, write_lines  # noqa: F401
 
-from experiments.llm import experiment
+from experiments.llm import coverage, experiment, report, transferred
 from experiments.llm.config import LLMConfig
-from experiments.llm.measured import FILE
+from experiments.llm.measured import FILE, gather
 from experiments.llm.pools import Pool
+from experiments.llm.transfer import ranking
 from experiments.support import registry, results, runs
 from experiments.support.config import run_id, to_object
 from experiments.support.errors import ConfigError
@@ -141,7 +142,7 @@ def recorded_config(tmp_path, **change) -> LLMConfig:
         tmp_path,
         source="recorded",
         data={"path": paths[kind], "format": kind, "prompts": 100},
-        transfer={"path": paths[other], "format": other},
+        transfer={"path": paths[other], "format": other, "epsilon": 0.3},
         pools={"candidates": 4, "train": 1000},
         evaluation={"thresholds": [0.3, 1.0]},
         **change,
@@ -155,6 +156,79 @@ def test_recorded_answers_with_human_labels_and_transfer(tmp_path, tiny_minilm):
     assert given.tolist() == [0.0]
 
 
+def test_transfer_with_coverage(tmp_path, tiny_minilm):  # noqa: F811
+    frame, blocks, directory = perform(recorded_config(tmp_path))
+    methods = {"ours", "ours_accepted", "ours_covered", "ours_covered_pairs", "ours_recalibrated"}
+    assert {f"transfer.diasafety.{name}" for name in (*methods, "ai", "best_of_k")} <= set(blocks["method"])
+    for prefix in ("", "transfer.diasafety."):
+        refused = frame[frame["method"] == f"{prefix}coverage"].set_index("metric")
+        assert set(refused.index) == {"refused.prompt", "refused.pair"}
+        assert (refused["low"] <= refused["value"]).all()
+        shares = frame[frame["metric"] == "default_share"].set_index(["method", "r_t"])["value"]
+        for r_t in (0.1, 0.3, 1.0):
+            free = shares[f"{prefix}ours", r_t]
+            assert shares[f"{prefix}ours_covered", r_t] >= free
+            assert shares[f"{prefix}ours_covered_pairs", r_t] >= free
+        n = refused.loc["refused.prompt", "n"]
+        # at r_t = 1 everything is accepted: what is not covered gets the default answer, and nothing else
+        assert shares[f"{prefix}ours_covered", 1.0] == pytest.approx(refused.loc["refused.prompt", "value"])
+        assert blocks[blocks["method"] == f"{prefix}ours"]["prompts"].sum() == 3 * n
+    pairs = frame[frame["metric"].str.startswith("accepted_pairs.")]
+    assert set(pairs["method"]) == {"transfer.diasafety.ours"}  # people's labels of the other set
+    assert "transfer.diasafety.judge" in set(frame["method"])
+    assert "transfer.diasafety.ours_covered_pairs" in experiment.report(
+        recorded_config(tmp_path), directory, frame
+    )
+
+
+def test_how_well_margins_rank_by_hand():
+    harmful = np.array([[1, 0, -1], [1, 0, 0]])
+    nothing = np.full((2, 3), np.nan)
+    pool = Pool(["a", "b"], [["x"] * 3] * 2, np.zeros((2, 3)), harmful, nothing, nothing, ["g"] * 2)
+    margin = np.array([[2.0, 1.0, 9.0], [0.0, 0.0, -1.0]])
+    assert ranking(margin, pool) == (pytest.approx((3 + 1.5) / 6), 5)  # ties count half
+    harmless = Pool(["a"], [["x"] * 3], np.zeros((1, 3)), np.zeros((1, 3)), nothing[:1], nothing[:1], ["g"])
+    value, n = ranking(margin[:1], harmless)
+    assert np.isnan(value)
+    assert n == 3
+
+
+def test_a_set_that_coverage_refuses_wholly(tmp_path, tiny_minilm, monkeypatch):  # noqa: F811
+    of = coverage.features_of
+
+    def far(source, pool):
+        away = 10.0 * (source.config.data.format == "diasafety")
+        return {kind: found + away for kind, found in of(source, pool).items()}
+
+    monkeypatch.setattr(coverage, "features_of", far)
+    frame, blocks, directory = perform(recorded_config(tmp_path))
+    for name in ("ours_covered", "ours_covered_pairs"):
+        mine = blocks[blocks["method"] == f"transfer.diasafety.{name}"]
+        assert mine["answered"].sum() == 0
+    assert frame[frame["method"] == "transfer.diasafety.coverage"]["value"].tolist() == [1.0, 1.0]
+    assert blocks[blocks["method"] == "transfer.diasafety.ours"]["answered"].sum() > 0
+    found = gather([directory])
+    table = transferred.transfer_rows(found, "pku").set_index(["answers", "method"])
+    assert (table.loc[("diasafety", "ours_covered"), "refused"] == 1.0).all()
+    assert table.loc[("diasafety", "ours_covered"), "harmful"].isna().all()
+    missing = report.record({int(found.frame["n_t"].max()): found}, "pku", "smoke", 0.1, tmp_path / "c.csv")
+    assert (
+        "llm.transfer.violation_over_threshold_max.ours_covered: gave no answer at any threshold" in missing
+    )
+
+
+def test_too_few_prompts_for_epsilon_are_said_before_anything_is_trained(
+    tmp_path,
+    tiny_minilm,  # noqa: F811
+    monkeypatch,
+):
+    config = recorded_config(tmp_path)
+    config.transfer.epsilon = 0.01
+    monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(SafeframeError, match=r"transfer\.epsilon=0\.01 takes 299 internal test prompts"):
+        perform(config)
+
+
 def test_a_judge_labels_diasafety_and_people_are_asked(tmp_path, tiny_minilm):  # noqa: F811
     frame, blocks, _ = perform(recorded_config(tmp_path, format="diasafety"))
     assert "transfer.pku.ours" in set(blocks["method"])
@@ -163,6 +237,7 @@ def test_a_judge_labels_diasafety_and_people_are_asked(tmp_path, tiny_minilm):  
     assert judged.loc["error", "n"] == 200  # two pairs for each prompt of the pools
     pairs = frame[frame["metric"].str.startswith("accepted_pairs.")]
     assert set(pairs["metric"]) == {"accepted_pairs.human", "accepted_pairs.judge"}
+    assert set(pairs["method"]) == {"ours"}  # the other set's labels are people's
 
 
 def test_splits_share_no_prompt_and_depend_on_the_seed(tmp_path, tiny_minilm):  # noqa: F811
@@ -196,6 +271,9 @@ def test_splits_share_no_prompt_and_depend_on_the_seed(tmp_path, tiny_minilm):  
         ({"tailored": {"penalty": 0.0}}, "tailored.penalty"),
         ({"pools": {"candidates": 1}}, "pools.candidates=1 is out of range"),
         ({"transfer": {"path": "x"}}, "transfer.path is for source=recorded"),
+        ({"transfer": {"epsilon": 0.0}}, "transfer.epsilon=0.0 is out of range"),
+        ({"transfer": {"epsilon": 1.0}}, "transfer.epsilon=1.0 is out of range"),
+        ({"transfer": {"epsilon": "little"}}, "transfer.epsilon"),
     ],
 )
 def test_bad_settings(tmp_path, change, said):
