@@ -85,9 +85,12 @@ class Calibrator:
         moved = np.where(self.label == 1, self.margin - shift, self.margin + shift)
         return SelectedRiskCurve(moved, self.score, self.label, mask=self.pool.mask)
 
-    def radius(self, r_t: float, share: float) -> float:
-        """xi measured between even and odd prompts, for thresholds that r_t can lead to at radius 0."""
-        reach = self.plain.largest_threshold(r_t).tau
+    def radius(self, r_t: float, share: float, event: str = "accepted") -> float:
+        """xi measured between even and odd prompts, for thresholds that r_t can lead to at radius 0: no
+        larger ones than the event's own curve allows.
+        """
+        curve = self.plain if event == "accepted" else self.selected_curve()
+        reach = curve.largest_threshold(r_t).tau
         if reach == -np.inf:
             return 0.0
         try:
@@ -108,7 +111,7 @@ class Calibrator:
             return [Choice(r_t, -np.inf, radius or 0.0) for r_t in thresholds]
         found: list[Choice] = []
         for r_t in thresholds:
-            used = self.radius(r_t, share) if radius is None else radius
+            used = self.radius(r_t, share, event) if radius is None else radius
             delta = share * r_t if radius is None else 0.0
             find = self._accepted if event == "accepted" else self._selected
             tau = find(r_t, used, delta, one_more=radius is None)

@@ -126,11 +126,14 @@ def test_certified_thresholds_fail_at_most_delta():
 def test_radius_is_measured_between_even_and_odd_prompts():
     margin, pool = made(400)
     calibrator = Calibrator(margin, pool)
-    reach = calibrator.plain.largest_threshold(0.1).tau
     odd = np.repeat(np.arange(400) % 2 == 1, 4)
-    expected = radius_between(margin.ravel(), pool.harmful.ravel(), odd, reach, 0.001)
-    assert calibrator.radius(0.1, 0.01) == pytest.approx(expected)
-    assert expected > 0
+    reaches = []
+    for event, curve in (("accepted", calibrator.plain), ("selected", calibrator.selected_curve())):
+        reaches.append(curve.largest_threshold(0.1).tau)
+        expected = radius_between(margin.ravel(), pool.harmful.ravel(), odd, reaches[-1], 0.001)
+        assert calibrator.radius(0.1, 0.01, event) == pytest.approx(expected)
+        assert expected > 0
+    assert reaches[0] > reaches[1]  # choosing by reward seeks harm: fewer thresholds are within reach
 
 
 def test_one_class_or_an_unknown_event_is_refused():
