@@ -58,6 +58,7 @@ IN_A = (
 IN_B = ("ours", "ours_accepted", "ours_paper", "ours_xi_0", "cross_entropy_accepted", "learn_then_test")
 TITLES = {
     "synthetic": "synthetic conversations",
+    "synthetic_ppo_lag": "synthetic conversations, guard around PPO-Lag",
     "pku": "PKU-SafeRLHF, human labels",
     "diasafety": "DiaSafety, judge's labels",
     "hub": "pretrained models",

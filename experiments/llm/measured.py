@@ -27,6 +27,8 @@ POINT = ["method", "r_t", "knob"]
 SUMS = ("prompts", "answered", "harmful", "true_harm", "reward")
 FREE = ("seed", "evaluation.n_t", "evaluation.cost_limits", "data.path", "transfer.path", "transfer.format")
 """Settings that pooled runs may differ in."""
+GUARDED_POLICY = "ppo_lag_0.05"
+"""The AI model of the runs on "synthetic_ppo_lag" (configs/sweep/figure-4-ppo_lag.yaml)."""
 
 
 @dataclass(frozen=True)
@@ -107,14 +109,19 @@ def checked(table: pd.DataFrame, run: str) -> pd.DataFrame:
 def load(
     data: str, preset: str, where: Mapping[str, Any] | None = None, root: Path = collect.RUNS
 ) -> dict[int, Measured]:
-    """Finished runs on `data` ("synthetic", "hub", "pku", "diasafety") by n_t, largest first.
+    """Finished runs on `data` ("synthetic", "synthetic_ppo_lag": around the PPO-Lag model, "hub", "pku",
+    "diasafety") by n_t, largest first.
 
     Runs that differ in more than `FREE` are not pooled: those of the configuration with the most runs (then
     the latest) are taken, and the notes say what was left out. Raises `ResultsError` if there are none.
     """
     wanted: dict[str, Any] = {"preset": preset, **(where or {})}
-    recorded = data in ("pku", "diasafety")
-    wanted |= {"source": "recorded", "data.format": data} if recorded else {"source": data}
+    if data in ("pku", "diasafety"):
+        wanted |= {"source": "recorded", "data.format": data}
+    elif data.startswith("synthetic"):
+        wanted |= {"source": "synthetic", "models.ai": None if data == "synthetic" else GUARDED_POLICY}
+    else:
+        wanted |= {"source": data}
     best, notes = collect.comparable(collect.finished("llm", wanted, root), FREE)
     if not best:
         shown = ", ".join(f"{key}={value}" for key, value in wanted.items())

@@ -15,8 +15,8 @@ MODELS = {"ai": "ai", "classifier": "classifier_base", "reward": "reward", "cost
 @dataclass
 class ModelsConfig:
     """folder: holds ai, classifier_base, reward, cost and ppo_lag_<limit>; None: the ones that come with the
-    repository (synthetic). ai, classifier, reward, cost: a folder or a name on the hub instead; policies: the
-    same for other policies, by name. prompts: of hub, a .jsonl(.gz) file or a data set's name.
+    repository (synthetic). ai, classifier, reward, cost: a folder, the name of a model that comes with the
+    repository or one on the hub instead; policies: the same for other policies, by name. prompts: of hub, a .jsonl(.gz) file or a data set's name.
 
     template, score_template: a prompt as the model sees it; None: the source's. labels: "cost_model" (c > 0)
     or "world" (drawn from the known P(harm)); label_noise: share of labels flipped. rewards: "reward_model"
@@ -64,7 +64,8 @@ class ModelsConfig:
         """
         given = getattr(self, name) if name in MODELS else self.policies.get(name)
         if given:
-            return str(given)
+            shipped = REFERENCE / str(given)
+            return str(shipped if (shipped / "config.json").is_file() else given)
         if self.folder:
             return str(Path(self.folder) / MODELS.get(name, name))
         if name in (defaults or {}):

@@ -32,9 +32,15 @@ POINTS = {  # (method, r_t, knob): share answered, harmful share of answers, mea
 
 
 def write_run(
-    root, seed: int, n_t: int | None = None, lift: float = 0.0, points: dict = POINTS, extra: tuple = ()
+    root,
+    seed: int,
+    n_t: int | None = None,
+    lift: float = 0.0,
+    points: dict = POINTS,
+    extra: tuple = (),
+    ai: str | None = None,
 ):
-    directory = root / "llm" / f"{seed}_{n_t}"
+    directory = root / "llm" / f"{seed}_{n_t}_{ai}"
     directory.mkdir(parents=True)
     rows, tidy = [], []
     for (method, r_t, knob), (answered, harmful, reward) in points.items():
@@ -81,6 +87,13 @@ def test_runs_are_grouped_by_n_t_and_pooled(root):
     assert measured.trained_at(full) == 0.01
     with pytest.raises(ResultsError, match="no finished run of llm with preset=laptop, source=recorded"):
         measured.load("pku", "laptop", root=root)
+
+
+def test_runs_around_another_model_are_kept_apart(root):
+    for seed in (8, 9):
+        write_run(root, seed, ai=measured.GUARDED_POLICY)
+    assert measured.load("synthetic", "laptop", root=root)[8000].seeds == [5, 6, 7]
+    assert measured.load("synthetic_ppo_lag", "laptop", root=root)[8000].seeds == [8, 9]
 
 
 def test_a_seed_that_was_run_with_more_baselines_counts_once(tmp_path):

@@ -86,6 +86,8 @@ def test_other_weights_are_another_run(tmp_path):
     config = configured(tmp_path, models={"folder": str(folder)})
     assert set(config.inputs()) == {"models.ai", "models.classifier", "models.reward", "models.cost"}
     before, shipped = run_id(config), run_id(configured(tmp_path))
+    policy = configured(tmp_path, models={"ai": "ppo_lag_0.05"})  # a model that comes with the repository
+    assert policy.inputs()["models.ai"] == str(REFERENCE / "ppo_lag_0.05" / "model.safetensors")
     (folder / "cost" / "model.safetensors").write_bytes(b"others")
     assert len({before, run_id(config), shipped}) == 3
 
