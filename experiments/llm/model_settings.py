@@ -16,7 +16,8 @@ MODELS = {"ai": "ai", "classifier": "classifier_base", "reward": "reward", "cost
 class ModelsConfig:
     """folder: holds ai, classifier_base, reward, cost and ppo_lag_<limit>; None: the ones that come with the
     repository (synthetic). ai, classifier, reward, cost: a folder, the name of a model that comes with the
-    repository or one on the hub instead; policies: the same for other policies, by name. prompts: of hub, a .jsonl(.gz) file or a data set's name.
+    repository or one on the hub instead; policies: the same for other policies, by name. prompts: of hub, a
+    .jsonl(.gz) file or a data set's name.
 
     template, score_template: a prompt as the model sees it; None: the source's. labels: "cost_model" (c > 0)
     or "world" (drawn from the known P(harm)); label_noise: share of labels flipped. rewards: "reward_model"

@@ -26,12 +26,16 @@ def finished(experiment: str, where: Mapping[str, Any] | None = None, root: Path
     found = []
     for done in sorted((root / experiment).glob("*/DONE")):
         config = OmegaConf.load(done.parent / "config.yaml")
-        missing = object()
-        if all(
-            OmegaConf.select(config, key, default=missing) == value for key, value in (where or {}).items()
-        ):
+        if all(_is(config, key, value) for key, value in (where or {}).items()):
             found.append(done.parent)
     return found
+
+
+def _is(config: Any, key: str, value: Any) -> bool:
+    """Whether a dotted key is there and has this value, which may be None."""
+    *parents, name = key.split(".")
+    place = OmegaConf.select(config, ".".join(parents)) if parents else config
+    return OmegaConf.is_dict(place) and name in place and place[name] == value
 
 
 def load(

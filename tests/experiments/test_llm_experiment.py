@@ -13,6 +13,7 @@ from llm_recorded_fake import pku_rows, tiny_minilm, write_diasafety, write_line
 from experiments.llm import coverage, experiment, report, transferred
 from experiments.llm.config import LLMConfig
 from experiments.llm.measured import FILE, gather
+from experiments.llm.model_settings import REFERENCE
 from experiments.llm.pools import Pool
 from experiments.llm.transfer import ranking
 from experiments.support import registry, results, runs
