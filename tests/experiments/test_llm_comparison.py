@@ -61,6 +61,7 @@ def write_run(
         "seed": seed,
         "r_t": 0.01,
         "evaluation": {"n_t": n_t},
+        "models": {"ai": ai},
     }
     OmegaConf.save(OmegaConf.create(config), directory / "config.yaml")
     (directory / "manifest.json").write_text(json.dumps({"run": directory.name, "finished": str(seed)}))
