@@ -91,7 +91,7 @@ def figure_2(by_n_t: dict[int, measured.Measured], source: str, preset: str, res
     paths += scaling.figure_2_scaling(by_n_t, source, directory=results / "figures")
     paths += report.write_tables(full, source, results)
     paths += [report.write_manifests(by_n_t, source, results)]
-    ledger = None if results == report.RESULTS else results / "claims.csv"
+    ledger = ledger_of(results)
     safer = times_safer(full)
     for text in report.record(full, source, preset, safer, ledger):
         print(f"not claimed: {text}")
@@ -139,7 +139,7 @@ def figure_3(options: argparse.Namespace, where: dict) -> int:
     together = pd.concat([table.assign(robot=robot) for robot, table in safer.items()])
     paths += safetygym_report.write_tables(by_robot, together, options.results)
     paths += [safetygym_report.write_manifests(by_robot, options.results)]
-    ledger = None if options.results == report.RESULTS else options.results / "claims.csv"
+    ledger = ledger_of(options.results)
     for robot, loaded in by_robot.items():
         task = safetygym_report.TASKS[robot]
         for text in safetygym_report.record(robot, loaded, options.preset, task, safer[robot], ledger):
@@ -171,7 +171,7 @@ def theory(options: argparse.Namespace, where: dict) -> int:
     except ResultsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    ledger = None if options.results == report.RESULTS else options.results / "claims.csv"
+    ledger = ledger_of(options.results)
     theory_report.record(directory, options.preset, ledger)
     show(paths)
     return 0
@@ -198,7 +198,7 @@ def figure_4(options: argparse.Namespace, where: dict) -> int:
         paths += llm_transfer.figure_transfer(full, data, options.results / "figures")
         paths += llm_report.write_tables(by_n_t, data, r_t, options.results)
         paths += [llm_report.write_manifests(by_n_t, data, options.results)]
-        ledger = None if options.results == report.RESULTS else options.results / "claims.csv"
+        ledger = ledger_of(options.results)
         for text in llm_report.record(by_n_t, data, options.preset, r_t, ledger):
             print(f"not claimed: {text}")
         show(paths)
@@ -207,6 +207,13 @@ def figure_4(options: argparse.Namespace, where: dict) -> int:
         print("error: nothing to draw; python run.py -m +sweep=figure-4 makes the runs", file=sys.stderr)
         return 1
     return 0
+
+
+def ledger_of(place: Path) -> Path | None:
+    """results/claims.csv (None) for what goes there or into a folder of it, whose presets are told apart; a
+    ledger of its own for other places.
+    """
+    return None if place.resolve().is_relative_to(report.RESULTS) else place / "claims.csv"
 
 
 def show(paths: list[Path]) -> None:
