@@ -179,7 +179,7 @@ def theory(options: argparse.Namespace, where: dict) -> int:
 
 def figure_4(options: argparse.Namespace, where: dict) -> int:
     drawn = 0
-    for data in ("synthetic", "synthetic_ppo_lag", "pku", "diasafety", "hub"):
+    for data in (*llm_measured.SYNTHETIC, "pku", "diasafety", "hub"):
         try:
             by_n_t = llm_measured.load(data, options.preset, where, options.runs)
         except ResultsError as error:

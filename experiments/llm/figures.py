@@ -59,6 +59,7 @@ IN_B = ("ours", "ours_accepted", "ours_paper", "ours_xi_0", "cross_entropy_accep
 TITLES = {
     "synthetic": "synthetic conversations",
     "synthetic_ppo_lag": "synthetic conversations, guard around PPO-Lag",
+    "synthetic_truth": "synthetic conversations, labels drawn from the known probability of harm",
     "pku": "PKU-SafeRLHF, human labels",
     "diasafety": "DiaSafety, judge's labels",
     "hub": "pretrained models",

@@ -27,8 +27,14 @@ POINT = ["method", "r_t", "knob"]
 SUMS = ("prompts", "answered", "harmful", "true_harm", "reward")
 FREE = ("seed", "evaluation.n_t", "evaluation.cost_limits", "data.path", "transfer.path", "transfer.format")
 """Settings that pooled runs may differ in."""
-GUARDED_POLICY = "ppo_lag_0.05"
-"""The AI model of the runs on "synthetic_ppo_lag" (configs/sweep/figure-4-ppo_lag.yaml)."""
+SYNTHETIC: dict[str, dict[str, str | None]] = {
+    "synthetic": {"models.ai": None, "models.labels": "cost_model"},
+    "synthetic_ppo_lag": {"models.ai": "ppo_lag_0.05", "models.labels": "cost_model"},
+    "synthetic_truth": {"models.ai": None, "models.labels": "world"},
+}
+"""What tells runs on synthetic conversations apart (configs/sweep/figure-4*.yaml): the cost model's labels,
+the guard around the PPO-Lag model, and labels drawn from the known P(harm).
+"""
 
 
 @dataclass(frozen=True)
@@ -109,8 +115,7 @@ def checked(table: pd.DataFrame, run: str) -> pd.DataFrame:
 def load(
     data: str, preset: str, where: Mapping[str, Any] | None = None, root: Path = collect.RUNS
 ) -> dict[int, Measured]:
-    """Finished runs on `data` ("synthetic", "synthetic_ppo_lag": around the PPO-Lag model, "hub", "pku",
-    "diasafety") by n_t, largest first.
+    """Finished runs on `data` (of `SYNTHETIC`, or "hub", "pku", "diasafety") by n_t, largest first.
 
     Runs that differ in more than `FREE` are not pooled: those of the configuration with the most runs (then
     the latest) are taken, and the notes say what was left out. Raises `ResultsError` if there are none.
@@ -118,8 +123,8 @@ def load(
     wanted: dict[str, Any] = {"preset": preset, **(where or {})}
     if data in ("pku", "diasafety"):
         wanted |= {"source": "recorded", "data.format": data}
-    elif data.startswith("synthetic"):
-        wanted |= {"source": "synthetic", "models.ai": None if data == "synthetic" else GUARDED_POLICY}
+    elif data in SYNTHETIC:
+        wanted |= {"source": "synthetic"} | SYNTHETIC[data]
     else:
         wanted |= {"source": data}
     best, notes = collect.comparable(collect.finished("llm", wanted, root), FREE)

@@ -38,9 +38,9 @@ def write_run(
     lift: float = 0.0,
     points: dict = POINTS,
     extra: tuple = (),
-    ai: str | None = None,
+    data: str = "synthetic",
 ):
-    directory = root / "llm" / f"{seed}_{n_t}_{ai}"
+    directory = root / "llm" / f"{seed}_{n_t}_{data}"
     directory.mkdir(parents=True)
     rows, tidy = [], []
     for (method, r_t, knob), (answered, harmful, reward) in points.items():
@@ -61,7 +61,7 @@ def write_run(
         "seed": seed,
         "r_t": 0.01,
         "evaluation": {"n_t": n_t},
-        "models": {"ai": ai},
+        "models": {key.split(".")[1]: value for key, value in measured.SYNTHETIC[data].items()},
     }
     OmegaConf.save(OmegaConf.create(config), directory / "config.yaml")
     (directory / "manifest.json").write_text(json.dumps({"run": directory.name, "finished": str(seed)}))
@@ -90,11 +90,11 @@ def test_runs_are_grouped_by_n_t_and_pooled(root):
         measured.load("pku", "laptop", root=root)
 
 
-def test_runs_around_another_model_are_kept_apart(root):
-    for seed in (8, 9):
-        write_run(root, seed, ai=measured.GUARDED_POLICY)
-    assert measured.load("synthetic", "laptop", root=root)[8000].seeds == [5, 6, 7]
-    assert measured.load("synthetic_ppo_lag", "laptop", root=root)[8000].seeds == [8, 9]
+def test_runs_around_another_model_or_with_other_labels_are_kept_apart(root):
+    write_run(root, 8, data="synthetic_ppo_lag")
+    write_run(root, 9, data="synthetic_truth")
+    for data, seeds in (("synthetic", [5, 6, 7]), ("synthetic_ppo_lag", [8]), ("synthetic_truth", [9])):
+        assert measured.load(data, "laptop", root=root)[8000].seeds == seeds
 
 
 def test_a_seed_that_was_run_with_more_baselines_counts_once(tmp_path):
