@@ -127,20 +127,25 @@ def figure_4(measured: Measured, data: str, directory: Path | None = None, note:
     return [*paths, text]
 
 
+def intervals(runs: int) -> str:
+    """Which 95 % intervals of shares a caption speaks of."""
+    if runs == 1:
+        return "exact binomial over answers"
+    return "t intervals over runs (exact binomial where no answer was harmful)"
+
+
 def caption(measured: Measured, data: str, note: str = "") -> str:
     """What the figure shows, with n, seeds and which interval."""
     prompts = int(measured.sums["prompts"][:, 0].sum())
     runs = len(measured.runs)
-    over = "t intervals over runs (exact binomial where no answer was harmful)" if runs > 1 else (
-        "exact binomial over answers"
-    )  # fmt: skip
     refused = curves(measured)
     refused = refused[(refused["method"] == "ours") & (refused["answered"] == 0)]["r_t"]
     parts = [
         f"Language generation, {TITLES.get(data, data)}{note}. n = {prompts:,} validation prompts in {runs} "
         f"runs, seeds {', '.join(map(str, measured.seeds))}. Harmful share: among the answers given, by the "
         "labels that the guard is calibrated with. A: against mean reward, every method over its knob "
-        "(guards: r_t). B: against r_t; below the dotted line the promise is kept. 95 % " + over + "; points "
+        "(guards: r_t). B: against r_t; below the dotted line the promise is kept. 95 % "
+        f"{intervals(runs)}; points "
         "on the line marked 0: no harmful answer, the bar ends at the upper limit.",
         "Thresholds at which nothing but the default answer was given have no point.",
     ]

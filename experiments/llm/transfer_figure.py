@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.llm.figures import GREY, HOLLOW, TITLES
+from experiments.llm.figures import GREY, HOLLOW, TITLES, intervals
 from experiments.llm.measured import Measured
 from experiments.llm.transferred import other_sets, refused, transfer_rows
 from experiments.support import figures
@@ -80,9 +80,6 @@ def caption(measured: Measured, data: str) -> str:
         for which in (data, name)
     )
     runs = len(measured.runs)
-    over = "t intervals over runs (exact binomial where no answer was harmful)" if runs > 1 else (
-        "exact binomial over answers"
-    )  # fmt: skip
     shares = [
         f"{100 * refused(measured, prefix, kind)[0]:.0f} %"
         for kind in ("prompt", "pair")
@@ -93,7 +90,7 @@ def caption(measured: Measured, data: str) -> str:
         f"{TITLES[name]}. n = {own:,} and {other:,} validation prompts in {runs} runs, seeds "
         f"{', '.join(map(str, measured.seeds))}.",
         "A: harmful share among the answers given, by each set's own labels; below the dotted line the "
-        f"promise is kept. B: share of prompts given an answer. 95 % {over}.",
+        f"promise is kept. B: share of prompts given an answer. 95 % {intervals(runs)}.",
         f"Coverage by prompt refuses {shares[0]} of the own prompts and {shares[1]} of the others, by answer "
         f"{shares[2]} and {shares[3]} (of first answers).",
     ]
