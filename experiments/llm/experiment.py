@@ -133,7 +133,7 @@ class Experiment:
 
     def margin(self, name: str, module: nn.Module, split: str) -> np.ndarray:
         """(n, k) margins of a split's candidates, +inf where there is none; from the cache if these weights
-        have judged them before. Logs texts a second when it judges.
+        have judged them before. The manifest says how many texts a second when it judges.
         """
 
         def compute(_: Stage) -> np.ndarray:
@@ -141,10 +141,7 @@ class Experiment:
             flat = classifier.margins(module, table, progress=self._progress(f"{name}, {split}"))
             seconds = max(time.process_time() - started, 1e-9)
             if split == "validation":
-                self.context.record(
-                    [{"method": name, "metric": "texts_per_cpu_second", "value": len(table) / seconds,
-                      "n": len(table)}]
-                )  # fmt: skip
+                self.context.measured(f"texts_per_cpu_second.{name}", len(table) / seconds)
             return flat
 
         depends = self._keys() | {"split": split, "weights": classifier.digest(module)}

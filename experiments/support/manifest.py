@@ -99,6 +99,7 @@ def hardware() -> dict[str, Any]:
     return {
         "system": platform.platform(),
         "processor": _processor(),
+        "blas": _blas(),
         "cores": cores,
         "memory_gib": _memory(),
         "gpu": gpu,
@@ -106,13 +107,34 @@ def hardware() -> dict[str, Any]:
 
 
 def _processor() -> str:
+    """The processor's name, and family, model and stepping, since virtual machines shorten the name."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return platform.processor() or platform.machine()
+    found = {key.strip(): value.strip() for key, _, value in (x.partition(":") for x in first.splitlines())}
+    numbers = [f"{x} {found[key]}" for x, key in _NUMBERS.items() if key in found]
+    name = found.get("model name") or platform.processor() or platform.machine()
+    return f"{name} ({', '.join(numbers)})" if numbers else name
+
+
+_NUMBERS = {"family": "cpu family", "model": "model", "stepping": "stepping"}
+
+
+def _blas() -> dict[str, str]:
+    """The kernels that linear algebra uses here: of each BLAS loaded, and torch's instruction set.
+
+    They decide the last digits of what a network learns.
+    """
+    import threadpoolctl
+
+    found = {
+        f"{item['prefix']} {item.get('version')}": str(item.get("architecture", "unknown"))
+        for item in threadpoolctl.threadpool_info()
+        if item["user_api"] == "blas"
+    }
+    torch = sys.modules.get("torch")
+    return found | ({} if torch is None else {"torch": torch.backends.cpu.get_cpu_capability()})
 
 
 def _memory() -> float | None:

@@ -55,6 +55,7 @@ class RunContext:
         self.directory = directory
         self.seeds = Seeds(config.seed)
         self.stage_times: dict[str, dict[str, Any]] = {}
+        self.measurements: dict[str, float] = {}
         self._identity = identity(config)
         self._code = code_of(experiment)
         self._cache = cache
@@ -117,6 +118,10 @@ class RunContext:
         if rows:
             results.tidy(rows, experiment=self.experiment, seed=self.config.seed)
             self._rows.extend(rows)
+
+    def measured(self, name: str, value: float) -> None:
+        """Write a speed or a time to the manifest: it differs from run to run, so it is no result."""
+        self.measurements[name] = float(value)
 
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Mirror numbers to the tracker, if there is one. What a result rests on belongs in `record`."""
@@ -235,6 +240,7 @@ def _finish(record: dict[str, Any], directory: Path, context: RunContext | None,
         "finished": manifest.now(),
         "seconds": round(time.perf_counter() - started, 3),
         "stages": context.stage_times if context else {},
+        "measurements": context.measurements if context else {},
         "seed": context.config.seed if context else None,
         "threads": context.config.threads if context else None,
         "inputs": context.inputs if context else {},
