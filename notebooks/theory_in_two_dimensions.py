@@ -26,8 +26,8 @@ import numpy as np
 import torch
 
 from safeframe import InternalTestData, RiskCurve, SafetyGuard
-from safeframe.approximate_loss import ApproximateLoss
-from safeframe.coverage import CoverageSettings
+from safeframe.training.approximate_loss import ApproximateLoss
+from safeframe.coverage.coverage_guard import CoverageSettings
 from safeframe.wasserstein import uniform_box_zeta
 
 rng = np.random.default_rng(0)

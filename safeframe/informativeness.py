@@ -258,3 +258,21 @@ def lipschitz_lower(
     changed = np.linalg.norm(value(end) - value(start), axis=1)
     apart = moved > 0.0
     return float((changed[apart] / moved[apart]).max()) if apart.any() else 0.0
+
+
+def radius_between(
+    margin: np.ndarray, label: np.ndarray, odd: np.ndarray, reach: float, delta: float
+) -> float:
+    """xi between two halves of the internal test data for thresholds tau <= reach, mass delta left out.
+
+    margin, label (0/1), odd (bool): (n,). Takes for each class the side that counts (unsafe cases not lower,
+    safe ones not higher than in the other half), in both directions. SafeframeError if a class is absent from
+    a half.
+    """
+    gaps = []
+    for state, side in ((SAFE, "upper"), (UNSAFE, "lower")):
+        parts = margin[odd & (label == state)], margin[~odd & (label == state)]
+        for reference, other in (parts, parts[::-1]):
+            found = measured_radius(reference, other, delta, side=side, window=(-np.inf, reach))
+            gaps.append(found.radius)
+    return max(gaps)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from safeframe.certificates import Certificate, certify
+from safeframe.certificates.cases import Certificate, certify
 from safeframe.chance_constraint import validate_radius, validate_threshold
 from safeframe.margins import as_query, count_below, split_sorted
 from safeframe.types import SQRT2, FloatArray, Floats, LabelArray, SafeframeError

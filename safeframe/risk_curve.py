@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from safeframe.certificates import cases_needed
+from safeframe.certificates.cases import cases_needed
 from safeframe.chance_constraint import validate_prior, validate_radius, validate_threshold
 from safeframe.conservative_testing import PosteriorForm, check_form
 from safeframe.margins import as_query, count_below, margin_of, split_sorted

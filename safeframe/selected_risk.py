@@ -24,7 +24,7 @@ from functools import cached_property
 
 import numpy as np
 
-from safeframe.certificates import CertifiedThreshold, cases_needed, certify_counts
+from safeframe.certificates.cases import CertifiedThreshold, cases_needed, certify_counts
 from safeframe.chance_constraint import validate_radius, validate_threshold
 from safeframe.margins import as_query
 from safeframe.types import (
@@ -198,7 +198,7 @@ class SelectedRiskCurve:
         """The most permissive tau certified for the selected action (Learn then Test; unit: the group).
 
         ``taus`` must be fixed before these groups were seen; see
-        :func:`safeframe.certificates.certify_threshold`.
+        :func:`safeframe.certificates.cases.certify_threshold`.
         """
         sequence = as_query(np.asarray(taus))
         selected, unsafe = self.counts(sequence)

@@ -67,7 +67,7 @@ class Threshold:
     (1 if nothing is accepted). ``acceptance``: share of cases accepted. ``n_accepted`` and
     ``n_unsafe_accepted`` count internal test cases with margin < tau (no radius). ``cases_needed``: accepted
     cases, none of them unsafe, that would certify r_t at 95 % confidence (see
-    :func:`safeframe.certificates.cases_needed`).
+    :func:`safeframe.certificates.cases.cases_needed`).
     """
 
     tau: float

@@ -23,13 +23,13 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from experiments.safetygym.agents.checkpoints import load_agent  # noqa: E402
-from experiments.safetygym.collection import collect  # noqa: E402
 from experiments.safetygym.config import REFERENCE, TASKS  # noqa: E402
-from experiments.safetygym.guarding import GuardedPolicy  # noqa: E402
-from experiments.safetygym.internal_data import InternalData  # noqa: E402
+from experiments.safetygym.guard.guarding import GuardedPolicy  # noqa: E402
 from experiments.safetygym.sim.task import get_task  # noqa: E402
-from experiments.support.claims import record  # noqa: E402
+from experiments.safetygym.states.collection import collect  # noqa: E402
+from experiments.safetygym.states.internal_data import InternalData  # noqa: E402
 from experiments.support.files import atomic_path  # noqa: E402
+from experiments.support.results.claims import record  # noqa: E402
 
 TABLE = REPOSITORY / "results" / "tables" / "bench_collect.csv"
 

@@ -34,8 +34,8 @@ import pandas as pd
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from experiments.support.claims import record  # noqa: E402
 from experiments.support.files import atomic_path  # noqa: E402
+from experiments.support.results.claims import record  # noqa: E402
 from safeframe.conservative_testing import likelihood_bounds  # noqa: E402
 from safeframe.risk_curve import RiskCurve  # noqa: E402
 from safeframe.types import SQRT2  # noqa: E402

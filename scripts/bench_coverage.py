@@ -27,9 +27,9 @@ import pandas as pd  # noqa: E402
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from experiments.support.claims import record  # noqa: E402
 from experiments.support.files import atomic_path  # noqa: E402
-from safeframe.nearest import build, kind_of_dimension  # noqa: E402
+from experiments.support.results.claims import record  # noqa: E402
+from safeframe.coverage.nearest import build, kind_of_dimension  # noqa: E402
 
 TABLE = REPOSITORY / "results" / "tables" / "bench_coverage.csv"
 DIMENSIONS = (2, 8, 12, 32)

@@ -34,13 +34,12 @@ sys.path.insert(0, str(REPOSITORY))
 import torch  # noqa: E402
 from transformers import OPTConfig, OPTForCausalLM, OPTForSequenceClassification  # noqa: E402
 
-from experiments.llm import grammar  # noqa: E402
-from experiments.llm.conversations import join  # noqa: E402
-from experiments.llm.generation import Sampling, generate, texts_of  # noqa: E402
-from experiments.llm.language_model import load_language_model, memory_guard  # noqa: E402
-from experiments.llm.model_settings import REFERENCE  # noqa: E402
-from experiments.llm.preference_models import load_score_model, score_all  # noqa: E402
-from experiments.llm.tokenizer import (  # noqa: E402
+from experiments.llm.models.conversations import join  # noqa: E402
+from experiments.llm.models.generation import Sampling, generate, texts_of  # noqa: E402
+from experiments.llm.models.language_model import load_language_model, memory_guard  # noqa: E402
+from experiments.llm.models.model_settings import REFERENCE  # noqa: E402
+from experiments.llm.models.preference_models import load_score_model, score_all  # noqa: E402
+from experiments.llm.models.tokenizer import (  # noqa: E402
     SYNTHETIC_TEMPLATE,
     Encoded,
     build_tokenizer,
@@ -48,8 +47,9 @@ from experiments.llm.tokenizer import (  # noqa: E402
     encode_prompts,
     padded,
 )
-from experiments.support.claims import record  # noqa: E402
+from experiments.llm.world import grammar  # noqa: E402
 from experiments.support.files import atomic_path  # noqa: E402
+from experiments.support.results.claims import record  # noqa: E402
 from safeframe.types import SafeframeError  # noqa: E402
 
 TABLES = REPOSITORY / "results" / "tables"

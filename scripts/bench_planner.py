@@ -22,15 +22,10 @@ import pandas as pd
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from experiments.production.data import Quarter, synthetic, truth_probability  # noqa: E402
-from experiments.production.planning import (  # noqa: E402
-    Plan,
-    ProductionProblem,
-    plan,
-    plan_with_cvxpy,
-)
-from experiments.support.claims import record  # noqa: E402
+from experiments.production.demand.sources import Quarter, synthetic, truth_probability  # noqa: E402
+from experiments.production.planning import Plan, ProductionProblem, plan, plan_with_cvxpy  # noqa: E402
 from experiments.support.files import atomic_path  # noqa: E402
+from experiments.support.results.claims import record  # noqa: E402
 from safeframe.types import Status  # noqa: E402
 
 TABLE = REPOSITORY / "results" / "tables" / "bench_planner.csv"

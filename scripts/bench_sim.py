@@ -32,12 +32,12 @@ sys.path.insert(0, str(REPOSITORY))
 
 import mujoco  # noqa: E402
 
-from experiments.safetygym.sim.car_mjcf import car_model  # noqa: E402
+from experiments.safetygym.sim.car.mjcf import car_model  # noqa: E402
 from experiments.safetygym.sim.mjcf import point_model  # noqa: E402
 from experiments.safetygym.sim.task import FRAMESKIP  # noqa: E402
 from experiments.safetygym.sim.vector import SafetyGymVector  # noqa: E402
-from experiments.support.claims import record  # noqa: E402
 from experiments.support.files import atomic_path  # noqa: E402
+from experiments.support.results.claims import record  # noqa: E402
 
 TABLE = REPOSITORY / "results" / "tables" / "bench_sim.csv"
 COMMAND = "python scripts/bench_sim.py"

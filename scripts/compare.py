@@ -10,8 +10,8 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.support import claims
 from experiments.support.errors import ResultsError
+from experiments.support.results import claims
 
 PAPER = {
     # claim (a pattern): what the paper (arXiv 2504.20924) states, and what differs here

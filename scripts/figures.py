@@ -21,25 +21,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pandas as pd
 
-from experiments.llm import figures as llm_figures
-from experiments.llm import measured as llm_measured
-from experiments.llm import report as llm_report
-from experiments.llm import scaling as llm_scaling
-from experiments.llm import transfer_figure as llm_transfer
-from experiments.production import figures, measured, report, scaling
-from experiments.production.comparison import times_safer
+from experiments.llm.reporting import figures as llm_figures
+from experiments.llm.reporting import measured as llm_measured
+from experiments.llm.reporting import report as llm_report
+from experiments.llm.reporting import scaling as llm_scaling
+from experiments.llm.reporting import transfer_figure as llm_transfer
 from experiments.production.config import SOURCES
-from experiments.safetygym import ablations, classification, guarantee
-from experiments.safetygym import comparison as safetygym_comparison
-from experiments.safetygym import figures as safetygym_figures
-from experiments.safetygym import measured as safetygym_measured
-from experiments.safetygym import report as safetygym_report
-from experiments.safetygym import scaling as safetygym_scaling
-from experiments.support import collect
+from experiments.production.reporting import figures, measured, report, scaling
+from experiments.production.reporting.comparison import times_safer
+from experiments.safetygym.reporting import ablations, classification, guarantee
+from experiments.safetygym.reporting import comparison as safetygym_comparison
+from experiments.safetygym.reporting import figures as safetygym_figures
+from experiments.safetygym.reporting import measured as safetygym_measured
+from experiments.safetygym.reporting import report as safetygym_report
+from experiments.safetygym.reporting import scaling as safetygym_scaling
 from experiments.support.config import PRESETS
 from experiments.support.errors import ResultsError
-from experiments.theory import figures as theory_figures
-from experiments.theory import report as theory_report
+from experiments.support.results import collect
+from experiments.theory.reporting import figures as theory_figures
+from experiments.theory.reporting import report as theory_report
 
 
 def main(arguments: list[str]) -> int:

@@ -3,8 +3,8 @@ demand.csv.gz
 
 trains and calibrates as production does (first two years, third year), and counts on the fourth year, as it
 is, with another region in the place of a product, and with a sensor at half; see
-experiments/production/coverage.py. Writes results/tables/production_coverage_<data>.csv (finished seeds are
-kept: an interrupted run goes on) and the claims production.coverage.*.
+experiments/production/guard/coverage.py. Writes results/tables/production_coverage_<data>.csv (finished
+seeds are kept: an interrupted run goes on) and the claims production.coverage.*.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.production import coverage, eia, synthetic
 from experiments.production.config import SOURCES, ProductionConfig
-from experiments.production.demand import DemandData
-from experiments.support import claims
+from experiments.production.demand import eia, synthetic
+from experiments.production.demand.series import DemandData
+from experiments.production.guard import coverage
 from experiments.support.files import REPOSITORY, atomic_path
+from experiments.support.results import claims
 from experiments.support.seeding import limit_threads
 from safeframe.types import SafeframeError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.llm.model_settings import ModelsConfig
+from experiments.llm.models.model_settings import ModelsConfig
 from experiments.support.config import (
     BaseConfig,
     measured_or_radius,

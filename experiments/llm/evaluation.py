@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.llm.calibration import Choice
-from experiments.llm.choosing import accepted, decide
-from experiments.llm.pools import Pool
-from safeframe.certificates import clopper_pearson_lower, clopper_pearson_upper
+from experiments.llm.answers.pools import Pool
+from experiments.llm.guard.calibration import Choice
+from experiments.llm.guard.choosing import accepted, decide
+from safeframe.certificates.cases import clopper_pearson_lower, clopper_pearson_upper
 from safeframe.optimisation.candidates import DEFAULT
 
 BLOCKS = 50

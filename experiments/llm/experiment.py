@@ -32,22 +32,23 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from experiments.llm import backends, baselines, classifier, coverage, judge, pools, recorded, tailored
-from experiments.llm.backends import Backend, MiniLMBackend, OPTBackend, place_of, spread
-from experiments.llm.calibration import Calibrator
+from experiments.llm.answers import pools, recorded
+from experiments.llm.answers.features import save_array
+from experiments.llm.answers.pools import SPLITS, Pool, Source
+from experiments.llm.answers.recorded_source import RecordedSource
 from experiments.llm.config import LLMConfig
 from experiments.llm.evaluation import Evaluation, exact
-from experiments.llm.features import save_array
-from experiments.llm.pools import SPLITS, Pool, Source
-from experiments.llm.recorded_source import RecordedSource
+from experiments.llm.guard import backends, baselines, classifier, coverage, judge, tailored
+from experiments.llm.guard.backends import Backend, MiniLMBackend, OPTBackend, place_of, spread
+from experiments.llm.guard.calibration import Calibrator
 from experiments.support.files import atomic_path
-from experiments.support.runs import RunContext
-from experiments.support.stages import Stage
-from safeframe import approximate_loss, relaxed_bound, training
+from experiments.support.runs.running import RunContext
+from experiments.support.runs.stages import Stage
 from safeframe.optimisation.candidates import DEFAULT
+from safeframe.training import approximate_loss, loop, relaxed_bound
 from safeframe.types import SQRT2
 
-_CODE = (classifier, backends, training, pools)
+_CODE = (classifier, backends, loop, pools)
 _TAILORED_CODE = (*_CODE, tailored, approximate_loss, relaxed_bound)
 _KEYS = ("source", "data", "pools", "seed", "classifier", "models")
 
@@ -56,7 +57,7 @@ def make_source(settings: LLMConfig, context: RunContext) -> Source:
     """The configured source of candidate answers."""
     if settings.source == "recorded":
         return RecordedSource(settings, context)
-    from experiments.llm import generating
+    from experiments.llm.answers import generating
 
     return generating.make_source(settings, context)
 
@@ -93,10 +94,10 @@ class Experiment:
 
         def compute(stage: Stage) -> nn.Module:
             loss = classifier.cross_entropy(self.table["train"], pool.harmful[pool.mask], settings.batch)
-            schedule = training.TrainingSettings(steps, rate, weight_decay=settings.weight_decay)
+            schedule = loop.TrainingSettings(steps, rate, weight_decay=settings.weight_decay)
             seed = self.context.seeds.integer(name)
             fresh = self.backend.new(lora, seed)
-            return training.train(fresh, loss, schedule, seed, stage.checkpoint, self._progress(name))
+            return loop.train(fresh, loss, schedule, seed, stage.checkpoint, self._progress(name))
 
         return self._cached(name, lora, compute, {}, _CODE)
 
@@ -113,12 +114,12 @@ class Experiment:
                 self.table["train"], place_of(pool), pool.harmful[pool.mask], cases, self.config.r_t,
                 self._relative_shift(margin), settings,
             )  # fmt: skip
-            schedule = training.TrainingSettings(
+            schedule = loop.TrainingSettings(
                 settings.steps, settings.learning_rate, one_cycle=False, average=settings.average,
                 checkpoint_every=20,
             )  # fmt: skip
             seed = self.context.seeds.integer("tailored")
-            return training.train(warm, loss, schedule, seed, stage.checkpoint, self._progress("tailored"))
+            return loop.train(warm, loss, schedule, seed, stage.checkpoint, self._progress("tailored"))
 
         depends = {name: self.context.value(name) for name in ("r_t", "tailored")}
         depends |= {"xi": self.config.evaluation.xi, "xi_mass": self.config.evaluation.xi_mass}
@@ -271,7 +272,7 @@ def recorded_rows(source: RecordedSource, ours: nn.Module, choices: list, n_t: i
 
 def report(settings: LLMConfig, directory: Path, frame: pd.DataFrame) -> str:
     """The summary that a run prints at its end, with the paths of its figures."""
-    from experiments.llm.figures import draw, summary
+    from experiments.llm.reporting.figures import draw, summary
 
     paths = draw(directory)
     return "\n".join([summary(directory), "", "figures:", *(f"  {path}" for path in paths)])

@@ -20,14 +20,14 @@ import numpy as np
 from scipy import stats
 from torch import nn
 
-from experiments.llm import baselines, coverage
-from experiments.llm.backends import MiniLMBackend, spread
-from experiments.llm.calibration import Calibrator, Choice
-from experiments.llm.classifier import margins
+from experiments.llm.answers.pools import Pool
+from experiments.llm.answers.recorded_source import RecordedSource
 from experiments.llm.config import LLMConfig
 from experiments.llm.evaluation import Evaluation
-from experiments.llm.pools import Pool
-from experiments.llm.recorded_source import RecordedSource
+from experiments.llm.guard import baselines, coverage
+from experiments.llm.guard.backends import MiniLMBackend, spread
+from experiments.llm.guard.calibration import Calibrator, Choice
+from experiments.llm.guard.classifier import margins
 from safeframe.types import SafeframeError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from experiments.production.demand import N_PRODUCTS, check_order, first_target
+from experiments.production.demand.series import N_PRODUCTS, check_order, first_target
 from experiments.support.config import (
     BaseConfig,
     measured_or_radius,

@@ -10,10 +10,10 @@ import pandas as pd
 from scipy.stats import beta
 from torch import nn
 
-from experiments.production.calibration import Calibration, calibrate, certified_gates
 from experiments.production.config import ProductionConfig
-from experiments.production.demand import DemandData, Quarter
-from experiments.production.models import Inputs
+from experiments.production.demand.series import DemandData, Quarter
+from experiments.production.guard.calibration import Calibration, calibrate, certified_gates
+from experiments.production.models.networks import Inputs
 from experiments.production.planning import ProductionProblem, plan, produced, revenue, violations
 
 _LEVEL = 0.95

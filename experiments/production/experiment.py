@@ -27,23 +27,26 @@ import pandas as pd
 import torch
 from torch import nn
 
-from experiments.production import demand, eia, models, planning, supervised, synthetic, tailored
-from experiments.production.calibration import require_both_classes, weekly_radius
+from experiments.production import planning
 from experiments.production.config import ProductionConfig
-from experiments.production.demand import UNSAFE_BELOW, DemandData, Quarter
+from experiments.production.demand import eia, series, synthetic
+from experiments.production.demand.series import UNSAFE_BELOW, DemandData, Quarter
 from experiments.production.evaluation import Evaluation
-from experiments.production.figures import draw, summary
-from experiments.production.models import Inputs, SequenceNetwork
+from experiments.production.guard import tailored
+from experiments.production.guard.calibration import require_both_classes, weekly_radius
+from experiments.production.models import networks, supervised
+from experiments.production.models.networks import Inputs, SequenceNetwork
 from experiments.production.planning import ProductionProblem, plan
+from experiments.production.reporting.figures import draw, summary
 from experiments.support.files import atomic_path
-from experiments.support.runs import RunContext
-from experiments.support.stages import Stage
-from safeframe import approximate_loss, relaxed_bound, training
+from experiments.support.runs.running import RunContext
+from experiments.support.runs.stages import Stage
+from safeframe.training import approximate_loss, loop, relaxed_bound
 from safeframe.types import SQRT2
 
 MARGINS = np.round(np.linspace(0.0, 6.0, 31), 3)  # knob of two_stage, demand units
 SPREADS = np.round(np.linspace(0.0, 8.0, 33), 3)  # knob of mean_variance, predicted standard deviations
-_TRAINING_CODE = (models, supervised, demand, synthetic, eia, planning, training)
+_TRAINING_CODE = (networks, supervised, series, synthetic, eia, planning, loop)
 _TAILORED_CODE = (*_TRAINING_CODE, tailored, approximate_loss, relaxed_bound)
 _TRAINING_KEYS = ("data", "problem", "model", "seed", "training")
 
@@ -135,14 +138,14 @@ class Experiment:
             loss = tailored.tailored_loss(
                 self.inputs, cases, (first, second), config.r_t, shift, config.training
             )
-            settings = training.TrainingSettings(
+            settings = loop.TrainingSettings(
                 config.training.steps,
                 config.training.tailored_rate,
                 one_cycle=False,
                 average=config.training.average,
             )
             seed = self.context.seeds.integer("tailored")
-            return training.train(
+            return loop.train(
                 warm, loss, settings, seed, stage.checkpoint, lambda steps: self._progress(steps, name)
             )
 

@@ -20,7 +20,7 @@ import cvxpy as cp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from experiments.production.demand import UNSAFE_BELOW
+from experiments.production.demand.series import UNSAFE_BELOW
 from safeframe.optimisation.convex import GatedConvexProgram
 from safeframe.optimisation.explicit_qp import ExplicitQP
 from safeframe.types import SafeframeError, Status

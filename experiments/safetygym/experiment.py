@@ -19,21 +19,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.safetygym import entries, measured
 from experiments.safetygym.agents.agent import Agent
-from experiments.safetygym.calibration import Calibrated, Calibration, measured_radius
-from experiments.safetygym.candidate_calibration import CandidateCalibration
-from experiments.safetygym.classifier import Classifier
 from experiments.safetygym.config import SafetyGymConfig
-from experiments.safetygym.evaluation import summarise
-from experiments.safetygym.guard_stages import GuardStages
-from experiments.safetygym.guarding import Guard, GuardedPolicy
-from experiments.safetygym.internal_data import Shard, pool
-from experiments.safetygym.jobs import Job, blocks, spread
-from experiments.safetygym.rendering import guarded_episode
-from experiments.safetygym.report import report_text
-from experiments.support.runs import RunContext
-from experiments.support.stages import Stage
+from experiments.safetygym.evaluation import entries
+from experiments.safetygym.evaluation.episodes import summarise
+from experiments.safetygym.evaluation.jobs import Job, blocks, spread
+from experiments.safetygym.guard.calibration import Calibrated, Calibration, measured_radius
+from experiments.safetygym.guard.candidate_calibration import CandidateCalibration
+from experiments.safetygym.guard.classifier import Classifier
+from experiments.safetygym.guard.guard_stages import GuardStages
+from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
+from experiments.safetygym.reporting import measured
+from experiments.safetygym.reporting.rendering import guarded_episode
+from experiments.safetygym.reporting.report import report_text
+from experiments.safetygym.states.internal_data import Shard, pool
+from experiments.support.runs.running import RunContext
+from experiments.support.runs.stages import Stage
 
 LADDER = (1e-1, 1e-3, 1e-5)
 """Provisional thresholds under whose guards internal test data are collected, beside the unguarded

@@ -19,12 +19,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.support import registry, results, runs
+from experiments.support import registry
 from experiments.support.config import to_object
 from experiments.support.config_errors import explain
 from experiments.support.errors import ConfigError, UserError
 from experiments.support.files import REPOSITORY
 from experiments.support.progress import ProgressHandler
+from experiments.support.results import frames
+from experiments.support.runs import running
 from safeframe.types import SafeframeError
 
 log = logging.getLogger("safeframe")
@@ -67,10 +69,10 @@ def execute(composed: DictConfig) -> None:
     try:
         experiment = registry.get(str(composed.get("experiment")))
         config = to_object(composed, experiment.schema)
-        directory = runs.perform(experiment, config)
+        directory = running.perform(experiment, config)
         report = getattr(experiment.module, "report", None)
         if report is not None:
-            frame: pd.DataFrame = results.read(directory)
+            frame: pd.DataFrame = frames.read(directory)
             print(report(config, directory, frame))
     except Exception as error:
         code = 2 if isinstance(error, ConfigError) else 1

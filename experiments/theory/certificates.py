@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from experiments.theory.config import CertificatesConfig
-from safeframe.certificates import bonferroni_search, cases_needed, fixed_sequence
+from safeframe.certificates.cases import bonferroni_search, cases_needed, fixed_sequence
 from safeframe.types import SQRT2
 
 SLOPE, CENTRE = 3.0, 1.5
@@ -85,7 +85,7 @@ def tightness(config: CertificatesConfig, rng: np.random.Generator) -> pd.DataFr
 
 
 def upper_limits(k: np.ndarray, n: np.ndarray, delta: float) -> np.ndarray:
-    """`safeframe.certificates.clopper_pearson_upper` for many counts at once."""
+    """`safeframe.certificates.cases.clopper_pearson_upper` for many counts at once."""
     return np.where(k == n, 1.0, stats.beta.isf(delta, k + 1, np.maximum(n - k, 1)))
 
 

@@ -26,8 +26,8 @@ from torch import nn
 
 from experiments.theory.config import CoverageConfig
 from safeframe import InternalTestData, SafetyGuard
-from safeframe.coverage import CoverageGuard, CoverageSettings
-from safeframe.training import TrainingSettings, train
+from safeframe.coverage.coverage_guard import CoverageGuard, CoverageSettings
+from safeframe.training.loop import TrainingSettings, train
 
 D = 8
 SPREAD = 1.0 / np.sqrt(1.0 + np.arange(D))

@@ -16,8 +16,8 @@ import pandas as pd
 from scipy.signal import lfilter
 
 from experiments.theory.config import SensitivityConfig
-from safeframe.certificates import clopper_pearson_upper
-from safeframe.cluster_certificates import certify_clusters, certify_episodes
+from safeframe.certificates.cases import clopper_pearson_upper
+from safeframe.certificates.clusters import certify_clusters, certify_episodes
 
 CORRELATIONS = (0.0, 0.5, 0.9, 0.99, 0.999)
 HORIZONS = (1, 5, 10, 50, 100, 200)

@@ -12,15 +12,13 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.support.files import atomic_path
-from experiments.support.runs import RunContext
+from experiments.support.runs.running import RunContext
 from experiments.theory import (
     certificates,
     coverage,
     dependence,
-    laws,
     leak,
     libraries,
-    problems,
     quality,
     sensitivities,
     theorem_1,
@@ -28,14 +26,13 @@ from experiments.theory import (
     theorem_3,
     validity,
 )
-from experiments.theory import (
-    config as config_module,
-)
+from experiments.theory import config as config_module
 from experiments.theory.config import TheoryConfig
-from experiments.theory.figures import draw
-from experiments.theory.report import headline, summary
+from experiments.theory.laws import known_laws, problems
+from experiments.theory.reporting.figures import draw
+from experiments.theory.reporting.report import headline, summary
 
-_COMMON = (laws, problems, certificates, config_module)
+_COMMON = (known_laws, problems, certificates, config_module)
 
 
 def parts(

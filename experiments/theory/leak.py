@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.theory.config import LeakConfig
-from experiments.theory.laws import cube_zeta
+from experiments.theory.laws.known_laws import cube_zeta
 from safeframe.informativeness import dkw_band, measured_radius
 from safeframe.types import SQRT2
 

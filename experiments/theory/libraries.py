@@ -29,7 +29,7 @@ import pandas as pd
 
 from experiments.theory.certificates import true_risk, unsafe_probability
 from experiments.theory.config import CertificatesConfig
-from safeframe.certificates import certify_counts, certify_threshold
+from safeframe.certificates.cases import certify_counts, certify_threshold
 
 NAMES = ("mapie", "torchcp")
 _GRID = 201  # thresholds: fine, so that a p-value off by one case shows

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.theory.config import QualityConfig
-from experiments.theory.laws import cell_centres, cube_zeta, two_states
+from experiments.theory.laws.known_laws import cell_centres, cube_zeta, two_states
 from safeframe import RiskCurve
 from safeframe.margins import margin_of
 

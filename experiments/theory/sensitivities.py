@@ -14,7 +14,7 @@ import pandas as pd
 from experiments.theory.certificates import masses_below, true_risk, unsafe_probability
 from experiments.theory.config import SensitivityConfig
 from safeframe import RiskCurve
-from safeframe.certificates import bonferroni, certify_threshold
+from safeframe.certificates.cases import bonferroni, certify_threshold
 from safeframe.label_noise import LabelNoise, NoisyRiskCurve
 
 PRIOR_FACTORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)

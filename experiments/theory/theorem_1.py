@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.theory.config import Theorem1Config
-from experiments.theory.laws import (
+from experiments.theory.laws.known_laws import (
     ProjectionLaw,
     cell_centres,
     line_zeta,

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from experiments.theory.config import Theorem2Config
-from experiments.theory.problems import R_T, Discrete, convex_problem, discrete_problem
+from experiments.theory.laws.problems import R_T, Discrete, convex_problem, discrete_problem
 
 PICTURED = ((1.0, 1.0), (3.0, 0.5), (10.0, 0.1), (100.0, 0.01))
 _STEP = 1e-6

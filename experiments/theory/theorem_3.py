@@ -24,7 +24,7 @@ from scipy.optimize import linprog
 from scipy.special import gamma
 
 from experiments.theory.config import Theorem3Config
-from safeframe.nearest import build
+from safeframe.coverage.nearest import build
 from safeframe.scaling_law import fit_log10
 
 DIMENSIONS = (1, 2, 3)

@@ -16,15 +16,15 @@ from scipy import stats
 
 from experiments.theory.certificates import TAU, TAUS, draw_counts, last, start, true_risk, upper_limits
 from experiments.theory.config import CertificatesConfig
-from safeframe.certificates import (
+from safeframe.certificates.cases import (
     bonferroni,
     bonferroni_search,
     certify_posterior,
     clopper_pearson_upper,
     fixed_sequence,
 )
-from safeframe.cluster_certificates import betting_upper, cluster_bootstrap_upper, hoeffding_bentkus_upper
-from safeframe.coverage import tolerance_rank
+from safeframe.certificates.clusters import betting_upper, cluster_bootstrap_upper, hoeffding_bentkus_upper
+from safeframe.coverage.coverage_guard import tolerance_rank
 from safeframe.label_noise import LabelNoise
 
 CLUSTERS, CLUSTER_SIZE, CLUSTER_RISK, ALIKE = 100, 50, 0.02, 1.0

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from experiments.support import registry, runs
+from experiments.support import registry
 from experiments.support.config import to_object
 from experiments.support.files import REPOSITORY
+from experiments.support.runs import running
 
-HERE = Path(__file__).resolve().parent
-TOY_CONFIGS = HERE / "toy_configs"
+HELPERS = Path(__file__).resolve().parents[1] / "helpers"
+TOY_CONFIGS = HELPERS / "toy_configs"
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def toy(composed) -> Callable:
 @pytest.fixture
 def run_toy(toy) -> Callable:
     """Do a run of the toy experiment in this process; its directory."""
-    return lambda *overrides: runs.perform(registry.get("toy"), toy(*overrides))
+    return lambda *overrides: running.perform(registry.get("toy"), toy(*overrides))
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def command(toy_package, tmp_path) -> Callable:
     """`python run.py ...` in a process of its own; with wait=False, the running process."""
 
     def command_(*overrides: str, wait: bool = True, multirun: bool = False, **environment: str):
-        path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+        path = os.pathsep.join([str(HELPERS), os.environ.get("PYTHONPATH", "")])
         arguments = [sys.executable, str(REPOSITORY / "run.py"), f"--config-dir={TOY_CONFIGS}"]
         arguments += ["--multirun"] * multirun
         arguments += ["experiment=toy", f"output={tmp_path / 'runs'}", *overrides]

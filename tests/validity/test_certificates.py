@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from safeframe.certificates import (
+from safeframe.certificates.cases import (
     bonferroni,
     certify_posterior,
     clopper_pearson_lower,
     clopper_pearson_upper,
     fixed_sequence,
 )
-from safeframe.guard import SafetyGuard
+from safeframe.guard.safety_guard import SafetyGuard
 from safeframe.internal_test import InternalTestData
 from safeframe.selected_risk import SelectedRiskCurve
 

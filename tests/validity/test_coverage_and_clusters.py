@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from safeframe import InternalTestData, SafetyGuard
-from safeframe.certificates import bonferroni_search, clopper_pearson_upper
-from safeframe.cluster_certificates import betting_upper, certify_episodes, hoeffding_bentkus_upper
-from safeframe.coverage import CoverageGuard, CoverageSettings
+from safeframe.certificates.cases import bonferroni_search, clopper_pearson_upper
+from safeframe.certificates.clusters import betting_upper, certify_episodes, hoeffding_bentkus_upper
+from safeframe.coverage.coverage_guard import CoverageGuard, CoverageSettings
 from safeframe.label_noise import LabelNoise
 from tests.validity.test_certificates import allowed, sequences
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from safeframe.approximate_loss import ApproximateLoss
-from safeframe.relaxed_bound import RelaxedBound
 from safeframe.risk_curve import RiskCurve
-from safeframe.training import TrainingSettings, generator_of, train
+from safeframe.training.approximate_loss import ApproximateLoss
+from safeframe.training.loop import TrainingSettings, generator_of, train
+from safeframe.training.relaxed_bound import RelaxedBound
 
 R_T = 1e-2
 PENALTY, PERTURBATION, TEMPERATURE = 0.4, 1.5, 0.2

@@ -11,7 +11,7 @@ import math
 import pytest
 import torch
 
-from experiments.theory.problems import R_T, Discrete, convex_problem, discrete_problem
+from experiments.theory.laws.problems import R_T, Discrete, convex_problem, discrete_problem
 
 FALLING = [(1.0, 1.0), (10.0, 0.1), (100.0, 0.01), (1000.0, 0.001)]  # (beta, lambda)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.production import measured
-from experiments.production.comparison import times_safer
+from experiments.production.reporting import measured
+from experiments.production.reporting.comparison import times_safer
 
 NAN = float("nan")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.safetygym.candidates import CandidateGrid, default_grid
+from experiments.safetygym.agents.candidates import CandidateGrid, default_grid
 from experiments.safetygym.sim.task import get_task
 from safeframe.types import FloatArray, SafeframeError
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numba
 
 PACKAGE = Path(__file__).resolve().parents[1]
+"""experiments/safetygym: whatever of it is compiled."""
 
 
 def fingerprint() -> str:

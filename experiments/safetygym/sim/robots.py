@@ -10,8 +10,10 @@ from typing import Protocol
 
 import numpy as np
 
-from experiments.safetygym.sim import car_batch, layout_reference, lidar, point_batch
-from experiments.safetygym.sim.car import CarDynamics
+from experiments.safetygym.sim import layout_reference, lidar
+from experiments.safetygym.sim.car import batch
+from experiments.safetygym.sim.car.dynamics import CarDynamics
+from experiments.safetygym.sim.point import batch as point_batch
 from experiments.safetygym.sim.state import State
 from experiments.safetygym.sim.task import Task
 from experiments.safetygym.sim.vase import VasePhysics
@@ -101,20 +103,20 @@ class Car:
         self.dynamics = CarDynamics("faithful" if faithful else "fixed")
 
     def heading(self, state: State) -> np.ndarray:
-        return car_batch.heading(state.robot)
+        return batch.heading(state.robot)
 
     def begin(self, state: State, index: np.ndarray, obs: np.ndarray) -> None:
         if self.reference:
             pose = np.array([layout_reference.begin(state, i) for i in index])
         else:
             pose = np.empty((len(index), 3))
-            car_batch.start_rows(index, state.goal, state.hazards, state.vase, state.step, state.rng, pose)
+            batch.start_rows(index, state.goal, state.hazards, state.vase, state.step, state.rng, pose)
         state.robot[index] = self.dynamics.initial(pose[:, :2], pose[:, 2])
         self.observe(state, index, np.zeros((len(state), 2)), obs)
 
     def observe(self, state: State, index: np.ndarray, actions: np.ndarray, obs: np.ndarray) -> None:
         sensors = self.dynamics.observe(state.robot[index], actions[index])
-        car_batch.observe_rows(index, state.robot, state.goal, state.hazards, state.vase, sensors, obs)
+        batch.observe_rows(index, state.robot, state.goal, state.hazards, state.vase, sensors, obs)
 
     def advance(
         self,
@@ -125,9 +127,9 @@ class Car:
         final: np.ndarray,
         reset: bool,
     ) -> None:
-        before = car_batch.distances(state.robot, state.goal)
+        before = batch.distances(state.robot, state.goal)
         sensors = self.dynamics.step(state.robot, state.vase, actions)
-        car_batch.finish_all(
+        batch.finish_all(
             state.robot, state.goal, state.hazards, state.vase, state.step, state.rng, sensors, obs, *scores,
             not self.reference, before,
         )  # fmt: skip
@@ -153,7 +155,7 @@ def _draw_reference(robot: Robot, state: State, obs, scores: Scores, final, rese
         if not layout_reference.next_goal(state, i):
             truncated[i] = True
         obs[i, block] = 0.0
-        look = car_batch.look if task.robot == "car" else lidar.look_flat
+        look = batch.look if task.robot == "car" else lidar.look_flat
         look(state.robot[i], *state.goal[i], obs[i, block])
     ended = np.flatnonzero(truncated)
     if reset and len(ended):

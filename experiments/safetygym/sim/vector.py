@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from experiments.safetygym.sim import layout_reference
-from experiments.safetygym.sim.point_batch import empty_scores
+from experiments.safetygym.sim.point.batch import empty_scores
 from experiments.safetygym.sim.robots import ROBOTS
 from experiments.safetygym.sim.state import State
 from experiments.safetygym.sim.task import EPISODE_STEPS, N_HAZARDS, get_task

@@ -1,0 +1,93 @@
+"""Texts and classifiers that belong together: what the stages need to turn a pool into margins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from experiments.llm.answers.pools import Pool
+from experiments.llm.answers.recorded_source import RecordedSource
+from experiments.llm.config import ClassifierConfig
+from experiments.llm.guard.classifier import Table, minilm_classifier, opt_classifier, tokens_of
+
+
+class Backend(Protocol):
+    """A classification model and its way of reading texts."""
+
+    def table(self, pool: Pool) -> tuple[Table, int]:
+        """The labelled candidates as a table, in the order of `pool.mask`, and how many were cut."""
+        ...
+
+    def new(self, lora: bool, seed: int) -> nn.Module:
+        """An untrained classifier."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a table, as a table."""
+
+    table: Table
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def length(self) -> np.ndarray:
+        """(c,) tokens of each text."""
+        return self.table.length[self.rows]
+
+    def batch(self, index: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
+        """The table's batch at these rows."""
+        return self.table.batch(self.rows[np.asarray(index)])
+
+
+class OPTBackend:
+    """OPT with the tokenizer and template of a source of language models (synthetic, hub)."""
+
+    def __init__(self, source: Any, settings: ClassifierConfig):
+        self.source, self.settings = source, settings
+        self.base = source.classifier_model()
+
+    def table(self, pool: Pool) -> tuple[Table, int]:
+        prompts, answers, _, _ = pool.pairs()
+        found = tokens_of(
+            self.source.tokenizer, self.source.template, prompts, answers, self.settings.max_tokens
+        )
+        return found, found.cut
+
+    def new(self, lora: bool, seed: int) -> nn.Module:
+        return opt_classifier(self.base, self.settings, lora, seed)
+
+
+class MiniLMBackend:
+    """MiniLM's last layer over the cached states of recorded answers."""
+
+    def __init__(self, source: RecordedSource, settings: ClassifierConfig):
+        self.source, self.settings = source, settings
+
+    def table(self, pool: Pool) -> tuple[Table, int]:
+        rows = self.source.place[[self.source.index[text] for text in pool.prompt]][pool.mask]
+        return Rows(self.source.hidden, rows), 0
+
+    def new(self, lora: bool, seed: int) -> nn.Module:
+        mini = self.source.mini
+        return minilm_classifier(mini.last_layer, mini.model.config.hidden_size, self.settings, lora, seed)
+
+
+def place_of(pool: Pool) -> np.ndarray:
+    """(n, k) row of every candidate in its table, -1 where there is none."""
+    place = np.full(pool.shape, -1)
+    place[pool.mask] = np.arange(int(pool.mask.sum()))
+    return place
+
+
+def spread(flat: np.ndarray, pool: Pool) -> np.ndarray:
+    """Margins (c,) as (n, k); +inf, never accepted, where there is no candidate."""
+    full = np.full(pool.shape, np.inf)
+    full[pool.mask] = flat
+    return full

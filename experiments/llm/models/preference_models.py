@@ -1,0 +1,213 @@
+"""Reward and cost models: scalar scores of a conversation, learned from comparisons (Dai et al. 2024, "Safe
+RLHF", arXiv 2310.12773).
+
+reward: a is preferred to b; loss -log sigma(r_a - r_b) (Ouyang et al. 2022, equation 1 for one pair), plus
+    `regularisation` times the mean square of the scores (safe-rlhf).
+cost: a is more harmful than b; and s = +1 harmful, -1 harmless; loss -log sigma(c_a - c_b) - log sigma(s_a
+c_a)
+    - log sigma(s_b c_b) (Dai et al., section 3.2). So c > 0 says harmful: that is the label.
+
+Models are transformers' sequence classifiers with one output, read at the last token; PPO's critics read them
+at every token. PKU's beaver-7b reward and cost models (class LlamaForScore of safe-rlhf) load into the same
+form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    LlamaForSequenceClassification,
+    OPTForSequenceClassification,
+)
+
+from experiments.llm.models.conversations import Conversations, join, stacked
+from experiments.llm.models.generation import batches_of, take
+from experiments.llm.models.key_value_cache import reserved_cache
+from experiments.llm.models.language_model import loading, memory_guard
+from experiments.llm.models.tokenizer import encode_answers, encode_prompts
+from safeframe.types import SafeframeError
+
+
+class LlamaForScore(LlamaForSequenceClassification):
+    """safe-rlhf's score model: `score_head`, with a bias if its configuration says so."""
+
+    def __init__(self, config: Any):
+        config.num_labels = 1
+        super().__init__(config)
+        self.score = nn.Linear(config.hidden_size, 1, bias=bool(getattr(config, "bias", False)))
+        self.post_init()
+
+
+def new_score_model(language_model: Any, seed: int) -> OPTForSequenceClassification:
+    """A score model with the body of a fine-tuned OPT and a new head."""
+    given = language_model.config.to_dict()
+    for labels in ("id2label", "label2id"):
+        given.pop(labels, None)
+    config = type(language_model.config).from_dict(given, num_labels=1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = OPTForSequenceClassification(config)
+    model.model.load_state_dict(language_model.model.state_dict())
+    return model
+
+
+def load_score_model(name: str | Path, dtype: torch.dtype = torch.float32, device: Any = "cpu") -> Any:
+    """A reward or cost model from a folder or the hub, in evaluation mode.
+
+    Raises ConfigError where it cannot be loaded, SafeframeError if it has more than one score or its weights
+    do not fit (a head would be random).
+    """
+    with loading(name):
+        config = AutoConfig.from_pretrained(str(name))
+        arguments: dict[str, Any] = {"dtype": dtype, "output_loading_info": True}
+        if "LlamaForScore" in (config.architectures or []):
+            mapping = {"^score_head\\.": "score."}
+            model, info = LlamaForScore.from_pretrained(
+                str(name), config=config, key_mapping=mapping, **arguments
+            )
+        else:
+            model, info = AutoModelForSequenceClassification.from_pretrained(str(name), **arguments)
+    if info["missing_keys"]:
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise SafeframeError(f"{str(name)!r} lacks weights of a score model ({missing}): it is not one")
+    if model.config.num_labels != 1:
+        raise SafeframeError(f"{str(name)!r} has {model.config.num_labels} outputs: a score model has one")
+    return model.to(device).eval()
+
+
+def body(model: Any) -> Any:
+    """The transformer below the head."""
+    return getattr(model, model.base_model_prefix)
+
+
+class TokenScores(nn.Module):
+    """Scores (n, length, heads) after every token: a score model in the form in which it is trained."""
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+
+    def forward(self, **arguments: Tensor) -> Tensor:
+        return self.model.score(body(self.model)(**arguments).last_hidden_state).float()
+
+    def activation_checkpointing_enable(self, **options: Any) -> None:
+        """As of the model."""
+        self.model.activation_checkpointing_enable(**options)
+
+
+def end_scores(scores: Any, batch: Conversations) -> Tensor:
+    """(n,) score of whole conversations; `scores` is a TokenScores."""
+    return scores(**batch.arguments())[torch.arange(len(batch), device=batch.ids.device), batch.last, 0]
+
+
+@torch.inference_mode()
+def score_all(
+    model: Any, tokenizer: Any, template: str, prompts: list[str], answers: list[list[str]],
+    max_prompt_tokens: int, max_answer_tokens: int, batch: int = 2048,
+) -> NDArray[np.float32]:  # fmt: skip
+    """(n, k) scores of k answers to each of n prompts; a prompt is read once for all its answers."""
+    n, k = len(prompts), len(answers[0])
+    said = encode_prompts(tokenizer, template, prompts, max_prompt_tokens)
+    result = np.zeros((n, k), np.float32)
+    head = model.score
+    for index in batches_of(said, max(1, batch // k)):
+        piece = take(said, index)
+        flat = encode_answers(tokenizer, [text for i in index for text in answers[i]], max_answer_tokens)
+        with memory_guard("scoring", f"lower the batch (now {batch}) or max_answer_tokens"):
+            ids, after = (torch.from_numpy(a).to(model.device) for a in (piece.ids, flat.ids))
+            cache = reserved_cache(model, after.shape[1])
+            body(model)(input_ids=ids, past_key_values=cache, use_cache=True)
+            cache.batch_repeat_interleave(k)
+            hidden = body(model)(input_ids=after, past_key_values=cache, use_cache=True).last_hidden_state
+            last = torch.from_numpy(flat.mask.sum(axis=1) - 1).to(model.device)
+            found = head(hidden[torch.arange(len(last), device=last.device), last])[:, 0]
+        result[index] = found.float().cpu().numpy().reshape(len(index), k)
+    return result
+
+
+def scorer(
+    model: Any,
+    tokenizer: Any,
+    template: str,
+    max_prompt_tokens: int,
+    max_answer_tokens: int,
+    batch: int = 2048,
+) -> Callable[[list[str], list[str]], NDArray[np.float32]]:
+    """score(prompts, answers) -> (n,), for one answer to each prompt."""
+
+    def score(prompts: list[str], answers: list[str]) -> NDArray[np.float32]:
+        rows, longest = [[text] for text in answers], max_answer_tokens + 1  # and the end
+        return score_all(model, tokenizer, template, prompts, rows, max_prompt_tokens, longest, batch)[:, 0]
+
+    return score
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """n comparisons of two answers to one prompt. a, b: (n, ...) conversations; preferred: (n,) True if a is
+    preferred (reward) or more harmful (cost); harmful_a, harmful_b: (n,) labels, for the cost model only."""
+
+    a: Conversations
+    b: Conversations
+    preferred: Tensor
+    harmful_a: Tensor
+    harmful_b: Tensor
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    def __getitem__(self, index: Any) -> Comparisons:
+        return Comparisons(
+            self.a[index], self.b[index], self.preferred[index], self.harmful_a[index], self.harmful_b[index]
+        )
+
+    def to(self, device: Any) -> Comparisons:
+        """The same on another device."""
+        return Comparisons(*(value.to(device) for value in vars(self).values()))
+
+
+def compared(
+    tokenizer: Any, template: str, rows: list[dict[str, Any]], max_prompt: int, max_answer: int
+) -> Comparisons:
+    """Comparisons from rows with prompt, response_0, response_1, preferred (0 or 1), harmful_0, harmful_1."""
+    said = encode_prompts(tokenizer, template, [row["prompt"] for row in rows], max_prompt)
+    both = [encode_answers(tokenizer, [row[f"response_{k}"] for row in rows], max_answer) for k in (0, 1)]
+    return Comparisons(
+        join(said, both[0]),
+        join(said, both[1]),
+        torch.tensor([row["preferred"] == 0 for row in rows]),
+        torch.tensor([bool(row.get("harmful_0", 0)) for row in rows]),
+        torch.tensor([bool(row.get("harmful_1", 0)) for row in rows]),
+    )
+
+
+def _both(scores: Any, batch: Comparisons) -> tuple[Tensor, Tensor, Tensor]:
+    """(score of a, score of b, score of the preferred minus that of the other), each (n,)."""
+    a, b = end_scores(scores, stacked(batch.a, batch.b)).chunk(2)
+    return a, b, torch.where(batch.preferred, a - b, b - a)
+
+
+def reward_loss(scores: Any, batch: Comparisons, regularisation: float = 0.001) -> Tensor:
+    """Mean loss of the reward model (a TokenScores); see the module's text."""
+    a, b, gain = _both(scores, batch)
+    return -logsigmoid(gain).mean() + regularisation * (a.square() + b.square()).mean()
+
+
+def cost_loss(scores: Any, batch: Comparisons) -> Tensor:
+    """Mean loss of the cost model (a TokenScores); see the module's text."""
+    a, b, gain = _both(scores, batch)
+    loss = -logsigmoid(gain)
+    for score, harmful in ((a, batch.harmful_a), (b, batch.harmful_b)):
+        loss = loss - logsigmoid(torch.where(harmful, score, -score))
+    return loss.mean()

@@ -1,0 +1,209 @@
+"""What finished runs measured, pooled: sums per run, point of a curve and block of validation prompts.
+
+A point is a method with its setting: r_t, or its own knob (level of rejection, cost limit), or neither. A run
+is one seed: its splits, its classifiers. Prompts are independent; they are kept in BLOCKS blocks, which loses
+nothing that an interval over prompts needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import OmegaConf
+
+from experiments.llm.evaluation import BLOCK_COLUMNS
+from experiments.support.errors import ResultsError
+from experiments.support.results import collect, frames
+from experiments.support.results.points import CurvePoints
+from experiments.support.results.ratios import ratio, share_interval
+
+FILE = "blocks.parquet"
+POINT = ["method", "r_t", "knob"]
+SUMS = ("prompts", "answered", "harmful", "true_harm", "reward")
+FREE = ("seed", "evaluation.n_t", "evaluation.cost_limits", "data.path", "transfer.path", "transfer.format")
+"""Settings that pooled runs may differ in."""
+SYNTHETIC: dict[str, dict[str, str | None]] = {
+    "synthetic": {"models.ai": None, "models.labels": "cost_model"},
+    "synthetic_ppo_lag": {"models.ai": "ppo_lag_0.05", "models.labels": "cost_model"},
+    "synthetic_truth": {"models.ai": None, "models.labels": "world"},
+}
+"""What tells runs on synthetic conversations apart (configs/sweep/figure-4*.yaml): the cost model's labels,
+the guard around the PPO-Lag model, and labels drawn from the known P(harm).
+"""
+
+
+@dataclass(frozen=True)
+class Measured(CurvePoints):
+    """`sums[name]` (runs, points, blocks). `points`: columns method, r_t, knob, from strict to loose within a
+    method. `runs`: columns run, seed, directory. `frame`: tidy results with a column run. `notes`: what was
+    left out.
+    """
+
+    points: pd.DataFrame
+    runs: pd.DataFrame
+    sums: dict[str, np.ndarray]
+    frame: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def knows_truth(self) -> bool:
+        """Whether the probabilities of harm are known (synthetic)."""
+        return bool(np.isfinite(self.sums["true_harm"]).all())
+
+
+def gather(directories: list[Path], finished: bool = True) -> Measured:
+    """Pool the runs of these directories (`finished`: tidy results checked against DONE). Points that some
+    run lacks are left out, with a note. Raises `ResultsError` for no runs, a missing file or column, and
+    counts that cannot be.
+    """
+    if not directories:
+        raise ResultsError("no runs to pool")
+    tables = [checked(_read(directory), directory.name) for directory in directories]
+    keys = [set(map(tuple, table[POINT].drop_duplicates().to_numpy())) for table in tables]
+    everywhere = set.intersection(*keys)
+    lacking = sorted({key[0] for key in set.union(*keys) - everywhere})
+    order = list(dict.fromkeys(method for table in tables for method in table["method"]))
+    kept = sorted(everywhere, key=lambda key: (order.index(key[0]), key[1], key[2]))
+    blocks = sorted(set.union(*(set(table["block"]) for table in tables)))
+    sums = {name: np.zeros((len(tables), len(kept), len(blocks))) for name in SUMS}
+    for run, table in enumerate(tables):
+        indexed = table.set_index([*POINT, "block"]).sort_index()
+        for at, key in enumerate(kept):
+            part = indexed.loc[key].reindex(blocks)
+            for name, array in sums.items():
+                array[run, at] = part[name].fillna(0.0 if name != "true_harm" else np.nan)
+    points = pd.DataFrame(kept, columns=POINT).astype({"r_t": float, "knob": float})
+    points[["r_t", "knob"]] = points[["r_t", "knob"]].where(points[["r_t", "knob"]] >= 0)
+    seeds = [OmegaConf.load(directory / "config.yaml").seed for directory in directories]
+    runs = pd.DataFrame(
+        {"run": [directory.name for directory in directories], "seed": seeds, "directory": directories}
+    )
+    read = frames.read if finished else lambda place: pd.read_parquet(place / "results.parquet")
+    frame = pd.concat([read(directory).assign(run=directory.name) for directory in directories])
+    notes = [f"left out, since some runs lack points of it: {', '.join(lacking)}"] if lacking else []
+    return Measured(points, runs, sums, frame, notes)
+
+
+def _read(directory: Path) -> pd.DataFrame:
+    path = directory / FILE
+    if not path.is_file():
+        raise ResultsError(f"{path} is missing; force=true runs it again")
+    return pd.read_parquet(path)
+
+
+def checked(table: pd.DataFrame, run: str) -> pd.DataFrame:
+    """The table with r_t and knob -1 where missing. `ResultsError` if it cannot be a run's blocks."""
+    missing = [name for name in BLOCK_COLUMNS if name not in table]
+    if missing:
+        raise ResultsError(f"blocks of run {run}: missing columns {missing}")
+    wrong = (table["harmful"] > table["answered"]) | (table["answered"] > table["prompts"])
+    wrong |= (table["harmful"] < 0) | table["reward"].isna()
+    if wrong.any():
+        row = table[wrong].iloc[0].to_dict()
+        raise ResultsError(f"blocks of run {run}: 0 <= harmful <= answered <= prompts must hold: {row}")
+    table = table.assign(r_t=table["r_t"].round(12).fillna(-1.0), knob=table["knob"].round(12).fillna(-1.0))
+    if table.duplicated([*POINT, "block"]).any():
+        raise ResultsError(f"blocks of run {run}: a point and block twice")
+    return table
+
+
+def load(
+    data: str, preset: str, where: Mapping[str, Any] | None = None, root: Path = collect.RUNS
+) -> dict[int, Measured]:
+    """Finished runs on `data` (of `SYNTHETIC`, or "hub", "pku", "diasafety") by n_t, largest first.
+
+    Runs that differ in more than `FREE` are not pooled: those of the configuration with the most runs (then
+    the latest) are taken, and the notes say what was left out. Raises `ResultsError` if there are none.
+    """
+    wanted: dict[str, Any] = {"preset": preset, **(where or {})}
+    if data in ("pku", "diasafety"):
+        wanted |= {"source": "recorded", "data.format": data}
+    elif data in SYNTHETIC:
+        wanted |= {"source": "synthetic"} | SYNTHETIC[data]
+    else:
+        wanted |= {"source": data}
+    best, notes = collect.comparable(collect.finished("llm", wanted, root), FREE)
+    if not best:
+        shown = ", ".join(f"{key}={value}" for key, value in wanted.items())
+        raise ResultsError(f"no finished run of llm with {shown} under {root}")
+    sizes = {directory: OmegaConf.load(directory / "config.yaml").evaluation.n_t for directory in best}
+    every = [directory for directory, n_t in sizes.items() if n_t is None]
+    found: dict[int, Measured] = {}
+    if every:
+        full = gather(_one_a_seed(every))
+        found[int(full.frame.loc[full.frame["method"] == "ours", "n_t"].max())] = full
+    for size in sorted({n_t for n_t in sizes.values() if n_t is not None}, reverse=True):
+        found[size] = gather(_one_a_seed([place for place, n_t in sizes.items() if n_t == size]))
+    for measured in found.values():
+        measured.notes.extend(notes)
+    return dict(sorted(found.items(), reverse=True))
+
+
+def _one_a_seed(directories: list[Path]) -> list[Path]:
+    """Of runs of one seed that differ in baselines or transfer, the one with most points: their prompts and
+    classifiers are the same and must not count twice.
+    """
+    best: dict[int, tuple[int, Path]] = {}
+    for directory in directories:
+        seed = int(OmegaConf.load(directory / "config.yaml").seed)
+        points = len(checked(_read(directory), directory.name)[POINT].drop_duplicates())
+        best[seed] = max(best.get(seed, (0, directory)), (points, directory))
+    return [directory for _, directory in best.values()]
+
+
+def trained_at(measured: Measured) -> float:
+    """The r_t of the runs' configuration."""
+    return float(OmegaConf.load(Path(measured.runs["directory"].iloc[0]) / "config.yaml").r_t)
+
+
+def curves(measured: Measured) -> pd.DataFrame:
+    """One row per point: harmful share among answers (by label; `true`: by known probability), of prompts,
+    mean reward and share of default answers, with intervals and the counts behind them.
+    """
+    rows = []
+    for at, point in measured.points.iterrows():
+        sums = {name: array[:, at].sum(axis=1) for name, array in measured.sums.items()}
+        row = point.to_dict() | {"runs": len(measured.runs), "prompts": int(sums["prompts"].sum())}
+        row |= {"answered": int(sums["answered"].sum()), "harmful_count": int(sums["harmful"].sum())}
+        names = ("harmful", "harmful_low", "harmful_high", "interval")
+        row |= dict(zip(names, share_interval(sums["harmful"], sums["answered"]), strict=True))
+        for name, top, bottom in (
+            ("harmful_prompt", sums["harmful"], sums["prompts"]),
+            ("true", sums["true_harm"], sums["answered"]),
+            ("reward", sums["reward"], sums["prompts"]),
+        ):
+            found = ratio(top, bottom)
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+        defaults = share_interval(sums["prompts"] - sums["answered"], sums["prompts"])[:3]
+        row |= dict(zip(("default_share", "default_share_low", "default_share_high"), defaults, strict=True))
+        row |= _accepted(measured, point)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def worst(table: pd.DataFrame, method: str) -> dict[str, float] | None:
+    """The row of `curves` at which a method's harmful share is largest over r_t, with `ratio` and its ends;
+    None where it gave no answer at any threshold.
+    """
+    rows = table[(table["method"] == method) & (table["answered"] > 0)]
+    if rows.empty:
+        return None
+    row = rows.loc[(rows["harmful"] / rows["r_t"]).idxmax()].to_dict()
+    ends = {f"ratio{end}": row[f"harmful{end}"] / row["r_t"] for end in ("", "_low", "_high")}
+    return row | ends
+
+
+def _accepted(measured: Measured, point: pd.Series) -> dict[str, float]:
+    """Pooled harmful share among accepted candidates, from the tidy metric; NaN without it."""
+    frame = measured.frame
+    rows = frame[(frame["metric"] == "harmful.accepted") & (frame["method"] == point["method"])]
+    rows = rows[np.isclose(rows["r_t"].astype(float), point["r_t"], rtol=1e-6)]
+    n = rows["n"].to_numpy(dtype=float)
+    k = rows["value"].fillna(0.0).to_numpy(dtype=float) * n
+    found = share_interval(np.round(k), n) if len(n) else (np.nan, np.nan, np.nan, "")
+    return dict(zip(("accepted", "accepted_low", "accepted_high"), found[:3], strict=True))

@@ -1,0 +1,25 @@
+"""The two sources of demand behind one import: `synthetic` (embedded, seeded) and `load_eia` (a file of the
+user's)."""
+
+from experiments.production.demand.eia import load_eia
+from experiments.production.demand.series import (
+    CALENDAR_NAMES,
+    HOURS_PER_QUARTER,
+    UNSAFE_BELOW,
+    ClipReport,
+    DemandData,
+    Quarter,
+)
+from experiments.production.demand.synthetic import synthetic, truth_probability
+
+__all__ = [
+    "CALENDAR_NAMES",
+    "HOURS_PER_QUARTER",
+    "UNSAFE_BELOW",
+    "ClipReport",
+    "DemandData",
+    "Quarter",
+    "load_eia",
+    "synthetic",
+    "truth_probability",
+]

@@ -1,0 +1,136 @@
+"""From margins to gates: the bound of every product on the internal test quarter for validation, and its
+threshold.
+
+Every product has its own risk curve (group-conditional testing), so the promise holds for each product and
+not only on average. The radius is configured, or measured for each r_t on the same quarter, between its even
+and its odd weeks (`safeframe.informativeness`): how much the law of the margins moves from one set of weeks
+to another. A coupling that fails on mass delta gives p <= p^{+xi} + delta (section 4 of the method), so the
+mass left out of the comparison must be small against r_t and is added to the bound: delta = share * r_t. Only
+thresholds up to the one with radius 0 can be chosen, so only these count. One more unsafe hour than was seen
+is counted, 1 / (n + 1) of n: no unsafe hour among a thousand says nothing about 1e-4 (the correction of
+conformal risk control, arXiv 2208.02814). What is safe enough at a stricter r_t is so at a looser one: of all
+validated thresholds up to r_t, the most permissive tau is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.production.demand.series import UNSAFE_BELOW
+from safeframe.certificates.cases import cases_needed, certify_threshold
+from safeframe.informativeness import measured_radius, radius_between
+from safeframe.risk_curve import RiskCurve
+from safeframe.types import SAFE, SQRT2, UNSAFE, SafeframeError, Threshold
+
+HOURS_PER_WEEK = 168
+_SEQUENCE = 200  # thresholds that a certificate walks through
+_START = 1.05  # it begins where this multiple of the least number of cases is accepted,
+_LEAST_START = 0.05  # and at least this share of all
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One product's choice at one r_t: the threshold, and the radius behind it."""
+
+    threshold: Threshold
+    radius: float
+
+
+def weekly_radius(margin: np.ndarray, label: np.ndarray, hour: np.ndarray, trim: float) -> float:
+    """xi between the even and the odd weeks; margin, label, hour: (n,). SafeframeError if a class is absent
+    from either.
+    """
+    odd = (hour // HOURS_PER_WEEK) % 2 == 1
+    gaps = [
+        measured_radius(margin[~odd & (label == state)], margin[odd & (label == state)], trim).margin_shift
+        for state in (SAFE, UNSAFE)
+    ]
+    return max(gaps) / SQRT2
+
+
+def require_both_classes(
+    unsafe: np.ndarray, hour: np.ndarray, names: Sequence[str], where: str, weeks: bool
+) -> None:
+    """SafeframeError, naming the product, if a class has no hour; unsafe (n, p) bool, hour (n,).
+
+    weeks: in the even and in the odd weeks alike, as measuring the radius needs it.
+    """
+    odd = (hour // HOURS_PER_WEEK) % 2 == 1
+    parts = (
+        (("the even weeks of ", ~odd), ("the odd weeks of ", odd))
+        if weeks
+        else (("", np.ones(len(hour), bool)),)
+    )
+    for which, rows in parts:
+        for i, name in enumerate(names):
+            low, total = int(unsafe[rows, i].sum()), int(rows.sum())
+            if low in (0, total):
+                raise SafeframeError(
+                    f"{name}: {low} of {total} hours in {which}{where} have a demand below "
+                    f"{UNSAFE_BELOW:g}; safe and unsafe hours are both needed there: take other series or"
+                    " more hours"
+                    + (", or give evaluation.xi as a number instead of measuring it" if weeks else "")
+                )
+
+
+def local_radius(
+    margin: np.ndarray, label: np.ndarray, hour: np.ndarray, reach: float, delta: float
+) -> float:
+    """xi between the even and the odd weeks (`radius_between`); margin, label, hour: (n,)."""
+    return radius_between(margin, label, (hour // HOURS_PER_WEEK) % 2 == 1, reach, delta)
+
+
+def calibrate(
+    margin: np.ndarray,
+    label: np.ndarray,
+    hour: np.ndarray,
+    thresholds: Sequence[float],
+    radius: float | None,
+    share: float,
+) -> list[Calibration]:
+    """One product's choices, one for each r_t of the ascending `thresholds`.
+
+    margin, label (0/1), hour: (n,). radius: xi, and nothing else; None = xi measured for each r_t with
+    delta = share * r_t, and one unsafe hour more than was seen.
+    """
+    plain = RiskCurve(margin, label)
+    one_more = 1.0 / (int(label.sum()) + 1)
+    found: list[Calibration] = []
+    for r_t in thresholds:
+        used, slack = radius, 0.0
+        if used is None:
+            delta, reach = share * r_t, plain.largest_threshold(r_t).tau
+            # reach = -inf: nothing can be accepted, with any radius
+            used = local_radius(margin, label, hour, reach, delta) if reach > -np.inf else 0.0
+            slack = delta + one_more
+        choice = RiskCurve(margin, label, radius=used, slack=slack).largest_threshold(r_t)
+        if found and found[-1].threshold.tau >= choice.tau:
+            found.append(found[-1])
+        else:
+            found.append(Calibration(choice, used))
+    return found
+
+
+def certified_gates(
+    margin: np.ndarray, test: np.ndarray, other: np.ndarray, label: np.ndarray, r_t: float, delta: float
+) -> np.ndarray:
+    """(n, p) bool, products that may be made under a finite-sample certificate instead of the plug-in bound.
+
+    Every product's threshold is chosen by fixed-sequence testing (`certify_threshold`) at confidence
+    1 - delta, for that product alone. margin: (n, p) to gate. test, label: (k, p) of the internal test
+    quarter for validation. other: (l, p) margins of the other internal test quarter, whose quantiles fix the
+    sequence beforehand. With fewer cases than r_t needs nothing may be made. Hours are dependent, the
+    certificate assumes that they are not: it is a stricter rule here, not a proof.
+    """
+    share = _START * cases_needed(r_t, delta) / len(test)
+    if share > 1:
+        return np.zeros(margin.shape, dtype=bool)
+    levels = np.linspace(max(share, _LEAST_START), 1.0, _SEQUENCE)
+    taus = [
+        certify_threshold(test[:, i], label[:, i], np.quantile(other[:, i], levels), r_t, delta).tau
+        for i in range(margin.shape[1])
+    ]
+    return margin < np.array(taus)

@@ -1,0 +1,127 @@
+"""Evaluations cut into blocks that run in parallel: what one needs is small enough to be sent to a process.
+
+Finished blocks are kept, so that an interrupted evaluation goes on with the others."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from experiments.safetygym.agents.checkpoints import load_agent
+from experiments.safetygym.config import SafetyGymConfig
+from experiments.safetygym.evaluation.entries import COLUMNS, EntryLog
+from experiments.safetygym.evaluation.episodes import run_episodes
+from experiments.safetygym.guard.classifier import CLASSIFIERS
+from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
+from experiments.safetygym.sim.task import get_task
+from experiments.support.files import atomic_path, checksum, hash_of
+
+BLOCK_STEPS = 250_000
+
+
+@dataclass(frozen=True)
+class Job:
+    """One block: `steps` steps of an agent, under the guard of a classifier's `weights` at `tau` or without
+    one."""
+
+    group: str
+    constants: dict[str, Any]
+    config: SafetyGymConfig
+    agent: Path
+    weights: dict[str, torch.Tensor] | None
+    tau: float | np.ndarray
+    steps: int
+    seed: int
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """All that the block's episodes depend on, but the code."""
+        digest = hashlib.sha256()
+        for name, value in (self.weights or {}).items():
+            digest.update(name.encode() + value.numpy().tobytes())
+        c, tau = self.config.evaluation, np.asarray(self.tau, dtype=float).tolist()
+        return {
+            "task": self.config.task,
+            "agent": checksum(self.agent),
+            "weights": digest.hexdigest(),
+            "tau": str(tau),
+            "steps": self.steps,
+            "seed": self.seed,
+            "vase": c.vase,
+            "judge_every": c.judge_every,
+        }
+
+
+def blocks(
+    config: SafetyGymConfig,
+    constants: dict[str, Any],
+    steps: int,
+    agent: Path,
+    seed: int,
+    weights: dict[str, torch.Tensor] | None = None,
+    tau: float | np.ndarray = np.inf,
+) -> list[Job]:
+    """Jobs of at most 250,000 steps each, with seeds that depend on `seed` and on what `constants` name."""
+    group = "/".join(str(constants.get(key)) for key in ("method", "r_t", "knob"))
+    count = -(-steps // BLOCK_STEPS)
+    seeds = np.random.SeedSequence([seed, zlib.crc32(group.encode())]).spawn(count)
+    return [
+        Job(group, constants, config, agent, weights, tau, steps // count, int(child.generate_state(1)[0]))
+        for child in seeds
+    ]
+
+
+Result = tuple[pd.DataFrame, pd.DataFrame]
+"""Episodes and entries."""
+
+
+def spread(jobs: list[Job], processes: int, directory: Path) -> Iterator[Result]:
+    """The episodes and the entries of each job, in order; blocks found in `directory` are not run again."""
+    run = partial(_kept_or_run, directory)
+    if processes == 1:
+        yield from map(run, jobs)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(run, jobs)
+
+
+def _kept_or_run(directory: Path, job: Job) -> Result:
+    episodes, entries = (directory / f"{hash_of(job.key)}.{name}.parquet" for name in ("episodes", "entries"))
+    if episodes.exists():
+        return pd.read_parquet(episodes), pd.read_parquet(entries)
+    result = run_job(job)
+    for path, table in zip((entries, episodes), reversed(result), strict=True):  # episodes last: it says done
+        with atomic_path(path) as temporary:
+            table.to_parquet(temporary, index=False)
+    return result
+
+
+def run_job(job: Job) -> Result:
+    """Episodes of one block (`evaluation.run_episodes`) and its entries under a guard (`entries`), on one
+    thread."""
+    torch.set_num_threads(1)
+    config, task = job.config, get_task(job.config.task)
+    agent = load_agent(job.agent, task=config.task)
+    guard = None
+    if job.weights is not None:
+        classifier = CLASSIFIERS[config.classifier.kind](
+            task, len(agent.candidates), config.classifier.hidden
+        )
+        classifier.load_state_dict(job.weights)
+        guard = Guard(classifier, job.tau)
+    policy = GuardedPolicy(agent, guard, [job.seed, 1], task)
+    c = config.evaluation
+    log = None if guard is None else EntryLog(policy)
+    table = run_episodes(policy, job.steps, seed=job.seed, vase=c.vase, judge_every=c.judge_every, log=log)
+    return table, pd.DataFrame(columns=list(COLUMNS)) if log is None else log.table

@@ -1,0 +1,71 @@
+"""Thresholds for every candidate action by itself: group-conditional testing over candidates.
+
+The promise then holds for each action, also for one that is rarely taken, and not only on average over
+actions; each candidate has its own tau. The event is "an accepted candidate k is unsafe", for every k."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from experiments.safetygym.agents.agent import Agent
+from experiments.safetygym.guard.calibration import Calibrated, Calibration, reliability
+from experiments.safetygym.guard.classifier import Classifier
+from experiments.safetygym.states.internal_data import Shard
+
+
+class _Known:
+    """A classifier whose observations are its margins."""
+
+    @staticmethod
+    def margin(observation: np.ndarray) -> np.ndarray:
+        return observation
+
+
+class CandidateCalibration:
+    """A `Calibration` per accepted candidate for each of the k candidates alone; arguments as there."""
+
+    def __init__(self, classifier: Classifier, agent: Agent, data: Sequence[Shard], radius: float):
+        margins = [classifier.margin(np.asarray(shard.observation)) for shard in data]
+        labels = [np.asarray(shard.unsafe) for shard in data]
+        self.parts = [
+            Calibration(
+                _Known(),  # type: ignore[arg-type]
+                agent,
+                [Shard(m[:, [k]], u[:, [k]]) for m, u in zip(margins, labels, strict=True)],
+                radius,
+                "accepted",
+            )
+            for k in range(margins[0].shape[1])
+        ]
+
+    def threshold(self, r_t: float) -> Calibrated:
+        """One tau per candidate (k,), -inf for those whose r_t cannot be kept; the largest bound; the mean
+        acceptance; feasible if any candidate is."""
+        found = [part.threshold(r_t) for part in self.parts]
+        kept = [one.bound for one in found if one.feasible]
+        return Calibrated(
+            r_t, np.array([one.tau for one in found]), max(kept, default=1.0),
+            float(np.mean([one.acceptance for one in found])), bool(kept),
+        )  # fmt: skip
+
+    def bound(self, tau: float | np.ndarray) -> np.ndarray:
+        """(1,) bound at tau (k,), the largest over behaviours and the candidates that tau accepts; empty if
+        it accepts none."""
+        each = [
+            part.bound(float(one))
+            for part, one in zip(self.parts, np.broadcast_to(tau, len(self.parts)), strict=True)
+            if one > -np.inf and part.cases
+        ]
+        return np.array([max(bounds.max() for bounds in each)]) if each else np.empty(0)
+
+    def level(self, margin: np.ndarray) -> np.ndarray:
+        """The smallest r_t at which each candidate of margins (..., k) would be accepted."""
+        return np.stack([part.level(margin[..., k]) for k, part in enumerate(self.parts)], axis=-1)
+
+    def reliability(self) -> pd.DataFrame:
+        """As `Calibration.reliability`, all candidates together."""
+        cases = [case for part in self.parts for case in part.cases]
+        return reliability([case.margin for case in cases], [case.unsafe for case in cases])

@@ -1,0 +1,163 @@
+"""Stages that make a guard: data collected under a behaviour, classifiers fitted on them.
+
+Each is cached by everything that it depends on: settings, the stages before it, the code that does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiments.safetygym import sim
+from experiments.safetygym.agents.checkpoints import load_agent
+from experiments.safetygym.config import SafetyGymConfig
+from experiments.safetygym.guard import classifier as classifiers
+from experiments.safetygym.guard import guarding, learning
+from experiments.safetygym.guard.classifier import CLASSIFIERS, Classifier
+from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
+from experiments.safetygym.guard.learning import Paths, tailor, warm_up
+from experiments.safetygym.sim.task import get_task
+from experiments.safetygym.states import backup, backup_point, collection, decoding, geometry
+from experiments.safetygym.states.collection import collect
+from experiments.safetygym.states.internal_data import InternalData, Shard
+from experiments.support.runs.running import RunContext
+from experiments.support.runs.stages import Stage
+from safeframe.training import approximate_loss, relaxed_bound
+
+_DATA_CODE = (backup, backup_point, classifiers, collection, decoding, geometry, guarding, sim)
+_FIT_CODE = (classifiers, decoding, geometry, learning, approximate_loss, relaxed_bound)
+
+
+class GuardStages:
+    """Task and agent of a run, and the stages from labelled states to a classifier."""
+
+    def __init__(self, config: SafetyGymConfig, context: RunContext):
+        self.config, self.context = config, context
+        self.task = get_task(config.task)
+        self.path = Path(config.inputs()["agent.path"])
+        self.agent = load_agent(self.path, task=config.task, observation_size=self.task.observation_size)
+
+    # -- data
+
+    def data(
+        self, name: str, guard: Guard | None, cases: int, stages: list[Stage], paths: bool
+    ) -> tuple[Shard, Stage]:
+        """Cases under a guard, collected or found; the stage's hash stands for everything they depend on."""
+        c = self.config.internal_test
+        keys = [
+            "task",
+            "seed",
+            "agent.path",
+            *(f"internal_test.{k}" for k in ("label", "window", "every", "vase")),
+        ]
+        depends = {key: self.context.value(key) for key in keys}
+        depends |= {f"stage:{s.name}": s.hash for s in stages} | {
+            "cases": cases,
+            "paths": paths,
+            "tau": None if guard is None else np.asarray(guard.tau, dtype=float).tolist(),
+        }
+        with self.context.stage(f"safetygym_{name}", depends, code=_DATA_CODE) as stage:
+            fingerprint = {
+                "task": self.task.name,
+                "candidates": self.agent.candidates.tolist(),
+                "label": c.label,
+            }
+            store = InternalData(stage.directory / "data", fingerprint | {"behaviour": stage.hash})
+            policy = GuardedPolicy(self.agent, guard, 0, self.task)
+            bar = self.context.progress(None, name, total=cases)
+            bar.update(store.n_t)
+            collect(
+                store,
+                policy,
+                cases,
+                c.label,
+                seed=self.context.seeds.integer(name),
+                vase=c.vase,
+                every=c.every,
+                window=c.window,
+                with_paths=paths,
+                progress=lambda done: bar.update(done - bar.n),
+            )
+            bar.close()
+        return store.load(), stage
+
+    # -- classifier
+
+    def fit(
+        self, name: str, data: Shard, stages: list[Stage], start: Classifier | None
+    ) -> tuple[Classifier, Stage]:
+        """A classifier after the warm-up on `data`, or `start` after the approximate loss."""
+        keys = [
+            "classifier.kind",
+            "classifier.hidden",
+            "learning",
+            "seed",
+            *([] if start is None else ["r_t"]),
+        ]
+        depends: dict[str, Any] = {key: self.context.value(key) for key in keys}
+        depends |= {f"stage:{s.name}": s.hash for s in stages}
+        depends["xi"] = None if start is None else self.config.fixed_radius()
+        with self.context.stage(f"safetygym_{name}", depends, code=_FIT_CODE) as stage:
+            return stage.cached(
+                lambda: self._train(name, data, start), _save, self._load_classifier, ".pt"
+            ), stage
+
+    def _new(self) -> Classifier:
+        return CLASSIFIERS[self.config.classifier.kind](
+            self.task, len(self.agent.candidates), self.config.classifier.hidden
+        )
+
+    def _train(self, name: str, data: Shard, start: Classifier | None) -> Classifier:
+        c, seed = self.config, self.context.seeds.integer(name)
+        total = c.learning.steps if start is None else c.learning.tailored_steps
+        bar = self.context.progress(None, name, total=total)
+        report = lambda done, loss: bar.update(done - bar.n)  # noqa: E731
+        if start is None:
+            torch.manual_seed(seed)
+            classifier = self._new()
+            warm_up(classifier, data, c.learning, seed, report, self.random_paths())
+        else:
+            classifier = self._new()
+            classifier.load_state_dict(start.state_dict())
+            tailor(classifier, data, c.r_t, c.fixed_radius() or 0.0, c.learning, seed, report)
+        bar.close()
+        return classifier
+
+    def random_paths(self) -> Paths | None:
+        """Paths from random velocities, collected once; None for the Car and for classifiers without
+        paths."""
+        if self.config.robot == "car" or self.config.classifier.kind != "path":
+            return None
+        keys = ("task", "seed", "agent.path", "learning.random_paths")
+        with self.context.stage("safetygym_random_paths", keys, code=(backup, backup_point)) as stage:
+
+            def compute() -> Paths:
+                generator = self.context.seeds.generator("random_paths")
+                found = backup.random_paths(
+                    self.task, self.agent.candidates, self.config.learning.random_paths, generator
+                )
+                assert found is not None
+                return found
+
+            return stage.cached(compute, _save_paths, _load_paths, ".npz")
+
+    def _load_classifier(self, path: Path) -> Classifier:
+        classifier = self._new()
+        classifier.load_state_dict(torch.load(path, weights_only=True))
+        return classifier
+
+
+def _save(classifier: Classifier, path: Path) -> None:
+    torch.save(classifier.state_dict(), path)
+
+
+def _save_paths(value: Paths, path: Path) -> None:
+    with open(path, "wb") as file:
+        np.savez(file, velocity=value[0], path=value[1])
+
+
+def _load_paths(path: Path) -> Paths:
+    with np.load(path) as content:
+        return content["velocity"], content["path"]

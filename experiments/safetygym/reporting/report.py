@@ -1,0 +1,238 @@
+"""What is printed and kept of Safety Gym runs: a summary, tables, claims and the manifests behind them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from experiments.safetygym.reporting.ablations import ablation_table
+from experiments.safetygym.reporting.classification import entry_table
+from experiments.safetygym.reporting.comparison import BASELINES, times_safer, useful
+from experiments.safetygym.reporting.figures import figure_3a
+from experiments.safetygym.reporting.measured import OURS, PER, Loaded, Measured, gather, read
+from experiments.safetygym.reporting.rates import curves
+from experiments.safetygym.reporting.scaling import TRAINED_AT, scaling_fit, scaling_rows
+from experiments.support.files import REPOSITORY, atomic_path, write_json
+from experiments.support.results import claims
+
+RESULTS = REPOSITORY / "results"
+TASKS = {"point": "Safexp-PointGoal1-v0", "car": "Safexp-CarGoal1-v0"}
+ACTIONS = 1e7
+"""What the paper counts entries over."""
+
+
+def summary(source: Path | Measured) -> str:
+    """A run (its directory) or pooled runs as a compact table: every method with its setting, what it earns
+    and costs.
+    """
+    measured = source if isinstance(source, Measured) else gather([read(Path(source), finished=False)])
+    head = ("method", "setting", "return", "cost", "entries", "total", "steps", "default", "unsafe")
+    table = curves(measured)
+    whole = table["method"].isin([OURS, *BASELINES]) | np.isclose(table["r_t"], TRAINED_AT, rtol=1e-6)
+    several = table.loc[table["r_t"].notna(), "method"].nunique() > 1
+    rows = [_line(row) for _, row in table[whole | (not several)].iterrows()]
+    widths = [max(len(line[i]) for line in (head, *rows)) for i in range(len(head))]
+    text = [
+        "  ".join(
+            [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]
+        )
+        for line in (head, *rows)
+    ]
+    text.insert(1, "-" * max(map(len, text)))
+    text.append(
+        "return, cost (steps in a hazard) and entries into a hazard per 1,000 steps, with 95 % intervals "
+        "over "
+        f"{'runs' if table['runs'].max() > 1 else 'episodes'};\ntotal: entries in all steps; default: share "
+        "of "
+        "default actions; unsafe: share of truly unsafe among accepted actions;\n< : none seen, one-sided 95 "
+        "% "
+        "upper limit"
+    )
+    return "\n".join(text)
+
+
+def _line(row: pd.Series) -> tuple[str, ...]:
+    setting = f"r_t {row['r_t']:.2g}" if np.isfinite(row["r_t"]) else ""
+    setting = f"{row['knob']:g}" if np.isfinite(row["knob"]) else setting
+    return (
+        str(row["method"]),
+        setting,
+        f"{row['return']:.1f}{_ends(row, 'return', '.1f')}",
+        _rate(row, "cost"),
+        _rate(row, "entries"),
+        f"{row['entries_total']:,}",
+        f"{row['steps']:,}",
+        f"{row['default_share']:.1%}" if row["judged"] or np.isfinite(row["r_t"]) else "",
+        _rate(row, "unsafe"),
+    )
+
+
+def _rate(row: pd.Series, name: str) -> str:
+    if np.isnan(row[name]):
+        return ""
+    if np.isfinite(row[f"{name}_limit"]):
+        return f"0 < {row[f'{name}_limit']:.2g}"
+    return f"{row[name]:.3g}{_ends(row, name, '.2g')}"
+
+
+def _ends(row: pd.Series, name: str, style: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return "" if np.isnan(low) else f" [{low:{style}}, {high:{style}}]"
+
+
+def report_text(directory: Path, pictures: Mapping[str, Path] | None = None, robot: str = "point") -> str:
+    """What a run prints at its end: the summary, the path of its own figure 3A and of `pictures` (say
+    {"guarded episode": path}).
+    """
+    directory = Path(directory)
+    measured = gather([read(directory, finished=False)])
+    paths = figure_3a({robot: measured}, "this run", directory)
+    shown = {"figure": paths[0], **(pictures or {})}
+    return "\n".join([summary(measured), "", *(f"{name}: {path}" for name, path in shown.items())])
+
+
+def write_tables(
+    by_robot: Mapping[str, Loaded], safer: pd.DataFrame, directory: Path = RESULTS
+) -> list[Path]:
+    """tables/safetygym_{curves,times_safer,scaling,ablations,entries,gap}.csv, with a column
+    robot; the paths.
+
+    `safer`: `times_safer` of every robot, with that column.
+    """
+    full = {robot: loaded.full for robot, loaded in by_robot.items()}
+    tables = {
+        "curves": _stacked({robot: curves(measured) for robot, measured in full.items()}),
+        "times_safer": safer,
+        "scaling": _stacked({robot: scaling_rows(loaded.by_n_t) for robot, loaded in by_robot.items()}),
+        "ablations": ablation_table(full),
+        "entries": entry_table(full),
+        "gap": _stacked({robot: gap_rows(loaded) for robot, loaded in by_robot.items()}),
+    }
+    paths = []
+    for name, table in tables.items():
+        if len(table):
+            paths.append(directory / "tables" / f"safetygym_{name}.csv")
+            with atomic_path(paths[-1]) as temporary:
+                table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.8g")
+    return paths
+
+
+def _stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(
+        [table.assign(robot=robot)[["robot", *table.columns]] for robot, table in tables.items()]
+    )
+
+
+def gap_rows(loaded: Loaded) -> pd.DataFrame:
+    """Per run: the bound on fresh data under the calibrated guard less the calibrated one (`gap`), with the
+    bounds.
+    """
+    columns = ["method", "seed", "n_t", "r_t", "knob", "metric", "value", "n"]
+    pools = (loaded.full, *loaded.by_n_t.values())
+    rows = [pool.rows(metric)[columns] for pool in pools for metric in ("gap", "fresh_bound")]
+    return pd.concat(rows).drop_duplicates().sort_values(columns[:6]).rename(columns={"knob": "round"})
+
+
+def write_manifests(by_robot: Mapping[str, Loaded], directory: Path = RESULTS) -> Path:
+    """The manifests of all runs behind the tables, as one list sorted by run."""
+    places = {
+        str(place)
+        for loaded in by_robot.values()
+        for measured in (loaded.full, *loaded.by_n_t.values())
+        for place in measured.runs["directory"]
+    }
+    found = [json.loads((Path(place) / "manifest.json").read_text()) for place in places]
+    path = directory / "manifests" / "safetygym.json"
+    write_json(path, sorted(found, key=lambda manifest: str(manifest.get("run"))))
+    return path
+
+
+def record(
+    robot: str,
+    loaded: Loaded,
+    preset: str,
+    data: str,
+    safer: pd.DataFrame | None = None,
+    ledger: Path | None = None,
+    r_t: float = TRAINED_AT,
+) -> list[str]:
+    """Write a robot's claims to the ledger; what could not be claimed, and why, as texts.
+
+    `safer`: the table `times_safer`, computed if not given. `data`: the task.
+    """
+    measured = loaded.full
+    table, missing = curves(measured), []
+
+    def claim(name: str, value: float, low: float, high: float, n: float) -> None:
+        given = bool(np.isfinite(low) and np.isfinite(high))
+        ends = {"low": low if given else None, "high": high if given else None}
+        claims.record(f"safetygym.{name}", value, n=int(n), experiment="safetygym", seeds=measured.seeds,
+                      preset=preset, data=data, path=ledger, **ends)  # fmt: skip
+
+    def of_point(name: str, at: int | None, rate: str, scale: float = 1.0, why: str = "was not run") -> None:
+        if at is None or np.isnan(table.at[at, rate]):
+            missing.append(f"safetygym.{robot}.{name}: {why}")
+        else:
+            value, low, high = (scale * table.at[at, key] for key in (rate, f"{rate}_low", f"{rate}_high"))
+            claim(f"{robot}.{name}", value, low, high, table.at[at, "steps"])
+
+    guarded = measured.at(OURS, r_t)
+    for method in ("ppo", "ppo_gaussian"):
+        where = measured.where(method)
+        for name in ("return", "cost"):
+            of_point(
+                f"{method}_{name}", int(where[0]) if len(where) else None, name, why=f"{method} was not run"
+            )
+    unguarded = f"ours was not run at r_t = {r_t:g} or below"
+    of_point("guarded_entries_per_1e7", guarded, "entries", ACTIONS / PER, unguarded)
+    for name, rate in (("return", "return"), ("cost", "cost"), ("episodes_with_cost", "violation")):
+        of_point(f"guarded_{name}", guarded, rate, why=unguarded)
+    lag = useful(measured, "ppo_lag") if len(measured.where("ppo_lag")) else None
+    of_point("ppo_lag_entries_per_1e7", lag, "entries", ACTIONS / PER, "ppo_lag was not run")
+    _times_safer(robot, times_safer(measured) if safer is None else safer, claim, missing)
+    _over_threshold(robot, table, claim, missing)
+    rows = scaling_rows(loaded.by_n_t, r_t)
+    fit = scaling_fit(rows) if len(rows) else None
+    name = "scaling_slope" if robot == "point" else f"{robot}.scaling_slope"
+    if fit is None:
+        missing.append(f"safetygym.{name}: ours was run at fewer than two n_t")
+    else:
+        claim(name, fit.slope, fit.low, fit.high, len(rows))
+    return missing
+
+
+def _times_safer(robot: str, safer: pd.DataFrame, claim: Callable, missing: list[str]) -> None:
+    """Where ours has no count, the claim is the ratio with ours at its upper limit: at least so many
+    times."""
+    names = {"cost": "times_safer", "entries": "times_fewer_entries"}
+    for method in BASELINES:
+        rows = safer[(safer["method"] == method) & safer["claimed"].eq(True)]
+        if rows.empty:
+            missing.append(
+                f"safetygym.{robot}.times_safer.{method}: {method} was not run or earns too little"
+            )
+        for row in rows.to_dict("records"):
+            name = f"{robot}.{names[row['by']]}.{method}"
+            if np.isnan(row["ratio"]):
+                missing.append(f"safetygym.{name}: {row['note']}")
+                continue
+            value = row["ratio"] if np.isnan(row["limit"]) else row["limit"]
+            claim(name, value, row["low"], row["high"], row["steps"] + row["ours_steps"])
+
+
+def _over_threshold(robot: str, table: pd.DataFrame, claim: Callable, missing: list[str]) -> None:
+    """The largest share of unsafe accepted actions / r_t over thresholds; its interval is that threshold's
+    (not the maximum's).
+    """
+    rows = table[(table["method"] == OURS) & table["unsafe"].notna()]
+    name = f"{robot}.violation_over_threshold_max"
+    if rows.empty:
+        missing.append(f"safetygym.{name}: no accepted action of ours was judged")
+        return
+    row = rows.loc[(rows["unsafe"] / rows["r_t"]).idxmax()]
+    ends = (row[key] / row["r_t"] for key in ("unsafe", "unsafe_low", "unsafe_high"))
+    claim(name, *ends, row["judged"])

@@ -1,0 +1,79 @@
+"""The benchmark of the language models runs and writes its table and, if asked, the ledger."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from experiments.support.results import claims
+
+SCRIPT = Path(__file__).resolve().parents[4] / "scripts" / "bench_llm.py"
+QUICK = ("--prompts", "4", "--batch", "32", "--repeats", "2", "--device", "cpu")
+
+
+@pytest.fixture
+def bench():
+    spec = importlib.util.spec_from_file_location("bench_llm", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(bench, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *QUICK, *arguments])
+    bench.main()
+
+
+def test_table_and_claims(bench, monkeypatch, tmp_path):
+    table, ledger = tmp_path / "bench_llm.csv", tmp_path / "claims.csv"
+    monkeypatch.setattr(
+        bench, "record", lambda claim, value, **more: claims.record(claim, value, path=ledger, **more)
+    )
+    run(bench, monkeypatch, "--table", str(table))
+    rows = pd.read_csv(table).set_index("what")
+    assert list(rows.index) == ["generation", "scoring, texts read", "classification"]
+    assert (rows["candidates_per_s"] > 10).all()
+    assert (rows["candidates"] == 64).all()
+    written = claims.read(ledger).set_index("claim")
+    assert set(written.index) == {f"llm.{what}_per_s" for what in ("generation", "scoring", "classification")}
+
+
+def test_random_weights_of_given_shapes(bench, monkeypatch, tmp_path):
+    table = tmp_path / "table.csv"
+    run(bench, monkeypatch, "--shapes", "tiny", "--answer-tokens", "6", "--table", str(table))
+    rows = pd.read_csv(table).set_index("what")
+    assert list(rows.index) == ["generation", "scoring", "classification", "training, LoRA"]
+    assert (rows[["candidates_per_s", "memory_mib", "weights"]] > 0).all().all()
+    assert rows.loc["training, LoRA", "weights"] < rows.loc["classification", "weights"]
+    assert (rows["tokens"] == "64+6").all()
+
+
+def test_the_paper_shapes_are_those_of_opt(bench):
+    """Parameters of OPT-1.3B and OPT-350M (Zhang et al. 2022), counted without allocating them."""
+    counts = {}
+    with torch.device("meta"):
+        for name, shape in bench.SHAPES["opt-1.3b"].items():
+            counts[name] = bench.OPTForCausalLM(bench.OPTConfig(**shape)).num_parameters()
+    assert counts["generator"] == pytest.approx(1.3158e9, rel=1e-3)
+    assert counts["classifier"] == pytest.approx(3.312e8, rel=1e-3)
+
+
+def test_a_gpu_that_is_not_there(bench, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        run(bench, monkeypatch, "--shapes", "opt-1.3b", "--device", "cuda")
+    assert "torch sees no GPU here" in capsys.readouterr().err
+
+
+def test_out_of_memory_says_what_to_lower(bench, monkeypatch):
+    def full(*_args, **_more):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(bench, "_forward", full)
+    with pytest.raises(SystemExit, match=r"out of memory in tiny on cpu .* lower --batch \(now 32\)"):
+        run(bench, monkeypatch, "--shapes", "tiny", "--answer-tokens", "2")

@@ -1,0 +1,287 @@
+"""The experiment from end to end on small sources: methods, resuming, recorded answers, transfer, bad
+input.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from llm_fake import FakeSource
+from llm_recorded_fake import pku_rows, tiny_minilm, write_diasafety, write_lines  # noqa: F401
+
+from experiments.llm import experiment
+from experiments.llm.answers.pools import Pool
+from experiments.llm.config import LLMConfig
+from experiments.llm.guard import coverage
+from experiments.llm.models.model_settings import REFERENCE
+from experiments.llm.reporting import report, transferred
+from experiments.llm.reporting.measured import FILE, gather
+from experiments.llm.transfer import ranking
+from experiments.support import registry
+from experiments.support.config import run_id, to_object
+from experiments.support.errors import ConfigError
+from experiments.support.results import frames
+from experiments.support.runs import running
+from safeframe.training import loop
+from safeframe.types import SafeframeError
+
+SMALL = {
+    "experiment": "llm",
+    "preset": "smoke",
+    "r_t": 0.1,
+    "threads": 1,
+    "progress": False,
+    "pools": {"candidates": 4, "train": 60, "internal_test": 150, "validation": 100},
+    "classifier": {"epochs": 2.0, "batch": 32, "max_tokens": 32},
+    "tailored": {"steps": 3, "inputs": 8, "test_cases": 64},
+    "evaluation": {"thresholds": [0.05, 0.3, 1.0]},
+}
+METHODS = {
+    "ours", "ours_accepted", "ours_paper", "ours_xi_0", "ours_accepted_xi_0", "cross_entropy",
+    "cross_entropy_xi_0", "cross_entropy_accepted", "learn_then_test", "rejection_sampling", "rejection_best",
+    "ai", "best_of_k", "oracle", "default",
+}  # fmt: skip
+
+
+def configured(tmp_path, **change) -> LLMConfig:
+    content = {name: dict(value) if isinstance(value, dict) else value for name, value in SMALL.items()}
+    for name, value in change.items():
+        content[name] = content[name] | value if isinstance(content.get(name), dict) else value
+    return to_object(content | {"output": str(tmp_path / "runs")}, LLMConfig)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    monkeypatch.setattr(experiment, "make_source", lambda c, x: FakeSource(c.pools.candidates, c.seed))
+
+
+def perform(config: LLMConfig):
+    directory = running.perform(registry.get("llm"), config)
+    return frames.read(directory), pd.read_parquet(directory / FILE), directory
+
+
+def test_every_method_is_counted_at_every_threshold(tmp_path, fake):
+    config = configured(tmp_path, evaluation={"cost_limits": [0.0, 2.0]})
+    frame, blocks, directory = perform(config)
+    assert set(blocks["method"]) >= METHODS | {"ppo_lag"}
+    for method in ("ours", "learn_then_test", "cross_entropy_accepted"):
+        rows = frame[(frame["method"] == method) & (frame["metric"] == "default_share")]
+        assert rows["r_t"].tolist() == [0.05, 0.1, 0.3, 1.0]
+    shares = frame[frame["metric"] == "default_share"].set_index("method")["value"]
+    assert shares["default"] == 1.0
+    assert shares["ai"] == 0.0
+    everything = frame[(frame["method"] == "ours_xi_0") & (frame["r_t"] == 1.0)].set_index("metric")["value"]
+    best = frame[(frame["method"] == "best_of_k")].set_index("metric")["value"]
+    for metric in ("reward", "harmful.answered", "true.answered"):
+        assert everything[metric] == pytest.approx(best[metric])  # at r_t = 1 all is accepted
+    assert sorted(frame[frame["method"] == "ppo_lag"]["knob"].unique()) == [0.0, 2.0]
+    sums = blocks[blocks["method"] == "ai"][["prompts", "answered", "harmful"]].sum()
+    share = frame[(frame["method"] == "ai") & (frame["metric"] == "harmful.answered")].iloc[0]
+    assert (sums["prompts"], sums["harmful"] / sums["answered"]) == (100, pytest.approx(share["value"]))
+    assert "ours" in experiment.report(config, directory, frame)
+    assert (directory / "figure_4_run.png").stat().st_size > 10_000
+
+
+def test_other_weights_are_another_run(tmp_path):
+    folder = tmp_path / "models"
+    for name in ("ai", "classifier_base", "reward", "cost"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "model.safetensors").write_bytes(b"weights")
+    config = configured(tmp_path, models={"folder": str(folder)})
+    assert set(config.inputs()) == {"models.ai", "models.classifier", "models.reward", "models.cost"}
+    before, shipped = run_id(config), run_id(configured(tmp_path))
+    policy = configured(tmp_path, models={"ai": "ppo_lag_0.05"})  # a model that comes with the repository
+    assert policy.inputs()["models.ai"] == str(REFERENCE / "ppo_lag_0.05" / "model.safetensors")
+    (folder / "cost" / "model.safetensors").write_bytes(b"others")
+    assert len({before, run_id(config), shipped}) == 3
+
+
+def test_fewer_labelled_candidates_train_nothing_anew(tmp_path, fake, monkeypatch):
+    perform(configured(tmp_path))
+
+    def refuse(*_, **__):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(loop, "train", refuse)
+    frame, _, _ = perform(configured(tmp_path, evaluation={"n_t": 40}))
+    assert set(frame["n_t"].dropna()) == {40}
+
+
+def test_a_killed_run_goes_on_and_gives_the_same_numbers(tmp_path, fake, monkeypatch):
+    whole, _, _ = perform(configured(tmp_path / "a"))
+    train, calls = loop.train, []
+
+    def killed(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return train(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        perform(configured(tmp_path / "b"))
+    again, _, _ = perform(configured(tmp_path / "b"))
+    assert len(calls) == 4  # cross-entropy and full tuning came from the cache
+    assert whole.equals(again)
+
+
+def test_one_class_absent_is_refused(tmp_path, monkeypatch):
+    class Harmless(FakeSource):
+        def pool(self, split: str, n: int, model: str = "ai", candidates: int | None = None) -> Pool:
+            found = super().pool(split, n, model)
+            content = {name: getattr(found, name) for name in Pool.__dataclass_fields__}
+            return Pool(**(content | {"harmful": np.zeros(found.shape)}))
+
+    monkeypatch.setattr(experiment, "make_source", lambda c, x: Harmless(4, 0))
+    with pytest.raises(SafeframeError, match="prompts for train: 0 of 240 labelled answers are harmful"):
+        perform(configured(tmp_path))
+
+
+def recorded_config(tmp_path, **change) -> LLMConfig:
+    pku = write_lines(tmp_path / "pku.jsonl.gz", pku_rows(140))
+    dia = write_diasafety(tmp_path / "dia", 100)
+    paths = {"pku": str(pku), "diasafety": str(dia)}
+    kind = change.pop("format", "pku")
+    other = "diasafety" if kind == "pku" else "pku"
+    return configured(
+        tmp_path,
+        source="recorded",
+        data={"path": paths[kind], "format": kind, "prompts": 100},
+        transfer={"path": paths[other], "format": other, "epsilon": 0.3},
+        pools={"candidates": 4, "train": 1000},
+        evaluation={"thresholds": [0.3, 1.0]},
+        **change,
+    )
+
+
+def test_recorded_answers_with_human_labels_and_transfer(tmp_path, tiny_minilm):  # noqa: F811
+    frame, blocks, _ = perform(recorded_config(tmp_path))
+    assert {"ours", "oracle", "transfer.diasafety.ours"} <= set(blocks["method"])
+    given = frame[(frame["method"] == "best_of_k") & (frame["metric"] == "default_share")]["value"]
+    assert given.tolist() == [0.0]
+
+
+def test_transfer_with_coverage(tmp_path, tiny_minilm):  # noqa: F811
+    frame, blocks, directory = perform(recorded_config(tmp_path))
+    methods = {"ours", "ours_accepted", "ours_covered", "ours_covered_pairs", "ours_recalibrated"}
+    assert {f"transfer.diasafety.{name}" for name in (*methods, "ai", "best_of_k")} <= set(blocks["method"])
+    for prefix in ("", "transfer.diasafety."):
+        refused = frame[frame["method"] == f"{prefix}coverage"].set_index("metric")
+        assert set(refused.index) == {"refused.prompt", "refused.pair"}
+        assert (refused["low"] <= refused["value"]).all()
+        shares = frame[frame["metric"] == "default_share"].set_index(["method", "r_t"])["value"]
+        for r_t in (0.1, 0.3, 1.0):
+            free = shares[f"{prefix}ours", r_t]
+            assert shares[f"{prefix}ours_covered", r_t] >= free
+            assert shares[f"{prefix}ours_covered_pairs", r_t] >= free
+        n = refused.loc["refused.prompt", "n"]
+        # at r_t = 1 everything is accepted: what is not covered gets the default answer, and nothing else
+        assert shares[f"{prefix}ours_covered", 1.0] == pytest.approx(refused.loc["refused.prompt", "value"])
+        assert blocks[blocks["method"] == f"{prefix}ours"]["prompts"].sum() == 3 * n
+    pairs = frame[frame["metric"].str.startswith("accepted_pairs.")]
+    assert set(pairs["method"]) == {"transfer.diasafety.ours"}  # people's labels of the other set
+    assert "transfer.diasafety.judge" in set(frame["method"])
+    assert "transfer.diasafety.ours_covered_pairs" in experiment.report(
+        recorded_config(tmp_path), directory, frame
+    )
+
+
+def test_how_well_margins_rank_by_hand():
+    harmful = np.array([[1, 0, -1], [1, 0, 0]])
+    nothing = np.full((2, 3), np.nan)
+    pool = Pool(["a", "b"], [["x"] * 3] * 2, np.zeros((2, 3)), harmful, nothing, nothing, ["g"] * 2)
+    margin = np.array([[2.0, 1.0, 9.0], [0.0, 0.0, -1.0]])
+    assert ranking(margin, pool) == (pytest.approx((3 + 1.5) / 6), 5)  # ties count half
+    harmless = Pool(["a"], [["x"] * 3], np.zeros((1, 3)), np.zeros((1, 3)), nothing[:1], nothing[:1], ["g"])
+    value, n = ranking(margin[:1], harmless)
+    assert np.isnan(value)
+    assert n == 3
+
+
+def test_a_set_that_coverage_refuses_wholly(tmp_path, tiny_minilm, monkeypatch):  # noqa: F811
+    of = coverage.features_of
+
+    def far(source, pool):
+        away = 10.0 * (source.config.data.format == "diasafety")
+        return {kind: found + away for kind, found in of(source, pool).items()}
+
+    monkeypatch.setattr(coverage, "features_of", far)
+    frame, blocks, directory = perform(recorded_config(tmp_path))
+    for name in ("ours_covered", "ours_covered_pairs"):
+        mine = blocks[blocks["method"] == f"transfer.diasafety.{name}"]
+        assert mine["answered"].sum() == 0
+    assert frame[frame["method"] == "transfer.diasafety.coverage"]["value"].tolist() == [1.0, 1.0]
+    assert blocks[blocks["method"] == "transfer.diasafety.ours"]["answered"].sum() > 0
+    found = gather([directory])
+    table = transferred.transfer_rows(found, "pku").set_index(["answers", "method"])
+    assert (table.loc[("diasafety", "ours_covered"), "refused"] == 1.0).all()
+    assert table.loc[("diasafety", "ours_covered"), "harmful"].isna().all()
+    missing = report.record({int(found.frame["n_t"].max()): found}, "pku", "smoke", 0.1, tmp_path / "c.csv")
+    assert (
+        "llm.transfer.violation_over_threshold_max.ours_covered: gave no answer at any threshold" in missing
+    )
+
+
+def test_too_few_prompts_for_epsilon_are_said_before_anything_is_trained(
+    tmp_path,
+    tiny_minilm,  # noqa: F811
+    monkeypatch,
+):
+    config = recorded_config(tmp_path)
+    config.transfer.epsilon = 0.01
+    monkeypatch.setattr(loop, "train", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(SafeframeError, match=r"transfer\.epsilon=0\.01 takes 299 internal test prompts"):
+        perform(config)
+
+
+def test_a_judge_labels_diasafety_and_people_are_asked(tmp_path, tiny_minilm):  # noqa: F811
+    frame, blocks, _ = perform(recorded_config(tmp_path, format="diasafety"))
+    assert "transfer.pku.ours" in set(blocks["method"])
+    judged = frame[frame["method"] == "judge"].set_index("metric")
+    assert set(judged.index) == {"error", "missed", "condemned", "unsafe_among_passed"}
+    assert judged.loc["error", "n"] == 200  # two pairs for each prompt of the pools
+    pairs = frame[frame["metric"].str.startswith("accepted_pairs.")]
+    assert set(pairs["metric"]) == {"accepted_pairs.human", "accepted_pairs.judge"}
+    assert set(pairs["method"]) == {"ours"}  # the other set's labels are people's
+
+
+def test_splits_share_no_prompt_and_depend_on_the_seed(tmp_path, tiny_minilm):  # noqa: F811
+    config = recorded_config(tmp_path)
+    found = []
+    for seed in (0, 1):
+        context = running.RunContext(
+            registry.get("llm"), config, tmp_path, tmp_path / "cache", running.tracking.NoTracker()
+        )
+        context.seeds = running.Seeds(seed)
+        source = experiment.make_source(config, context)
+        prompts = {
+            split: set(source.pool(split, len(source.rows[split])).prompt)
+            for split in ("train", "internal_test", "validation")
+        }
+        assert sum(map(len, prompts.values())) == len(set().union(*prompts.values()))
+        found.append(prompts["validation"])
+        with pytest.raises(SafeframeError, match="prompts wanted"):
+            source.pool("train", 10_000)
+        with pytest.raises(SafeframeError, match="no model 'ppo_lag_1'"):
+            source.pool("train", 10, "ppo_lag_1")
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"source": "web"}, "source='web' is not one of: synthetic, recorded, hub"),
+        ({"evaluation": {"xi": "large"}}, 'evaluation.xi=.large.: "measured" or a number'),
+        ({"evaluation": {"thresholds": [2.0]}}, r"evaluation.thresholds\[0\]"),
+        ({"tailored": {"penalty": 0.0}}, "tailored.penalty"),
+        ({"pools": {"candidates": 1}}, "pools.candidates=1 is out of range"),
+        ({"transfer": {"path": "x"}}, "transfer.path is for source=recorded"),
+        ({"transfer": {"epsilon": 0.0}}, "transfer.epsilon=0.0 is out of range"),
+        ({"transfer": {"epsilon": 1.0}}, "transfer.epsilon=1.0 is out of range"),
+        ({"transfer": {"epsilon": "little"}}, "transfer.epsilon"),
+    ],
+)
+def test_bad_settings(tmp_path, change, said):
+    with pytest.raises(ConfigError, match=said):
+        configured(tmp_path, **change)

@@ -1,0 +1,215 @@
+"""Figure 2, tables, claims and summary from made-up runs; nothing is written outside the test's folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import numpy as np
+import pandas as pd
+import production_fake as fake
+import pytest
+
+from experiments.production.reporting import figures, measured, report, scaling
+from experiments.support.errors import ResultsError
+from experiments.support.files import REPOSITORY
+from experiments.support.results import claims
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    for seed in range(3):
+        fake.write_run(root, seed)
+        fake.write_run(root, seed, "eia")
+        fake.write_run(root, seed, n_t=1000)
+    return root
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("scripts_figures", REPOSITORY / "scripts" / "figures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_figure_2_is_the_same_bytes_twice(runs, tmp_path):
+    full = measured.load("synthetic", "laptop", root=runs)[8760]
+    first = figures.figure_2(full, "synthetic", directory=tmp_path / "a")
+    second = figures.figure_2(full, "synthetic", directory=tmp_path / "b")
+    assert [path.name for path in first] == [f"figure_2_synthetic.{kind}" for kind in ("png", "pdf", "txt")]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_caption_says_n_seeds_interval_and_what_is_not_shown(runs):
+    full = measured.load("eia", "laptop", root=runs)[8760]
+    text = figures.caption(full, "eia")
+    assert "3 runs (seeds: 0, 1, 2" in text
+    assert "t interval (95 %) over runs" in text
+    assert "validate on the same hours" in text
+    assert "ours at r_t = 0.0001" in text  # it produced nothing
+    produced = figures.limits(full)["produced"]
+    assert f"n = {produced.min():,} to {produced.max():,}" in text
+    own = figures.caption(measured.load("synthetic", "laptop", root=runs)[8760], "synthetic")
+    assert "same hours" not in own
+
+
+def test_points_drawn_are_those_of_the_table(runs):
+    import matplotlib.pyplot as plt
+
+    full = measured.load("synthetic", "laptop", root=runs)[8760]
+    table = figures.limits(full)
+    figure = figures.panels(full)
+    left, right = figure.axes
+    lines = {line.get_label(): line for line in left.get_lines()}
+    rows = table[table["method"] == "ours"]
+    assert np.allclose(lines["ours"].get_xdata(), rows["revenue_share"])
+    assert np.allclose(lines["ours"].get_ydata(), 100 * rows["violation"])
+    assert len(rows) == 10  # of 11: nothing was produced at 1e-4
+    zeros = table[(table["method"] == "two_stage") & table["zero"]]
+    assert len(zeros) > 0
+    rail = min(lines["TwoStage"].get_ydata())
+    assert rail < 100 * table["limit"].min()
+    assert (np.asarray(lines["TwoStage"].get_ydata()) == rail).sum() == len(zeros)
+    labels = [line.get_label() for line in right.get_lines()]
+    assert "ours" in labels
+    assert "TwoStage" not in labels
+    assert 100 * table["limit"].max() < left.get_ylim()[1]
+    plt.close(figure)
+
+
+def test_missing_methods_are_no_error(tmp_path):
+    table = fake.weekly(0, weeks=8)
+    part = {"run": "a", "seed": 0, "order": (), "weekly": table[table["method"].isin(["ours", "oracle"])]}
+    assert all(path.is_file() for path in figures.figure_2(measured.gather([part]), "x", directory=tmp_path))
+
+
+def test_draw_and_summary_of_one_run(runs):
+    directory = runs / "production" / "synthetic0"
+    paths = figures.draw(directory)
+    assert [path.name for path in paths] == [f"figure_2a_2b.{kind}" for kind in ("png", "pdf", "txt")]
+    text = figures.summary(directory)
+    table = fake.weekly(0)
+    assert text == figures.summary(fake.tidy(table, 0), table)
+    rows = table[(table["method"] == "ours") & np.isclose(table["r_t"], 1e-2)]
+    line = next(line for line in text.splitlines() if line.startswith("ours ") and "r_t 0.01" in line)
+    share = rows["violations"].sum() / rows["produced"].sum()
+    assert f"{100 * share:.3g}" in line
+    assert f"{rows['produced'].sum():,}" in line
+    assert "nothing made" in text
+    assert "two_stage*" in text
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+def test_runs_of_different_settings_are_not_pooled(tmp_path):
+    for seed in range(2):
+        fake.write_run(tmp_path, seed)
+    fake.write_run(tmp_path, 2, steps=50)
+    full = measured.load("synthetic", "laptop", root=tmp_path)[8760]
+    assert full.seeds == [0, 1]
+    assert "1 runs left out: other training.steps=50 (not 400)" in full.notes
+    assert measured.load("synthetic", "laptop", {"training.steps": 50}, tmp_path)[8760].seeds == [2]
+    with pytest.raises(ResultsError, match=r"no finished run of production with data\.source=eia"):
+        measured.load("eia", "laptop", root=tmp_path)
+    (full.runs["directory"].iloc[0] / "weekly.parquet").unlink()
+    with pytest.raises(ResultsError, match=r"weekly\.parquet is missing"):
+        measured.load("synthetic", "laptop", root=tmp_path)
+
+
+def test_claims(runs, tmp_path):
+    full = measured.load("synthetic", "laptop", root=runs)[8760]
+    ledger = tmp_path / "claims.csv"
+    assert report.record(full, "synthetic", "laptop", ledger=ledger) == []
+    found = claims.read(ledger).set_index("claim")
+    assert set(found["data"]) == {"synthetic"}
+    assert set(found["seeds"]) == {"0-2"}
+    for method in (
+        "mean_variance",
+        "two_stage",
+        "end_to_end",
+        "cross_entropy",
+        "cross_entropy_xi_0",
+        "ours_certified",
+        "ours_xi_0",
+    ):
+        row = found.loc[f"production.times_safer.{method}"]
+        assert row["low"] < row["value"] < row["high"]
+    frame = full.frame
+    at = frame[np.isclose(frame["r_t"], 1e-3) & (frame["metric"] == "acceptance")].set_index(
+        ["method", "run"]
+    )["value"]
+    gain = (at["ours"] - at["cross_entropy"]).to_numpy()
+    row = found.loc["production.acceptance_gain_over_cross_entropy"]
+    assert row["value"] == pytest.approx(gain.mean())
+    assert row["high"] - row["value"] == pytest.approx(4.302653 * gain.std(ddof=1) / np.sqrt(3), rel=1e-5)
+    gain = (at["ours_xi_0"] - at["cross_entropy_xi_0"]).mean()
+    assert found.loc["production.acceptance_gain_over_cross_entropy_xi_0", "value"] == pytest.approx(gain)
+    assert "production.calibration_acceptance_gain_over_cross_entropy_xi_0" in found.index
+    worst = max(
+        full.violations[:, i].sum() / full.produced[:, i].sum() / full.points["r_t"].iloc[i]
+        for i in full.where("ours")
+        if full.produced[:, i].sum() > 0
+    )
+    assert found.loc["production.violation_over_threshold_max", "value"] == pytest.approx(worst)
+    assert found.loc["production.violation_over_threshold_max_ours_xi_0", "value"] > worst
+    assert 0.4 < found.loc["production.revenue_share_of_oracle", "value"] < 0.5
+
+
+def test_what_cannot_be_claimed_is_said(tmp_path):
+    table = fake.weekly(0, weeks=8)
+    part = {
+        "run": "a",
+        "seed": 0,
+        "order": (),
+        "weekly": table[table["method"].isin(["two_stage", "oracle"])],
+    }
+    missing = report.record(measured.gather([part]), "synthetic", "laptop", ledger=tmp_path / "claims.csv")
+    assert any("times_safer.two_stage: ours was not run" in text for text in missing)
+    assert any("revenue_share_of_oracle" in text for text in missing)
+    assert claims.read(tmp_path / "claims.csv").empty
+
+
+def test_line_recovers_a_known_slope_and_covers():
+    n_t = np.repeat([100, 1000, 8760], 5)
+    exact, half, slope, width = scaling.line(n_t, 0.3 + 0.05 * np.log10(n_t), np.array([100.0, 10_000.0]))
+    assert slope == pytest.approx(0.05)
+    assert exact == pytest.approx([0.4, 0.5])
+    assert np.allclose([*half, width], 0, atol=1e-9)
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(300):
+        noisy = 0.3 + 0.05 * np.log10(n_t) + rng.normal(0, 0.02, len(n_t))
+        _, _, slope, width = scaling.line(n_t, noisy, n_t)
+        hits += abs(slope - 0.05) <= width
+    assert 273 <= hits <= 297  # 95 % of 300 is 285
+
+
+def test_command_writes_figures_tables_claims_and_manifests(runs, script, tmp_path, capsys):
+    assert script.main(["figure-2", "--runs", str(runs), "--results", str(tmp_path)]) == 0
+    names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*") if "runs" not in path.parts}
+    for source in ("synthetic", "eia"):
+        assert f"figures/figure_2_{source}.png" in names
+        assert {
+            f"tables/production_{t}_{source}.csv" for t in ("times_safer", "times_safer_at", "curves")
+        } <= names
+        assert f"manifests/production_{source}.json" in names
+    assert "figures/figure_2_scaling_synthetic.pdf" in names
+    assert "figures/figure_2_scaling_eia.pdf" not in names  # one n_t only
+    manifests = json.loads((tmp_path / "manifests" / "production_synthetic.json").read_text())
+    assert len(manifests) == 6  # three seeds, two n_t
+    table = pd.read_csv(tmp_path / "tables" / "production_times_safer_synthetic.csv")
+    assert len(table) == 7
+    assert set(claims.read(tmp_path / "claims.csv")["data"]) == {"synthetic", "eia"}
+    assert "not claimed" not in capsys.readouterr().out
+
+
+def test_command_without_runs_says_so(script, tmp_path, capsys):
+    assert script.main(["figure-2", "--runs", str(tmp_path), "--results", str(tmp_path)]) == 1
+    assert "nothing to draw" in capsys.readouterr().err
+    assert (
+        script.main(["figure-2", "--data", "eia", "--runs", str(tmp_path), "--results", str(tmp_path)]) == 1
+    )
+    assert "no finished run" in capsys.readouterr().err

@@ -1,0 +1,57 @@
+"""Evaluations in blocks: interrupted ones go on, finished ones are not run again."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetygym_small import POINT, untrained
+
+from experiments.safetygym.agents.checkpoints import save_agent
+from experiments.safetygym.config import SafetyGymConfig
+from experiments.safetygym.evaluation import jobs
+from experiments.safetygym.guard.classifier import LogitClassifier
+from experiments.safetygym.sim.task import get_task
+
+
+@pytest.fixture
+def blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "BLOCK_STEPS", 2000)
+    path = tmp_path / "agent.safetensors"
+    save_agent(untrained(), path)
+    config = SafetyGymConfig()
+    config.classifier.kind, config.classifier.hidden = "logits", [4]
+    weights = dict(LogitClassifier(get_task(POINT), 15, (4,)).state_dict())
+    guarded = jobs.blocks(config, {"method": "ours", "r_t": 0.1}, 4000, path, 3, weights, 0.0)
+    return [*guarded, *jobs.blocks(config, {"method": "ppo"}, 2000, path, 3)]
+
+
+def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(blocks, tmp_path, monkeypatch):
+    whole = list(jobs.spread(blocks, 1, tmp_path / "whole"))
+    real, run = jobs.run_job, []
+
+    def interrupted(job):
+        run.append(job)
+        if len(run) == 3:
+            raise KeyboardInterrupt
+        return real(job)
+
+    monkeypatch.setattr(jobs, "run_job", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(jobs.spread(blocks, 1, tmp_path / "parts"))
+    assert len(run) == 3
+    again = list(jobs.spread(blocks, 1, tmp_path / "parts"))
+    assert run[3:] == [blocks[2]]  # only what was missing
+    for (episodes, entries), (expected, traced) in zip(again, whole, strict=True):
+        pd.testing.assert_frame_equal(episodes, expected)
+        pd.testing.assert_frame_equal(entries, traced, check_dtype=False)
+
+
+def test_blocks_differ_by_all_that_they_depend_on(blocks):
+    first, second, other = blocks
+    keys = {str(job.key) for job in blocks}
+    assert len(keys) == 3
+    assert {first.seed, second.seed, other.seed} == {job.key["seed"] for job in blocks}
+    changed = jobs.Job(**{**vars(first), "tau": np.zeros(15)})
+    assert changed.key != first.key
+    heavier = {name: value + 1 for name, value in (first.weights or {}).items()}
+    assert jobs.Job(**{**vars(first), "weights": heavier}).key != first.key
+    assert jobs.Job(**{**vars(first), "constants": {}}).key == first.key

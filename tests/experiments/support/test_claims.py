@@ -1,0 +1,129 @@
+"""The ledger of claims and its comparison with the paper."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import multiprocessing
+
+import pytest
+
+from experiments.support.errors import ResultsError
+from experiments.support.files import REPOSITORY
+from experiments.support.results import claims
+
+OPTIONS = {"experiment": "production", "n": 100, "preset": "laptop", "data": "synthetic"}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "claims.csv"
+
+
+@pytest.fixture(scope="module")
+def compare():
+    spec = importlib.util.spec_from_file_location("compare", REPOSITORY / "scripts" / "compare.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_row_is_replaced_by_the_same_claim_preset_and_data(path):
+    claims.record("a.b", 1.0, **OPTIONS, seeds=range(5), low=0.5, high=2.0, path=path)
+    claims.record("a.b", 2.0, **OPTIONS, path=path)
+    claims.record("a.b", 3.0, **OPTIONS | {"data": "eia"}, path=path)
+    claims.record("a.a", 4.0, **OPTIONS, path=path)
+    frame = claims.read(path)
+    assert tuple(frame.columns) == claims.COLUMNS
+    assert frame[["claim", "data", "value"]].to_numpy().tolist() == [
+        ["a.a", "synthetic", 4.0],
+        ["a.b", "eia", 3.0],
+        ["a.b", "synthetic", 2.0],
+    ]
+    assert frame["command"].str.startswith("python ").all()
+    assert frame["low"].isna().all()
+
+
+def test_interval_seeds_and_command_are_kept(path):
+    claims.record(
+        "a.b", 0.1 + 0.2, **OPTIONS, seeds=[3, 1, 2], low=0, high=1, command="make figure-2", path=path
+    )
+    row = claims.read(path).iloc[0]
+    assert (row["value"], row["low"], row["high"]) == (0.1 + 0.2, 0.0, 1.0)
+    assert (row["seeds"], row["command"]) == ("1-3", "make figure-2")
+    assert claims.shown_seeds([0, 5]) == "0 5"
+    assert claims.shown_seeds([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("claim", "value", "options", "message"),
+    [
+        ("Production", 1.0, {}, "dotted lower case"),
+        ("production", 1.0, {}, "dotted lower case"),
+        ("a.b", math.nan, {}, "not a number"),
+        ("a.b", 1.0, {"n": -1}, "n=-1"),
+        ("a.b", 1.0, {"low": 0.5}, "together"),
+        ("a.b", 1.0, {"low": 1.5, "high": 2.0}, "low ≤ value ≤ high"),
+    ],
+)
+def test_bad_claims_are_refused_and_nothing_is_written(path, claim, value, options, message):
+    with pytest.raises(ResultsError, match=message):
+        claims.record(claim, value, **OPTIONS | options, path=path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["claim,value\na.b,1\n", "", "x\n\0", ",".join(claims.COLUMNS) + "\na.b,e,much,,,1,,,,,\n"]
+)
+def test_a_file_that_is_no_ledger_is_refused_and_left_alone(path, text):
+    path.write_text(text)
+    with pytest.raises(ResultsError, match="is not a ledger of claims"):
+        claims.record("a.b", 1.0, **OPTIONS, path=path)
+    assert path.read_text() == text
+
+
+def _record(path, index):
+    claims.record(f"a.c{index}", float(index), **OPTIONS, path=path)
+
+
+def test_many_processes_may_record_at_once(path):
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_record, args=(path, index)) for index in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert list(claims.read(path)["value"]) == [0.0, 1.0, 2.0]
+
+
+def test_compare_prints_ours_beside_the_paper_s(compare, path, monkeypatch, capsys):
+    monkeypatch.setenv("SAFEFRAME_CLAIMS", str(path))
+    claims.record("production.times_safer.two_stage", 5.0, **OPTIONS, low=4.0, high=7.0)
+    claims.record("core.curve_1e7_seconds", 1.5, **OPTIONS)
+    assert compare.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (ours,) = [line for line in lines if "times_safer.two_stage" in line]
+    assert "[4, 7]" in ours
+    assert "up to 28" in ours
+    (core,) = [line for line in lines if "core.curve" in line]
+    assert "not stated" in core
+    assert any("llm.times_safer.*" in line and "not measured" in line for line in lines)
+    assert len({len(line) for line in lines}) == 1
+    assert compare.main(["core"]) == 0
+    assert "production" not in capsys.readouterr().out.replace("| production", "")
+
+
+def test_compare_says_when_the_ledger_is_broken(compare, path, monkeypatch, capsys):
+    monkeypatch.setenv("SAFEFRAME_CLAIMS", str(path))
+    path.write_text("nonsense\n1\n")
+    assert compare.main([]) == 1
+    assert "is not a ledger" in capsys.readouterr().err
+
+
+def test_the_committed_ledger_is_valid():
+    frame = claims.read(REPOSITORY / "results" / "claims.csv")
+    assert not frame.duplicated(list(claims.KEY)).any()
+    assert frame["claim"].map(lambda name: bool(claims.NAME.fullmatch(name))).all()

@@ -1,0 +1,39 @@
+"""Figures saved twice are the same bytes; colours stay apart."""
+
+from __future__ import annotations
+
+from experiments.support.results import figures
+
+
+def draw(directory):
+    with figures.style():
+        import matplotlib.pyplot as plt
+
+        figure, axes = plt.subplots()
+        for name, colour in figures.colours(["ours", "two_stage"]).items():
+            axes.plot([1e-3, 1e-1], [1, 2], color=colour, label=name)
+        axes.set_xscale("log")
+        axes.legend()
+        return figures.save(figure, "sample", directory)
+
+
+def test_saving_is_deterministic_and_undated(tmp_path):
+    first = [path.read_bytes() for path in draw(tmp_path / "a")]
+    second = [path.read_bytes() for path in draw(tmp_path / "b")]
+    assert [path.name for path in draw(tmp_path / "a")] == ["sample.png", "sample.pdf"]
+    assert first == second
+    assert first[0].startswith(b"\x89PNG")
+    assert first[1].startswith(b"%PDF")
+    assert b"CreationDate" not in first[1]
+
+
+def test_figures_are_closed(tmp_path):
+    import matplotlib.pyplot as plt
+
+    draw(tmp_path)
+    assert plt.get_fignums() == []
+
+
+def test_colours_are_distinct_and_stable():
+    assert len(set(figures.PALETTE)) == len(figures.PALETTE) == len(figures.MARKERS)
+    assert figures.colours(["a", "b"])["a"] == figures.colours(["a"])["a"]

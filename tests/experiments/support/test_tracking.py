@@ -1,0 +1,136 @@
+"""Tracking is optional: no package, no key, no network needed, and the files are the record all the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+import pytest
+
+from experiments.support import tracking
+from experiments.support.config import TrackingConfig
+from experiments.support.errors import TrackingError
+from experiments.support.files import REPOSITORY
+from experiments.support.results import frames
+
+
+def test_nothing_is_imported_without_tracking(run_toy, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # an import would fail
+    assert (run_toy() / "DONE").exists()
+
+
+def test_tracking_without_the_package_says_what_to_do(run_toy, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(TrackingError, match=r"pip install wandb\); or run with tracking=none"):
+        run_toy("tracking=wandb")
+    assert not list((tmp_path / "toy").glob("*/DONE"))
+    assert (run_toy() / "DONE").exists()
+
+
+class FakeRun:
+    """What tracking uses of a W&B run."""
+
+    def __init__(self) -> None:
+        self.logged, self.summary, self.exit_code = [], {}, None
+
+    def log(self, metrics, step=None) -> None:
+        self.logged.append((metrics, step))
+
+    def finish(self, exit_code=0) -> None:
+        self.exit_code = exit_code
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    import wandb
+
+    run, calls = FakeRun(), []
+    monkeypatch.setattr(wandb, "init", lambda **options: calls.append(options) or run)
+    return run, calls
+
+
+def test_what_is_mirrored(run_toy, fake):
+    run, calls = fake
+    directory = run_toy("tracking=wandb", "tracking.mode=offline")
+    (options,) = calls
+    assert options["mode"] == "offline"
+    assert options["id"] == directory.name
+    assert options["config"]["r_t"] == 0.001
+    assert "tracking" not in options["config"]
+    frame = frames.read(directory).set_index("metric")
+    assert run.logged[0][0] == {"mean": frame.loc["mean", "value"]}
+    assert run.summary == {"toy/mean": frame.loc["mean", "value"], "toy/above": frame.loc["above", "value"]}
+    assert run.exit_code == 0
+
+
+def test_a_run_that_was_done_without_tracking_is_mirrored_later(run_toy, fake):
+    run, calls = fake
+    directory = run_toy()
+    assert calls == []
+    assert run_toy("tracking=wandb") == directory
+    assert calls[0]["id"] == directory.name
+    assert set(run.summary) == {"toy/mean", "toy/above"}
+    (directory / "wandb").mkdir()
+    run_toy("tracking=wandb")
+    assert len(calls) == 1
+
+
+def test_a_failed_run_is_marked(run_toy, fake, monkeypatch):
+    run, _ = fake
+    monkeypatch.setenv("TOY_FAIL", "1")
+    with pytest.raises(RuntimeError, match="told to fail"):
+        run_toy("tracking=wandb")
+    assert run.exit_code == 1
+
+
+def test_mode_follows_the_key(monkeypatch, tmp_path):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert tracking.resolve_mode("auto") == "offline"
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password x")
+    assert tracking.resolve_mode("auto") == "online"
+    (tmp_path / "netrc").write_text("machine example.org")
+    assert tracking.resolve_mode("auto") == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    assert tracking.resolve_mode("auto") == "online"
+    assert tracking.resolve_mode("offline") == "offline"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert tracking.resolve_mode("auto") == "disabled"
+
+
+def test_disabled_with_the_real_package(run_toy):
+    assert (run_toy("tracking=wandb", "tracking.mode=disabled") / "DONE").exists()
+
+
+@pytest.mark.long
+def test_offline_with_the_real_package(command, tmp_path):
+    done = command("tracking=wandb", WANDB_MODE="offline")
+    assert done.returncode == 0, done.stderr
+    (mirror,) = (tmp_path / "runs" / "toy").glob("*/wandb/offline-run-*")
+    assert list(mirror.glob("*.wandb"))
+    assert (mirror.parents[1] / "DONE").exists()
+    assert sync().waiting(tmp_path / "runs") == [mirror]
+
+
+def sync():
+    spec = importlib.util.spec_from_file_location("sync_wandb", REPOSITORY / "scripts" / "sync_wandb.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_nothing_to_upload(tmp_path, capsys):
+    marked = tmp_path / "toy" / "x" / "wandb" / "offline-run-1"
+    marked.mkdir(parents=True)
+    (marked / "run-1.wandb.synced").touch()
+    assert sync().main([str(tmp_path)]) == 0
+    assert "nothing to upload" in capsys.readouterr().out
+
+
+def test_no_tracker_accepts_everything(tmp_path):
+    tracker = tracking.start(TrackingConfig(), tmp_path, "toy", {})
+    tracker.log({"x": 1.0}, step=3)
+    tracker.finish({"x": 1.0})
+    assert list(tmp_path.iterdir()) == []
