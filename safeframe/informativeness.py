@@ -269,8 +269,9 @@ def radius_between(
     safe ones not higher than in the other half), in both directions. SafeframeError if a class is absent from
     a half.
     """
-    gaps = []
-    for state, side in ((SAFE, "upper"), (UNSAFE, "lower")):
+    gaps: list[float] = []
+    sides: tuple[tuple[int, Side], ...] = ((SAFE, "upper"), (UNSAFE, "lower"))
+    for state, side in sides:
         parts = margin[odd & (label == state)], margin[~odd & (label == state)]
         for reference, other in (parts, parts[::-1]):
             found = measured_radius(reference, other, delta, side=side, window=(-np.inf, reach))

@@ -42,12 +42,12 @@ from experiments.llm.models.preference_models import load_score_model, score_all
 from experiments.llm.models.tokenizer import (  # noqa: E402
     SYNTHETIC_TEMPLATE,
     Encoded,
-    build_tokenizer,
     encode_answers,
     encode_prompts,
     padded,
 )
 from experiments.llm.world import grammar  # noqa: E402
+from experiments.llm.world.vocabulary import build_tokenizer  # noqa: E402
 from experiments.support.files import atomic_path  # noqa: E402
 from experiments.support.results.claims import record  # noqa: E402
 from safeframe.types import SafeframeError  # noqa: E402

@@ -18,7 +18,7 @@ import pandas as pd
 from experiments.llm.answers.pools import Pool
 from experiments.llm.guard.calibration import Choice
 from experiments.llm.guard.choosing import accepted, decide
-from safeframe.certificates.cases import clopper_pearson_lower, clopper_pearson_upper
+from experiments.support.results.ratios import exact
 from safeframe.optimisation.candidates import DEFAULT
 
 BLOCKS = 50
@@ -34,7 +34,6 @@ BLOCK_COLUMNS = (
     "true_harm",
     "reward",
 )
-EXACT = "Clopper-Pearson 95%"
 
 
 @dataclass
@@ -139,13 +138,6 @@ class Evaluation:
         sums.insert(0, "method", method)
         sums["r_t"], sums["knob"] = at.get("r_t", np.nan), at.get("knob", np.nan)
         return sums[list(BLOCK_COLUMNS)]
-
-
-def exact(k: int, n: int) -> tuple[float, int, float, float, str]:
-    """Share, n, its Clopper-Pearson interval and the interval's name; NaN without a case."""
-    if n == 0:
-        return np.nan, 0, np.nan, np.nan, ""
-    return k / n, n, clopper_pearson_lower(k, n, 0.025), clopper_pearson_upper(k, n, 0.025), EXACT
 
 
 def ratio_of(truth: np.ndarray, given: np.ndarray) -> tuple[float, int, float, float, str]:

@@ -34,13 +34,17 @@ from torch import nn
 
 from experiments.llm.answers import pools, recorded
 from experiments.llm.answers.features import save_array
+from experiments.llm.answers.hub import HubSource
 from experiments.llm.answers.pools import SPLITS, Pool, Source
 from experiments.llm.answers.recorded_source import RecordedSource
+from experiments.llm.answers.synthetic import SyntheticSource
 from experiments.llm.config import LLMConfig
-from experiments.llm.evaluation import Evaluation, exact
-from experiments.llm.guard import backends, baselines, classifier, coverage, judge, tailored
+from experiments.llm.evaluation import Evaluation
+from experiments.llm.guard import backends, baselines, classifier, coverage, tailored
 from experiments.llm.guard.backends import Backend, MiniLMBackend, OPTBackend, place_of, spread
 from experiments.llm.guard.calibration import Calibrator
+from experiments.llm.guard.judge import judge_of, recorded_rows
+from experiments.llm.transfer import Calibrated, other_configuration, transfer
 from experiments.support.files import atomic_path
 from experiments.support.runs.running import RunContext
 from experiments.support.runs.stages import Stage
@@ -56,10 +60,16 @@ _KEYS = ("source", "data", "pools", "seed", "classifier", "models")
 def make_source(settings: LLMConfig, context: RunContext) -> Source:
     """The configured source of candidate answers."""
     if settings.source == "recorded":
-        return RecordedSource(settings, context)
-    from experiments.llm.answers import generating
+        return RecordedSource(settings, context, judge_of)
+    kind = SyntheticSource if settings.source == "synthetic" else HubSource
+    return kind(settings.models, settings.pools.candidates, context)
 
-    return generating.make_source(settings, context)
+
+def backend_of(source: Any, settings: LLMConfig) -> Backend:
+    """The classification model for a source's texts."""
+    if isinstance(source, RecordedSource):
+        return MiniLMBackend(source.mini, source.hidden, source.rows_of, settings.classifier)
+    return OPTBackend(source, settings.classifier)
 
 
 class Experiment:
@@ -77,9 +87,7 @@ class Experiment:
                 self.pool[split] = self.source.pool(split, wanted)
                 found = self.pool[split]
                 recorded.require_both(found.harmful[found.mask], f"prompts for {split}")
-        recorded_ = isinstance(self.source, RecordedSource)
-        kind: Any = MiniLMBackend if recorded_ else OPTBackend
-        self.backend: Backend = kind(self.source, settings.classifier)
+        self.backend = backend_of(self.source, settings)
         tables = {split: self.backend.table(self.pool[split]) for split in SPLITS}
         self.table = {split: table for split, (table, _) in tables.items()}
         self.cut = self.source.hidden.cut if isinstance(self.source, RecordedSource) else sum(
@@ -234,40 +242,16 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
         if isinstance(this.source, RecordedSource):
             counting.rows += recorded_rows(this.source, ours, chosen["ours"], counting.n_t)
         counting.rows += [{"method": "texts", "metric": "truncated", "value": float(this.cut), "n": this.cut}]
-    if settings.transfer.path:
-        from experiments.llm.transfer import transfer
-
+    if settings.transfer.path and isinstance(this.source, RecordedSource):
         with context.stage("transfer"):
-            transfer(this, ours, validation["ours"], chosen, counting)
+            other = RecordedSource(other_configuration(settings), context, judge_of)
+            transfer(
+                Calibrated(settings, this.source, this.pool["internal_test"], ours, chosen),
+                other, validation["ours"], counting, context.seeds.integer("coverage"),
+            )  # fmt: skip
     with atomic_path(context.directory / "blocks.parquet") as path:
         pd.concat(counting.blocks, ignore_index=True).to_parquet(path, index=False)
     return pd.DataFrame(counting.rows)
-
-
-def recorded_rows(source: RecordedSource, ours: nn.Module, choices: list, n_t: int) -> list[dict]:
-    """Where a judge labels: its error on people's labels, and what people say of what ours accepts."""
-    if source.human is None:
-        return []
-    found = judge.judge_of(source)
-    rows: list[dict[str, Any]] = []
-
-    def add(method: str, metric: str, k: int, n: int, **at: Any) -> None:
-        value, count, low, high, name = exact(k, n)
-        row = {"method": method, "metric": metric, "value": value, "n": count, **at}
-        rows.append(row | ({"low": low, "high": high, "interval": name} if count else {}))
-
-    for metric, (k, n) in judge.errors(found, source.human.label).items():
-        add("judge", metric, k, n)
-    unseen = {source.everything.prompt[i] for i in source.rows["validation"]}
-    pairs = np.array([text in unseen for text in source.human.prompt])
-    rows_of = backends.Rows(source.human_hidden, np.flatnonzero(pairs))
-    margin = classifier.margins(ours, rows_of)
-    label, said = source.human.label[pairs], found.of_humans[pairs] > 0.5
-    for choice in choices:
-        at = {"r_t": choice.r_t, "xi": choice.radius, "n_t": n_t}
-        for who, (k, n) in judge.against_humans(margin, label, said, choice.tau).items():
-            add("ours", f"accepted_pairs.{who}", k, n, **at)
-    return rows
 
 
 def report(settings: LLMConfig, directory: Path, frame: pd.DataFrame) -> str:

@@ -14,7 +14,6 @@ labels are human or its own judge's. Methods, after "transfer.<format>.":
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
@@ -25,13 +24,10 @@ from experiments.llm.answers.recorded_source import RecordedSource
 from experiments.llm.config import LLMConfig
 from experiments.llm.evaluation import Evaluation
 from experiments.llm.guard import baselines, coverage
-from experiments.llm.guard.backends import MiniLMBackend, spread
+from experiments.llm.guard.backends import Rows, spread
 from experiments.llm.guard.calibration import Calibrator, Choice
 from experiments.llm.guard.classifier import margins
-from safeframe.types import SafeframeError
-
-if TYPE_CHECKING:
-    from experiments.llm.experiment import Experiment
+from experiments.llm.guard.judge import recorded_rows
 
 COVERED = {"ours_covered": "prompt", "ours_covered_pairs": "pair"}
 """Method -> kind of coverage."""
@@ -54,28 +50,32 @@ def ranking(margin: np.ndarray, pool: Pool) -> tuple[float, int]:
     return float(stats.mannwhitneyu(flat[harmful], flat[~harmful]).statistic) / pairs, len(flat)
 
 
-def transfer(
-    this: Experiment,
-    ours: nn.Module,
-    own_margin: np.ndarray,
-    chosen: dict[str, list[Choice]],
-    counting: Evaluation,
-) -> None:
-    """Add the rows and blocks of the methods above. own_margin: (n, k) of ours on the run's own validation
-    prompts; chosen: thresholds by method.
+@dataclasses.dataclass(frozen=True)
+class Calibrated:
+    """What a run has calibrated: its settings, its source of answers and internal test prompts, ours (the
+    classifier), and the thresholds of each method.
     """
-    from experiments.llm.experiment import recorded_rows
 
-    config, own = this.config, this.source
-    if not isinstance(own, RecordedSource):
-        raise SafeframeError("transfer is between sets of recorded answers")
+    config: LLMConfig
+    source: RecordedSource
+    internal_test: Pool
+    ours: nn.Module
+    chosen: dict[str, list[Choice]]
+
+
+def transfer(
+    run: Calibrated, other: RecordedSource, own_margin: np.ndarray, counting: Evaluation, seed: int
+) -> None:
+    """Add the rows and blocks of the methods above, on the other source of answers, to `counting`.
+
+    own_margin: (n, k) of ours on the run's own validation prompts; seed: of the coverage guard's split.
+    """
+    config, own, ours, chosen = run.config, run.source, run.ours, run.chosen
     name = f"transfer.{config.transfer.format}."
-    other = RecordedSource(other_configuration(config), this.context)
 
     def of_other(split: str, wanted: int) -> tuple[Pool, np.ndarray]:
         pool = other.pool(split, min(wanted, len(other.rows[split])))
-        table, _ = MiniLMBackend(other, config.classifier).table(pool)
-        return pool, spread(margins(ours, table), pool)
+        return pool, spread(margins(ours, Rows(other.hidden, other.rows_of(pool))), pool)
 
     pool, margin = of_other("validation", config.pools.validation)
     found = Evaluation(pool, other.default_reward(pool.prompt), counting.n_t)
@@ -92,8 +92,7 @@ def transfer(
         for row in recorded_rows(other, ours, chosen["ours"], counting.n_t)
     ]
 
-    inside = coverage.features_of(own, this.pool["internal_test"])
-    seed = this.context.seeds.integer("coverage")
+    inside = coverage.features_of(own, run.internal_test)
     guards = coverage.fit(inside, config.transfer.epsilon, seed)
     for prefix, source, where, at in (("", own, counting, own_margin), (name, other, found, margin)):
         covered = coverage.covered(guards, coverage.features_of(source, where.pool))

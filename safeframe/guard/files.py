@@ -1,4 +1,4 @@
-"""Calling models and classifiers on NumPy or torch data, and saving a calibrated guard with checksums."""
+"""Saving a calibrated guard with checksums, and reading it back."""
 
 from __future__ import annotations
 
@@ -7,57 +7,20 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 
-from safeframe.coverage.coverage_guard import CoverageSettings, Features, fit_coverage, flat_features
+from safeframe.coverage.coverage_guard import CoverageSettings
 from safeframe.guard.calibration import Evidence
-from safeframe.internal_test import InternalTestData
+from safeframe.guard.settings import GuardSettings
 from safeframe.types import SafeframeError
-
-if TYPE_CHECKING:
-    from safeframe.guard.safety_guard import SafetyGuard
 
 FORMAT = 1
 _JSON = "guard.json"
-
-
-def to_numpy(value: Any) -> np.ndarray:
-    """A NumPy view or copy of an array, tensor or sequence."""
-    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
-
-
-def like(value: np.ndarray, measurement: Any) -> Any:
-    """``value`` as a tensor on the measurement's device where that is a tensor, else unchanged."""
-    return torch.from_numpy(value).to(measurement.device) if isinstance(measurement, torch.Tensor) else value
-
-
-def call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a model without gradients; torch modules run in evaluation mode on tensors of their own type and
-    device.
-    """
-    with torch.no_grad():
-        if not isinstance(function, torch.nn.Module):
-            return function(*arguments)
-        training = {module for module in function.modules() if module.training}
-        function.eval()
-        try:
-            return function(*(_for_module(function, argument) for argument in arguments))
-        finally:
-            for module in training:
-                module.training = True
-
-
-def _for_module(module: torch.nn.Module, value: Any) -> torch.Tensor:
-    tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(value))
-    weight = next(module.parameters(), None)
-    if weight is None:
-        return tensor
-    return tensor.to(weight.device, weight.dtype if tensor.is_floating_point() else tensor.dtype)
 
 
 def _digest(content: bytes) -> str:
@@ -131,20 +94,43 @@ def read_guard(directory: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
         return body["settings"], {key: stored[key] for key in stored.files}
 
 
-def save_guard(directory: str | os.PathLike[str], guard: SafetyGuard) -> None:
-    """Save a calibrated guard; see SafetyGuard.save."""
-    evidence, settings = guard.evidence, guard.settings
-    assert evidence is not None
-    probe = guard.probe
+@dataclass(frozen=True)
+class SavedGuard:
+    """What a calibrated guard is on disk: all but its model and its classifier.
+
+    ``tau`` holds (r_t, tau) pairs of one group, to recognise the calibration by. ``probe``: a few
+    measurements (NumPy), ``probe_is_torch`` whether they were tensors; None where there are none.
+    ``coverage``: the features (n, d) that the coverage guard was fitted on, with its radius; None without
+    one.
+    """
+
+    settings: GuardSettings
+    evidence: Evidence
+    default_action: np.ndarray
+    classify_actions: bool
+    tau: list[list[float]]
+    probe: np.ndarray | None = None
+    probe_is_torch: bool = False
+    coverage: np.ndarray | None = None
+    coverage_radius: float | None = None
+
+
+def save_guard(directory: str | os.PathLike[str], saved: SavedGuard) -> None:
+    """Write a guard to ``directory``, atomically.
+
+    Raises:
+        SafeframeError: where groups, default action or measurements are Python objects.
+    """
+    evidence, settings = saved.evidence, saved.settings
     arrays = {
         "margin": evidence.margin,
         "label": evidence.label,
         "score": evidence.score,
         "group": evidence.group,
         "trained_on": evidence.trained_on,
-        "default_action": guard.default_action,
-        "probe": None if probe is None else to_numpy(probe),
-        "coverage": None if guard.coverage is None else guard.coverage.rows,
+        "default_action": saved.default_action,
+        "probe": saved.probe,
+        "coverage": saved.coverage,
     }
     for name in ("group", "default_action", "probe"):
         array = arrays[name]
@@ -155,74 +141,33 @@ def save_guard(directory: str | os.PathLike[str], guard: SafetyGuard) -> None:
     stored: dict[str, Any] = dataclasses.asdict(settings)
     if isinstance(settings.prior, Mapping):
         stored["prior"] = [[key, value] for key, value in settings.prior.items()]
-    taus = [[r, next(iter(found.values())).tau] for r, found in guard.calibrations.items()]
     body = {
         "settings": stored,
-        "classify_actions": guard.classify_actions,
-        "probe_is_torch": isinstance(probe, torch.Tensor),
-        "taus": taus,
-        "coverage_radius": None if guard.coverage is None else guard.coverage.radius,
+        "classify_actions": saved.classify_actions,
+        "probe_is_torch": saved.probe_is_torch,
+        "taus": saved.tau,
+        "coverage_radius": saved.coverage_radius,
     }
     write_guard(directory, body, {name: array for name, array in arrays.items() if array is not None})
 
 
-def load_guard(
-    cls: type[SafetyGuard],
-    directory: str | os.PathLike[str],
-    model: Callable[..., Any],
-    classifier: Callable[..., Any],
-    check: bool,
-    coverage_features: Features,
-) -> SafetyGuard:
-    """Load a guard; see SafetyGuard.load."""
+def load_guard(directory: str | os.PathLike[str]) -> SavedGuard:
+    """Read what :func:`save_guard` wrote.
+
+    Raises:
+        SafeframeError: where a file is missing, was changed or cut short, or has another format.
+    """
     body, arrays = read_guard(directory)
     stored = dict(body["settings"])
+    stored["threshold"] = tuple(stored["threshold"])
     if isinstance(stored["prior"], list):
         stored["prior"] = dict(stored["prior"])
     if stored.get("coverage") is not None:
         stored["coverage"] = CoverageSettings(**stored["coverage"])
-    group, trained_on = arrays.get("group"), arrays["trained_on"]
-    data = InternalTestData(None, arrays["label"], group, trained_on=trained_on)
-    guard = cls(
-        model,
-        classifier,
-        data,
-        default_action=arrays["default_action"],
-        classify_actions=body["classify_actions"],
-        coverage_features=coverage_features,
-        **stored,
+    evidence = Evidence(
+        arrays["margin"], arrays["label"], arrays.get("score"), arrays.get("group"), arrays["trained_on"]
     )
-    guard.adopt(Evidence(arrays["margin"], arrays["label"], arrays.get("score"), group, trained_on))
-    taus = [[r, next(iter(found.values())).tau] for r, found in guard.calibrations.items()]
-    if taus != body["taus"]:
-        raise SafeframeError(
-            f"the guard in {directory} gives other thresholds than when saved; calibrate it again"
-        )
-    if "coverage" in arrays:
-        settings = guard.settings
-        assert settings.coverage is not None
-        guard.coverage = fit_coverage(arrays["coverage"], trained_on, settings.coverage, settings.seed)
-        if not np.isclose(guard.coverage.radius, body["coverage_radius"], rtol=1e-4, atol=1e-6):
-            raise SafeframeError(
-                f"the guard in {directory} gives another coverage radius than when saved; calibrate it again"
-            )
-    if "probe" in arrays:
-        probe = torch.from_numpy(arrays["probe"]) if body["probe_is_torch"] else arrays["probe"]
-        guard.probe = probe
-        if check:
-            seen = guard.margins(probe)
-            saved = arrays["margin"][: len(seen)]
-            if seen.shape != saved.shape or not np.allclose(seen, saved, rtol=1e-3, atol=1e-4):
-                raise SafeframeError(
-                    "the classifier gives other margins than the calibrated one: calibrate again, or "
-                    "pass the classifier that was saved with the guard"
-                )
-            if guard.coverage is not None:
-                same = flat_features(coverage_features(probe))
-                kept = arrays["coverage"][: len(same)]
-                if same.shape != kept.shape or not np.allclose(same, kept, rtol=1e-3, atol=1e-4):
-                    raise SafeframeError(
-                        "coverage_features gives other features than those calibrated: pass the function "
-                        "that the guard was made with"
-                    )
-    return guard
+    return SavedGuard(
+        GuardSettings(**stored), evidence, arrays["default_action"], body["classify_actions"], body["taus"],
+        arrays.get("probe"), body["probe_is_torch"], arrays.get("coverage"), body["coverage_radius"],
+    )  # fmt: skip

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from safeframe.chance_constraint import validate_threshold
-from safeframe.conservative_testing import PosteriorForm, check_logits
+from safeframe.conservative_testing import PosteriorForm
 from safeframe.coverage.coverage_guard import (
     CoverageGuard,
     CoverageSettings,
@@ -26,11 +26,11 @@ from safeframe.coverage.coverage_guard import (
     flat_features,
 )
 from safeframe.guard.calibration import Evidence, GroupCurves, calibrate_evidence
-from safeframe.guard.files import call, like, load_guard, save_guard, to_numpy
+from safeframe.guard.calling import as_tensor, is_tensor, like, look, to_numpy, with_default
+from safeframe.guard.files import SavedGuard, load_guard, save_guard
 from safeframe.guard.report import EVERYTHING, GuardCalibration, GuardedActions
 from safeframe.guard.settings import GuardSettings, Mode, ThresholdRule
 from safeframe.internal_test import InternalTestData
-from safeframe.margins import margin_of
 from safeframe.optimisation.candidates import choose
 from safeframe.types import SafeframeError, Status
 
@@ -128,12 +128,12 @@ class SafetyGuard:
             raise SafeframeError(
                 "the internal test data hold no measurements: nothing to run the classifier on"
             )
-        action, score, margin = self._look(data.measurement)
+        action, score, margin = look(self.model, self.classifier, data.measurement, self.classify_actions)
         if margin.shape != data.label.shape:
             raise SafeframeError(
                 f"the classifier gives margins {margin.shape}, but the labels are {data.label.shape}"
             )
-        self._with_default(action, score)
+        with_default(self.default_action, action, score)
         group = data.group if self.settings.group_conditional else None
         found = None
         if self.settings.coverage is not None:
@@ -163,8 +163,8 @@ class SafetyGuard:
             SafeframeError: if not calibrated, on a group without internal test data, or on bad outputs.
         """
         found = self._calibration(r_t)
-        action, score, margin = self._look(measurement)
-        action, default = self._with_default(action, score)
+        action, score, margin = look(self.model, self.classifier, measurement, self.classify_actions)
+        action, default = with_default(self.default_action, action, score)
         n = len(margin)
         ids = self._groups(group, n)
         keys = [EVERYTHING] if ids is None else np.unique(ids).tolist()
@@ -214,61 +214,9 @@ class SafetyGuard:
             )
         return distance, distance <= self.coverage.radius
 
-    def _look(self, measurement: Any) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """(actions, scores or None, margins) of a batch, checked."""
-        seen = measurement if hasattr(measurement, "shape") else np.asarray(measurement)
-        output = call(self.model, seen)
-        pair = isinstance(output, tuple)
-        if pair and len(output) != 2:
-            raise SafeframeError(
-                f"the model returned {len(output)} values; expected actions, or (candidates, score)"
-            )
-        raw = output[0] if pair else output
-        action, score = to_numpy(raw), np.asarray(to_numpy(output[1]), np.float64) if pair else None
-        logits = check_logits(
-            to_numpy(call(self.classifier, *((seen, raw) if self.classify_actions else (seen,)))),
-            "the classifier's logits",
-        )
-        wanted = (len(seen),) if score is None else (len(seen), *action.shape[1:2])
-        if logits.shape != (*wanted, 2):
-            raise SafeframeError(
-                f"the classifier's logits have shape {logits.shape}; expected {(*wanted, 2)}"
-            )
-        if action.shape[: len(wanted)] != wanted or (score is not None and score.shape != wanted):
-            raise SafeframeError(
-                f"the model's actions have shape {action.shape}"
-                + ("" if score is None else f" and its scores {score.shape}")
-                + f"; expected them to begin with {wanted}"
-            )
-        if np.issubdtype(action.dtype, np.floating) and np.isnan(action).any():
-            raise SafeframeError("the model's actions hold NaN")
-        if score is not None and (np.isnan(score).any() or (score == np.inf).any()):
-            raise SafeframeError("the model's scores hold NaN or +inf; -inf marks an absent candidate")
-        return action, score, margin_of(logits)
-
     def margins(self, measurement: Any) -> np.ndarray:
         """The classifier's margins for a batch: (n,), or (n, c) with candidates."""
-        return self._look(measurement)[2]
-
-    def _with_default(self, action: np.ndarray, score: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """(actions, default action) in one type. SafeframeError where the default is no such action."""
-        shape = action.shape[1:] if score is None else action.shape[2:]
-        try:
-            default = np.broadcast_to(self.default_action, shape)
-        except ValueError as error:
-            raise SafeframeError(
-                f"default_action has shape {self.default_action.shape}; one action has shape {shape}"
-            ) from error
-        if action.dtype.kind in "UO":
-            kind = np.result_type(action, default)
-            return action.astype(kind), default.astype(kind)
-        if default.dtype.kind not in "biuf" or not (default.astype(action.dtype) == default).all():
-            exact = default.dtype.kind in "biuf" and action.dtype.kind == "f"
-            if not exact:
-                raise SafeframeError(
-                    f"default_action {default!r} is no value of the actions' type {action.dtype}"
-                )
-        return action, default.astype(action.dtype)
+        return look(self.model, self.classifier, measurement, self.classify_actions)[2]
 
     def _calibration(self, r_t: float | None) -> dict[Hashable, GuardCalibration]:
         known = list(self.calibrations)
@@ -310,7 +258,22 @@ class SafetyGuard:
         """
         if self.evidence is None:
             raise SafeframeError("the guard is not calibrated: call calibrate() before save()")
-        save_guard(directory, self)
+        probe, coverage = self.probe, self.coverage
+        saved = SavedGuard(
+            self.settings,
+            self.evidence,
+            self.default_action,
+            self.classify_actions,
+            self._taus(),
+            None if probe is None else to_numpy(probe),
+            is_tensor(probe),
+            None if coverage is None else coverage.rows,
+            None if coverage is None else coverage.radius,
+        )
+        save_guard(directory, saved)
+
+    def _taus(self) -> list[list[float]]:
+        return [[r, next(iter(found.values())).tau] for r, found in self.calibrations.items()]
 
     @classmethod
     def load(
@@ -323,4 +286,53 @@ class SafetyGuard:
         models that draw at random. ``coverage_features``: as when the guard was made. SafeframeError where a
         file is corrupt, or the classifier or the features are others.
         """
-        return load_guard(cls, directory, model, classifier, check, coverage_features)
+        saved = load_guard(directory)
+        evidence, stored = saved.evidence, vars(saved.settings)
+        data = InternalTestData(None, evidence.label, evidence.group, trained_on=evidence.trained_on)
+        guard = cls(
+            model,
+            classifier,
+            data,
+            default_action=saved.default_action,
+            classify_actions=saved.classify_actions,
+            coverage_features=coverage_features,
+            **stored,
+        )
+        guard.adopt(evidence)
+        if guard._taus() != saved.tau:
+            raise SafeframeError(
+                f"the guard in {directory} gives other thresholds than when saved; calibrate it again"
+            )
+        settings = guard.settings
+        if saved.coverage is not None and settings.coverage is not None:
+            guard.coverage = fit_coverage(
+                saved.coverage, evidence.trained_on, settings.coverage, settings.seed
+            )
+            if not np.isclose(guard.coverage.radius, saved.coverage_radius or 0.0, rtol=1e-4, atol=1e-6):
+                raise SafeframeError(
+                    f"the guard in {directory} gives another coverage radius than when saved; calibrate it "
+                    "again"
+                )
+        if saved.probe is not None:
+            guard.probe = as_tensor(saved.probe) if saved.probe_is_torch else saved.probe
+            if check:
+                guard._recognise(saved)
+        return guard
+
+    def _recognise(self, saved: SavedGuard) -> None:
+        """SafeframeError where classifier or coverage features say otherwise than those saved."""
+        seen = self.margins(self.probe)
+        margin = saved.evidence.margin[: len(seen)]
+        if seen.shape != margin.shape or not np.allclose(seen, margin, rtol=1e-3, atol=1e-4):
+            raise SafeframeError(
+                "the classifier gives other margins than the calibrated one: calibrate again, or "
+                "pass the classifier that was saved with the guard"
+            )
+        if saved.coverage is not None:
+            same = flat_features(self.coverage_features(self.probe))
+            kept = saved.coverage[: len(same)]
+            if same.shape != kept.shape or not np.allclose(same, kept, rtol=1e-3, atol=1e-4):
+                raise SafeframeError(
+                    "coverage_features gives other features than those calibrated: pass the function "
+                    "that the guard was made with"
+                )

@@ -208,12 +208,3 @@ def identity_of(name: str) -> str | dict[str, str]:
         path = cached_file(name, "config.json")
     commit = Path(path or "").parent.name
     return f"{name}@{commit}"
-
-
-def make_source(settings: Any, context: RunContext) -> ModelSource:
-    """The source `settings.source` ("synthetic" or "hub") with `settings.models`."""
-    if settings.source == "synthetic":
-        from experiments.llm.answers.synthetic import SyntheticSource as Kind
-    else:
-        from experiments.llm.answers.hub import HubSource as Kind
-    return Kind(settings.models, settings.pools.candidates, context)

@@ -15,7 +15,7 @@ import hashlib
 
 from experiments.llm.answers.generating import Asked, ModelSource
 from experiments.llm.answers.pools import SPLITS
-from experiments.llm.models.hub_data import read_rows
+from experiments.llm.models.hub_data import PROMPTS, read_rows
 from experiments.llm.models.tokenizer import PKU_TEMPLATE
 from safeframe.types import SafeframeError
 
@@ -24,7 +24,6 @@ NAMES = {
     "reward": "PKU-Alignment/beaver-7b-v1.0-reward",
     "cost": "PKU-Alignment/beaver-7b-v1.0-cost",
 }
-PROMPTS = "PKU-Alignment/PKU-SafeRLHF"  # or PKU-Alignment/BeaverTails
 GROUPS = ("category", "prompt_source", "source")  # the first column that is there
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,16 +17,27 @@ from experiments.support.config import identity
 from experiments.support.runs.running import RunContext, value_at
 from safeframe.types import SafeframeError
 
+
+class Judged(Protocol):
+    """What a judge says: P(harm) of every candidate, (n, k)."""
+
+    @property
+    def probability(self) -> np.ndarray: ...
+
+
 FEATURE_KEYS = ("source", "data", "pools.candidates", "classifier.max_tokens")
 
 
 class RecordedSource:
     """Pools from files. `hidden` holds the states of every labelled or judged candidate, by `place`: row
     `place[i, j]` belongs to answer j of prompt i of `everything`; -1 where there is none.
+
+    `judge(source)` labels answers that no person has labelled (data.format=diasafety): its `probability` is
+    P(harm) of every candidate, (n, k).
     """
 
-    def __init__(self, config: LLMConfig, context: RunContext):
-        self.config, self.context = config, context
+    def __init__(self, config: LLMConfig, context: RunContext, judge: Callable[[RecordedSource], Judged]):
+        self.config, self.context, self.judge = config, context, judge
         self._identity = identity(config)
         self.path = Path(str(config.data.path))
         self.human: recorded.Labelled | None = None
@@ -125,9 +137,11 @@ class RecordedSource:
         pool = recorded.with_reward(self._texts, self.relevance[0])
         if self.human is None:
             return pool
-        from experiments.llm.guard.judge import judge_of
+        return recorded.judged(pool, self.judge(self).probability)
 
-        return recorded.judged(pool, judge_of(self).probability)
+    def rows_of(self, pool: Pool) -> np.ndarray:
+        """(c,) rows of a pool's candidates in `hidden`, in the order of `pool.mask`."""
+        return self.place[[self.index[text] for text in pool.prompt]][pool.mask]
 
     def pool(self, split: str, n: int, model: str = "ai", candidates: int | None = None) -> Pool:
         """The first n prompts of a split with all their answers. Recorded answers have one model:

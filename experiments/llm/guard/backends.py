@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor, nn
 
+from experiments.llm.answers.features import Hidden, MiniLM
 from experiments.llm.answers.pools import Pool
-from experiments.llm.answers.recorded_source import RecordedSource
 from experiments.llm.config import ClassifierConfig
 from experiments.llm.guard.classifier import Table, minilm_classifier, opt_classifier, tokens_of
 
@@ -65,17 +66,18 @@ class OPTBackend:
 
 
 class MiniLMBackend:
-    """MiniLM's last layer over the cached states of recorded answers."""
+    """MiniLM's last layer over the states `hidden` of recorded answers, of which `rows_of` tells a pool's."""
 
-    def __init__(self, source: RecordedSource, settings: ClassifierConfig):
-        self.source, self.settings = source, settings
+    def __init__(
+        self, mini: MiniLM, hidden: Hidden, rows_of: Callable[[Pool], np.ndarray], settings: ClassifierConfig
+    ):
+        self.mini, self.hidden, self.rows_of, self.settings = mini, hidden, rows_of, settings
 
     def table(self, pool: Pool) -> tuple[Table, int]:
-        rows = self.source.place[[self.source.index[text] for text in pool.prompt]][pool.mask]
-        return Rows(self.source.hidden, rows), 0
+        return Rows(self.hidden, self.rows_of(pool)), 0
 
     def new(self, lora: bool, seed: int) -> nn.Module:
-        mini = self.source.mini
+        mini = self.mini
         return minilm_classifier(mini.last_layer, mini.model.config.hidden_size, self.settings, lora, seed)
 
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from torch import nn
 
 from experiments.llm.answers import features, recorded
 from experiments.llm.answers.recorded_source import FEATURE_KEYS, RecordedSource
 from experiments.llm.guard import classifier
 from experiments.llm.guard.backends import Rows
 from experiments.llm.guard.classifier import cross_entropy, margins, minilm_classifier
+from experiments.support.results.ratios import exact
 from experiments.support.runs.stages import Stage
 from safeframe.training import loop
 from safeframe.types import SafeframeError
@@ -110,3 +113,29 @@ def against_humans(
         "human": (int((label[accepted] == 1).sum()), total),
         "judge": (int(said[accepted].sum()), total),
     }
+
+
+def recorded_rows(source: RecordedSource, ours: nn.Module, choices: list, n_t: int) -> list[dict]:
+    """Where a judge labels: its error on people's labels, and what people say of what ours accepts."""
+    if source.human is None:
+        return []
+    found = judge_of(source)
+    rows: list[dict[str, Any]] = []
+
+    def add(method: str, metric: str, k: int, n: int, **at: Any) -> None:
+        value, count, low, high, name = exact(k, n)
+        row = {"method": method, "metric": metric, "value": value, "n": count, **at}
+        rows.append(row | ({"low": low, "high": high, "interval": name} if count else {}))
+
+    for metric, (k, n) in errors(found, source.human.label).items():
+        add("judge", metric, k, n)
+    unseen = {source.everything.prompt[i] for i in source.rows["validation"]}
+    pairs = np.array([text in unseen for text in source.human.prompt])
+    rows_of = Rows(source.human_hidden, np.flatnonzero(pairs))
+    margin = margins(ours, rows_of)
+    label, said = source.human.label[pairs], found.of_humans[pairs] > 0.5
+    for choice in choices:
+        at = {"r_t": choice.r_t, "xi": choice.radius, "n_t": n_t}
+        for who, (k, n) in against_humans(margin, label, said, choice.tau).items():
+            add("ours", f"accepted_pairs.{who}", k, n, **at)
+    return rows

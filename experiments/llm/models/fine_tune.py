@@ -22,9 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.llm.answers.hub import PROMPTS
 from experiments.llm.models.conversations import Conversations, join
-from experiments.llm.models.hub_data import COMPARED, comparison_rows, read_rows
+from experiments.llm.models.hub_data import COMPARED, PROMPTS, comparison_rows, read_rows
 from experiments.llm.models.language_model import load_language_model, load_tokenizer, save_pretrained
 from experiments.llm.models.ppo_lag import PPOSettings
 from experiments.llm.models.ppo_training import PPOLag, two_headed

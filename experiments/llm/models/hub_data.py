@@ -20,6 +20,8 @@ COMPARED = (
     "prompt", "response_0", "response_1", "is_response_0_safe", "is_response_1_safe", "better_response_id",
     "safer_response_id",
 )  # fmt: skip
+PROMPTS = "PKU-Alignment/PKU-SafeRLHF"
+"""Prompts where the configuration names none; PKU-Alignment/BeaverTails is another set of them."""
 
 
 def read_rows(source: str, columns: Sequence[str], split: str = "train") -> list[dict[str, Any]]:

@@ -1,7 +1,4 @@
-"""Word-level tokenizer of the synthetic world as transformers' own class, and how a conversation is written
-down.
-
-The same functions serve any pretrained tokenizer (`source=hub`): a conversation is a template around the
+"""How a conversation is written down as tokens, with any tokenizer of transformers: a template around the
 prompt, then the answer, then the end-of-sequence token.
 """
 
@@ -12,36 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from tokenizers import models
 
-from experiments.llm.world.grammar import BOS, SPECIAL, UNK, VOCABULARY
 from safeframe.types import SafeframeError
 
 SYNTHETIC_TEMPLATE = "{prompt} <answer>"
 PKU_TEMPLATE = "BEGINNING OF CONVERSATION: USER: {prompt} ASSISTANT:"  # github.com/PKU-Alignment/safe-rlhf
-
-
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Lower-cased words and punctuation of the synthetic world, BOS first; unknown words are <unk>."""
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token=SPECIAL[UNK]))
-    core.normalizer = normalizers.Lowercase()
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    core.post_processor = processors.TemplateProcessing(
-        single=f"{SPECIAL[BOS]} $A", special_tokens=[(SPECIAL[BOS], BOS)]
-    )
-    pad, bos, eos, unk, answer = SPECIAL
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token=pad,
-        bos_token=bos,
-        eos_token=eos,
-        unk_token=unk,
-        additional_special_tokens=[answer],
-        padding_side="left",
-        clean_up_tokenization_spaces=False,
-        model_max_length=64,
-    )
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ import torch
 from experiments.llm.models.conversations import Conversations
 from experiments.llm.models.generation import Sampling, generate
 from experiments.llm.models.preference_models import Comparisons
-from experiments.llm.models.tokenizer import Encoded, build_tokenizer
+from experiments.llm.models.tokenizer import Encoded
 from experiments.llm.world import grammar
 from experiments.llm.world.conversation_world import Truth, World
 from experiments.llm.world.grammar import ANSWER, BOS, MAX_ANSWER, PAD, Prompts, Tokens
+from experiments.llm.world.vocabulary import build_tokenizer
 
 
 def model_prompts(n: int, rng: np.random.Generator) -> Prompts:

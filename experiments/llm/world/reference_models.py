@@ -35,10 +35,11 @@ from experiments.llm.models.preference_models import (
     scorer,
 )
 from experiments.llm.models.supervised import FitSettings, fit, language_loss
-from experiments.llm.models.tokenizer import SYNTHETIC_TEMPLATE, build_tokenizer
+from experiments.llm.models.tokenizer import SYNTHETIC_TEMPLATE
 from experiments.llm.world import corpus
 from experiments.llm.world.conversation_world import World
 from experiments.llm.world.grammar import MAX_ANSWER
+from experiments.llm.world.vocabulary import build_tokenizer
 from experiments.support.progress import progress
 from safeframe.types import SafeframeError
 

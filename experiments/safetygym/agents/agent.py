@@ -42,7 +42,7 @@ class Agent:
 
     def wrap(self, env: Any) -> Any:
         """The environment as this agent sees it (Sauté adds the budget); others as they are."""
-        from experiments.safetygym.agents.methods.method import make_method
+        from experiments.safetygym.agents.methods.register import make_method
 
         return make_method(self.settings, self.observation_size).wrap(env, training=False)
 

@@ -18,7 +18,7 @@ import torch
 from experiments.safetygym.agents.agent import Agent, new_agent
 from experiments.safetygym.agents.checkpoints import pack_state, save_agent, unpack_state
 from experiments.safetygym.agents.grid import check_candidates, default_candidates
-from experiments.safetygym.agents.methods.method import make_method
+from experiments.safetygym.agents.methods.register import make_method
 from experiments.safetygym.agents.ppo import Batch, update
 from experiments.safetygym.agents.rollout import DefaultAction, Guard, Rollout, collect
 from experiments.safetygym.agents.settings import AgentSettings

@@ -11,10 +11,11 @@ layouts, few states of each, because states of one layout are almost one case. L
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
-from experiments.safetygym.guard.guarding import GuardedPolicy
+from experiments.safetygym.agents.agent import Agent
 from experiments.safetygym.sim.task import EPISODE_STEPS
 from experiments.safetygym.sim.vector import SafetyGymVector
 from experiments.safetygym.states import backup
@@ -27,9 +28,20 @@ BURN_IN = 200
 hazards."""
 
 
+class Policy(Protocol):
+    """An agent as it goes about its business, under a guard (`guard.guarding.GuardedPolicy`) or not."""
+
+    agent: Agent
+    generator: np.random.Generator
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Actions (n, 2) for observations (n, d)."""
+        ...
+
+
 def collect(
     data: InternalData,
-    policy: GuardedPolicy,
+    policy: Policy,
     n_t: int,
     label: str,
     *,

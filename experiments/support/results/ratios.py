@@ -7,6 +7,8 @@ from scipy import stats
 
 from safeframe.certificates.cases import clopper_pearson_lower, clopper_pearson_upper
 
+EXACT = "Clopper-Pearson 95%"
+
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, float, float]:
     """Pooled ratio sum / sum over runs, (runs,) each, with the 95 % t interval over runs.
@@ -40,4 +42,11 @@ def share_interval(k: np.ndarray, n: np.ndarray, shared: float = 1.0) -> tuple[f
         return value, max(low, 0.0), min(high, 1.0), "t over runs 95%"
     once = cases if bad else max(int(cases / shared), 1)
     low, high = clopper_pearson_lower(bad, once, 0.025), clopper_pearson_upper(bad, once, 0.025)
-    return bad / cases, low, high, "Clopper-Pearson 95%"
+    return bad / cases, low, high, EXACT
+
+
+def exact(k: int, n: int) -> tuple[float, int, float, float, str]:
+    """Share, n, its Clopper-Pearson interval and the interval's name; NaN without a case."""
+    if n == 0:
+        return np.nan, 0, np.nan, np.nan, ""
+    return k / n, n, clopper_pearson_lower(k, n, 0.025), clopper_pearson_upper(k, n, 0.025), EXACT

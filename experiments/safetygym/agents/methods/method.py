@@ -72,13 +72,3 @@ class Method:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a saved state."""
-
-
-def make_method(settings: AgentSettings, inputs: int) -> Method:
-    """The method that `settings.method` names, for observations of `inputs` numbers (not augmented)."""
-    from experiments.safetygym.agents.methods.barrier import Barrier
-    from experiments.safetygym.agents.methods.lagrangian import Lagrangian
-    from experiments.safetygym.agents.methods.saute import Saute
-
-    kinds = {"ppo": Method, "ppo_lag": Lagrangian, "ppo_barrier": Barrier, "saute": Saute}
-    return kinds[settings.method](settings, inputs)

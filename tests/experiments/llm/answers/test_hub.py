@@ -24,9 +24,10 @@ from experiments.llm.models.language_model import (
     save_pretrained,
 )
 from experiments.llm.models.model_settings import ModelsConfig
-from experiments.llm.models.tokenizer import SYNTHETIC_TEMPLATE, build_tokenizer
+from experiments.llm.models.tokenizer import SYNTHETIC_TEMPLATE
 from experiments.llm.world import grammar
 from experiments.llm.world.conversation_world import World
+from experiments.llm.world.vocabulary import build_tokenizer
 from experiments.support import registry
 from experiments.support.config import to_object
 from experiments.support.errors import ConfigError

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.llm.answers.generating import make_source
 from experiments.llm.answers.hub import HubSource
 from experiments.llm.answers.pools import SPLITS, Pool
 from experiments.llm.answers.synthetic import WORLD_SEED, SyntheticSource
+from experiments.llm.experiment import make_source
 from experiments.llm.models.model_settings import REFERENCE, ModelsConfig
 from experiments.llm.models.preference_models import load_score_model, score_all
-from experiments.llm.models.tokenizer import SYNTHETIC_TEMPLATE, build_tokenizer
+from experiments.llm.models.tokenizer import SYNTHETIC_TEMPLATE
 from experiments.llm.world import grammar
 from experiments.llm.world.conversation_world import World
+from experiments.llm.world.vocabulary import build_tokenizer
 from experiments.support.errors import ConfigError
 from experiments.support.runs.stages import Stage
 from experiments.support.seeding import Seeds

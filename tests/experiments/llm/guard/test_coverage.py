@@ -11,6 +11,7 @@ from experiments.llm.answers.recorded_source import RecordedSource
 from experiments.llm.config import LLMConfig
 from experiments.llm.guard import coverage
 from experiments.llm.guard.choosing import accepted, decide
+from experiments.llm.guard.judge import judge_of
 from experiments.support import registry
 from experiments.support.config import to_object
 from experiments.support.runs import running
@@ -91,7 +92,7 @@ def test_features_of_recorded_answers(tmp_path, tiny_minilm):  # noqa: F811
     context = running.RunContext(
         registry.get("llm"), config, tmp_path, tmp_path / "cache", running.tracking.NoTracker()
     )
-    source = RecordedSource(config, context)
+    source = RecordedSource(config, context, judge_of)
     pool = source.pool("validation", 10)
     found = coverage.features_of(source, pool)
     assert np.allclose(found["prompt"], source.mini.embed(pool.prompt), atol=1e-5)

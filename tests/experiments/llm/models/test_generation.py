@@ -17,13 +17,13 @@ from experiments.llm.models.language_model import Shape, configuration, new_lang
 from experiments.llm.models.tokenizer import (
     SYNTHETIC_TEMPLATE,
     Encoded,
-    build_tokenizer,
     encode_answers,
     encode_prompts,
     padded,
     token_rows,
 )
 from experiments.llm.world.grammar import EOS, PAD, VOCABULARY, draw_prompts, render
+from experiments.llm.world.vocabulary import build_tokenizer
 from experiments.support.errors import CacheError
 from safeframe.types import SafeframeError
 

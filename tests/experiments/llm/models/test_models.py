@@ -35,14 +35,10 @@ from experiments.llm.models.preference_models import (
 )
 from experiments.llm.models.runtime import Runtime
 from experiments.llm.models.supervised import FitSettings, fit, language_loss, schedule
-from experiments.llm.models.tokenizer import (
-    SYNTHETIC_TEMPLATE,
-    build_tokenizer,
-    encode_answers,
-    encode_prompts,
-)
+from experiments.llm.models.tokenizer import SYNTHETIC_TEMPLATE, encode_answers, encode_prompts
 from experiments.llm.world import corpus, grammar
 from experiments.llm.world.conversation_world import World
+from experiments.llm.world.vocabulary import build_tokenizer
 from experiments.support.errors import ConfigError
 from safeframe.types import SafeframeError
 

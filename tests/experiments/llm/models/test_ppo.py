@@ -20,9 +20,10 @@ from experiments.llm.models.ppo_lag import (
 )
 from experiments.llm.models.ppo_training import PPOLag, two_headed
 from experiments.llm.models.preference_models import TokenScores, new_score_model
-from experiments.llm.models.tokenizer import SYNTHETIC_TEMPLATE, build_tokenizer
+from experiments.llm.models.tokenizer import SYNTHETIC_TEMPLATE
 from experiments.llm.world import corpus, grammar
 from experiments.llm.world.conversation_world import World
+from experiments.llm.world.vocabulary import build_tokenizer
 from safeframe.types import SafeframeError
 
 TOKENIZER = build_tokenizer()

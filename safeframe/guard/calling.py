@@ -1,0 +1,124 @@
+"""Calling models and classifiers on NumPy or torch data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from safeframe.conservative_testing import check_logits
+from safeframe.margins import margin_of
+from safeframe.types import SafeframeError
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is a torch tensor."""
+    return isinstance(value, torch.Tensor)
+
+
+def as_tensor(value: np.ndarray) -> torch.Tensor:
+    """An array as a tensor that shares its memory."""
+    return torch.from_numpy(value)
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """A NumPy view or copy of an array, tensor or sequence."""
+    return value.detach().cpu().numpy() if is_tensor(value) else np.asarray(value)
+
+
+def like(value: np.ndarray, measurement: Any) -> Any:
+    """``value`` as a tensor on the measurement's device where that is a tensor, else unchanged."""
+    return as_tensor(value).to(measurement.device) if is_tensor(measurement) else value
+
+
+def call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a model without gradients; torch modules run in evaluation mode on tensors of their own type and
+    device.
+    """
+    with torch.no_grad():
+        if not isinstance(function, torch.nn.Module):
+            return function(*arguments)
+        training = {module for module in function.modules() if module.training}
+        function.eval()
+        try:
+            return function(*(_for_module(function, argument) for argument in arguments))
+        finally:
+            for module in training:
+                module.training = True
+
+
+def _for_module(module: torch.nn.Module, value: Any) -> torch.Tensor:
+    tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(value))
+    weight = next(module.parameters(), None)
+    if weight is None:
+        return tensor
+    return tensor.to(weight.device, weight.dtype if tensor.is_floating_point() else tensor.dtype)
+
+
+def look(
+    model: Callable[..., Any], classifier: Callable[..., Any], measurement: Any, classify_actions: bool
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """What model and classifier say of a batch of measurements (n, ...), checked.
+
+    With ``classify_actions`` the classifier is called with the model's actions (or candidates) too. Returns
+    actions (n, ...), None and margins (n,), or candidates (n, c, ...), scores (n, c) and margins (n, c).
+
+    Raises:
+        SafeframeError: on outputs of other shapes, and on NaN.
+    """
+    seen = measurement if hasattr(measurement, "shape") else np.asarray(measurement)
+    output = call(model, seen)
+    pair = isinstance(output, tuple)
+    if pair and len(output) != 2:
+        raise SafeframeError(
+            f"the model returned {len(output)} values; expected actions, or (candidates, score)"
+        )
+    raw = output[0] if pair else output
+    action, score = to_numpy(raw), np.asarray(to_numpy(output[1]), np.float64) if pair else None
+    logits = check_logits(
+        to_numpy(call(classifier, *((seen, raw) if classify_actions else (seen,)))),
+        "the classifier's logits",
+    )
+    wanted = (len(seen),) if score is None else (len(seen), *action.shape[1:2])
+    if logits.shape != (*wanted, 2):
+        raise SafeframeError(f"the classifier's logits have shape {logits.shape}; expected {(*wanted, 2)}")
+    if action.shape[: len(wanted)] != wanted or (score is not None and score.shape != wanted):
+        raise SafeframeError(
+            f"the model's actions have shape {action.shape}"
+            + ("" if score is None else f" and its scores {score.shape}")
+            + f"; expected them to begin with {wanted}"
+        )
+    if np.issubdtype(action.dtype, np.floating) and np.isnan(action).any():
+        raise SafeframeError("the model's actions hold NaN")
+    if score is not None and (np.isnan(score).any() or (score == np.inf).any()):
+        raise SafeframeError("the model's scores hold NaN or +inf; -inf marks an absent candidate")
+    return action, score, margin_of(logits)
+
+
+def with_default(
+    default_action: np.ndarray, action: np.ndarray, score: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Actions (or candidates, where there are scores) and the default action in one type.
+
+    Raises:
+        SafeframeError: where the default action is no such action.
+    """
+    shape = action.shape[1:] if score is None else action.shape[2:]
+    try:
+        default = np.broadcast_to(default_action, shape)
+    except ValueError as error:
+        raise SafeframeError(
+            f"default_action has shape {default_action.shape}; one action has shape {shape}"
+        ) from error
+    if action.dtype.kind in "UO":
+        kind = np.result_type(action, default)
+        return action.astype(kind), default.astype(kind)
+    if default.dtype.kind not in "biuf" or not (default.astype(action.dtype) == default).all():
+        exact = default.dtype.kind in "biuf" and action.dtype.kind == "f"
+        if not exact:
+            raise SafeframeError(
+                f"default_action {default!r} is no value of the actions' type {action.dtype}"
+            )
+    return action, default.astype(action.dtype)
