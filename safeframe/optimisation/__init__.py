@@ -1,0 +1,1 @@
+"""The optimisation stage: finite candidates, convex programs, quadratic programs in closed form."""

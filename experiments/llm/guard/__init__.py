@@ -1,0 +1,1 @@
+"""The guard around answers: classifiers, tailored loss, thresholds, the rule that chooses, baselines."""

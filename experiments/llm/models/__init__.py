@@ -1,0 +1,1 @@
+"""Language models: loading, fine-tuning, PPO-Lag, generation, reward and cost models."""

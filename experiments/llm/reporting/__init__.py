@@ -1,0 +1,1 @@
+"""From saved runs to tables, figures and claims."""

@@ -1,0 +1,1 @@
+"""Where demand comes from: synthetic series or real ones, cut into cases."""

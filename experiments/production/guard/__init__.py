@@ -1,0 +1,1 @@
+"""The guard around plans: thresholds per product, tailored loss, coverage."""

@@ -1,0 +1,1 @@
+"""Networks that predict demand and its risk, and their supervised training."""

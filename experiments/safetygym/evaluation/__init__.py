@@ -1,0 +1,1 @@
+"""Episodes of guarded and unguarded agents, cut into jobs, and the entries into hazards."""

@@ -1,0 +1,1 @@
+"""The guard around an agent: classifier, its training, thresholds, the policy that acts."""

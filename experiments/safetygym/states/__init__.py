@@ -1,0 +1,1 @@
+"""Labelled states: collecting them, braking from them, reading hazards back from the lidar."""

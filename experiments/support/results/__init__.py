@@ -1,0 +1,1 @@
+"""Tidy results, claims, and what figures and tables are drawn from."""

@@ -1,0 +1,1 @@
+"""Runs: directories, stages and their caches, checkpoints, fingerprints of code."""

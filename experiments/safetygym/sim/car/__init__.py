@@ -1,0 +1,1 @@
+"""The Car: dynamics by MuJoCo, and compiled for the bare floor."""

@@ -1,0 +1,1 @@
+"""The Point: dynamics in closed form, compiled."""
