@@ -18,22 +18,12 @@ import pandas as pd
 from experiments.llm.answers.pools import Pool
 from experiments.llm.guard.calibration import Choice
 from experiments.llm.guard.choosing import accepted, decide
+from experiments.llm.records import BLOCK_COLUMNS
 from experiments.support.results.ratios import exact
 from safeframe.optimisation.candidates import DEFAULT
 
 BLOCKS = 50
 """Validation prompts are cut into so many blocks, the units of the bootstrap."""
-BLOCK_COLUMNS = (
-    "method",
-    "r_t",
-    "knob",
-    "block",
-    "prompts",
-    "answered",
-    "harmful",
-    "true_harm",
-    "reward",
-)
 
 
 @dataclass

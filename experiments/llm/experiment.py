@@ -44,6 +44,7 @@ from experiments.llm.guard import backends, baselines, classifier, coverage, tai
 from experiments.llm.guard.backends import Backend, MiniLMBackend, OPTBackend, place_of, spread
 from experiments.llm.guard.calibration import Calibrator
 from experiments.llm.guard.judge import judge_of, recorded_rows
+from experiments.llm.records import BLOCKS_TABLE
 from experiments.llm.transfer import Calibrated, other_configuration, transfer
 from experiments.support.files import atomic_path
 from experiments.support.runs.running import RunContext
@@ -249,7 +250,7 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
                 Calibrated(settings, this.source, this.pool["internal_test"], ours, chosen),
                 other, validation["ours"], counting, context.seeds.integer("coverage"),
             )  # fmt: skip
-    with atomic_path(context.directory / "blocks.parquet") as path:
+    with atomic_path(context.directory / f"{BLOCKS_TABLE}.parquet") as path:
         pd.concat(counting.blocks, ignore_index=True).to_parquet(path, index=False)
     return pd.DataFrame(counting.rows)
 

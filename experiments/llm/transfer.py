@@ -28,9 +28,7 @@ from experiments.llm.guard.backends import Rows, spread
 from experiments.llm.guard.calibration import Calibrator, Choice
 from experiments.llm.guard.classifier import margins
 from experiments.llm.guard.judge import recorded_rows
-
-COVERED = {"ours_covered": "prompt", "ours_covered_pairs": "pair"}
-"""Method -> kind of coverage."""
+from experiments.llm.records import COVERED, TRANSFER
 
 
 def other_configuration(config: LLMConfig) -> LLMConfig:
@@ -71,7 +69,7 @@ def transfer(
     own_margin: (n, k) of ours on the run's own validation prompts; seed: of the coverage guard's split.
     """
     config, own, ours, chosen = run.config, run.source, run.ours, run.chosen
-    name = f"transfer.{config.transfer.format}."
+    name = f"{TRANSFER}{config.transfer.format}."
 
     def of_other(split: str, wanted: int) -> tuple[Pool, np.ndarray]:
         pool = other.pool(split, min(wanted, len(other.rows[split])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from experiments.production.demand.series import N_PRODUCTS, check_order, first_target
+from experiments.production.records import SOURCES
 from experiments.support.config import (
     BaseConfig,
     measured_or_radius,
@@ -15,7 +16,6 @@ from experiments.support.config import (
 from experiments.support.errors import ConfigError
 from safeframe.types import SafeframeError
 
-SOURCES = ("synthetic", "eia")
 _ANY = 2**62  # hours: a series as long as needed
 THRESHOLDS = (1e-4, *(round(10 ** (-3 + 3 * k / 9), 10) for k in range(10)))
 """1e-4 and ten thresholds, equally spaced in logarithms, in [1e-3, 1]."""

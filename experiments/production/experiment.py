@@ -37,6 +37,7 @@ from experiments.production.guard.calibration import require_both_classes, weekl
 from experiments.production.models import networks, supervised
 from experiments.production.models.networks import Inputs, SequenceNetwork
 from experiments.production.planning import ProductionProblem, plan
+from experiments.production.records import WEEKLY
 from experiments.production.reporting.figures import draw, summary
 from experiments.support.files import atomic_path
 from experiments.support.runs.running import RunContext
@@ -233,7 +234,7 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
         output = torch.from_numpy(this.inputs.outputs(network)[validation])
         counting.count("end_to_end", supervised.decide(this.problem, output).numpy(), knob=penalty)
 
-    with atomic_path(context.directory / "weekly.parquet") as path:
+    with atomic_path(context.directory / f"{WEEKLY}.parquet") as path:
         pd.concat(counting.weekly, ignore_index=True).to_parquet(path, index=False)
     return pd.DataFrame(counting.rows)
 

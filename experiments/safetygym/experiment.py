@@ -19,18 +19,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from experiments.safetygym import records
 from experiments.safetygym.agents.agent import Agent
 from experiments.safetygym.config import SafetyGymConfig
 from experiments.safetygym.evaluation import entries
 from experiments.safetygym.evaluation.episodes import summarise
 from experiments.safetygym.evaluation.jobs import Job, blocks, spread
+from experiments.safetygym.evaluation.rendering import guarded_episode
 from experiments.safetygym.guard.calibration import Calibrated, Calibration, measured_radius
 from experiments.safetygym.guard.candidate_calibration import CandidateCalibration
 from experiments.safetygym.guard.classifier import Classifier
 from experiments.safetygym.guard.guard_stages import GuardStages
 from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
-from experiments.safetygym.reporting import measured
-from experiments.safetygym.reporting.rendering import guarded_episode
 from experiments.safetygym.reporting.report import report_text
 from experiments.safetygym.states.internal_data import Shard, pool
 from experiments.support.runs.running import RunContext
@@ -75,7 +75,7 @@ class Experiment(GuardStages):
         calibration, radius = self.calibrate(
             classifier, curves_of(classifier, self.agent, shards, 0.0, mode), stages
         )
-        entries.write(calibration.reliability(), self.context.directory, entries.RELIABILITY)
+        entries.write(calibration.reliability(), self.context.directory, records.RELIABILITY)
         thresholds = sorted({*c.evaluation.thresholds, c.r_t})
         found = {r_t: calibration.threshold(r_t) for r_t in thresholds}
         self.gap(classifier, found[c.r_t], radius, stages)
@@ -178,9 +178,9 @@ class Experiment(GuardStages):
             table, about = pd.concat(parts), constants[group]
             self.context.record(summarise(table, about))
             kept.append(
-                measured.episodes(table, **{k: about[k] for k in ("method", "r_t", "knob") if k in about})
+                records.episodes(table, **{k: about[k] for k in ("method", "r_t", "knob") if k in about})
             )
-        measured.write(kept, self.context.directory)
+        records.write(kept, self.context.directory)
 
 
 Curves = Calibration | CandidateCalibration

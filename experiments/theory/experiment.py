@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.support.files import atomic_path
+from experiments.support.results.saved import of_directory
 from experiments.support.runs.running import RunContext
 from experiments.theory import (
     certificates,
@@ -112,5 +113,5 @@ def _save(table: pd.DataFrame, path: Path) -> None:
 
 def report(config: TheoryConfig, directory: Path, frame: pd.DataFrame) -> str:
     """The summary that a run prints at its end, with the paths of its figures."""
-    paths = draw(directory, directory)
+    paths = draw(of_directory(directory, finished=False), directory)
     return "\n".join([summary(frame), "", "figures:", *(f"  {path}" for path in paths)])

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from experiments.theory.certificates import TAU, TAUS, draw_counts, last, start, true_risk, upper_limits
 from experiments.theory.config import CertificatesConfig
@@ -175,14 +174,3 @@ def _coverage(config: CertificatesConfig, rng: np.random.Generator, count: Calla
     count("coverage radius, tolerance limit", fires > epsilon, True, float(np.median(fires) / epsilon))
     plain = int(np.ceil((1 - epsilon) * n))
     count("coverage radius, plain quantile", rng.beta(n - plain + 1, plain, config.repeats) > epsilon, False)
-
-
-def failure_rate_max(table: pd.DataFrame) -> tuple[float, float, float, int]:
-    """(largest failure rate / delta of the guaranteed rows, its exact 95 % interval, draws)."""
-    kept = table[table["guaranteed"].astype(bool)]
-    share = kept["failures"] / kept["repeats"] / kept["delta"]
-    worst = kept.loc[share.idxmax()]
-    k, n, delta = int(worst["failures"]), int(worst["repeats"]), float(worst["delta"])
-    low = stats.beta.ppf(0.025, k, n - k + 1) if k else 0.0
-    high = stats.beta.ppf(0.975, k + 1, n - k) if k < n else 1.0
-    return k / n / delta, float(low) / delta, float(high) / delta, n

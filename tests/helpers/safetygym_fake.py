@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
+from experiments.safetygym import records
 from experiments.safetygym.evaluation import entries
-from experiments.safetygym.reporting import measured
 from experiments.support.results import frames
 
 THRESHOLDS = (1e-5, 1e-4, 1e-3, 1e-2, 1.0)
@@ -48,7 +48,7 @@ def point(rng, method, r_t, knob, mean, share, length, n) -> pd.DataFrame:
     columns["defaults"] = columns["judged"]
     unsafe = min((r_t if np.isfinite(r_t) else 0) * (0.5 if method == "ours" else 1.5), 1)
     columns["unsafe"] = rng.binomial(columns["judged"], unsafe)
-    return measured.episodes(pd.DataFrame(columns), method, r_t, knob)
+    return records.episodes(pd.DataFrame(columns), method, r_t, knob)
 
 
 def tables(seed: int = 0, n: int = 200, shift: float = 0.0, robot: str = "point", scale: float = 1.0):
@@ -71,7 +71,7 @@ def tidy(parts: list[pd.DataFrame], seed: int, n_t: int) -> pd.DataFrame:
     """The tidy rows that go with the points."""
     rows = []
     for part in parts:
-        method, r_t, knob = part[measured.POINT].iloc[0]
+        method, r_t, knob = part[records.POINT].iloc[0]
         key = {"method": method, "r_t": r_t, "knob": knob, "n_t": n_t}
         if np.isfinite(r_t):
             rows += [key | {"metric": "bound", "value": r_t * 0.97, "n": n_t}]
@@ -135,10 +135,10 @@ def write_run(
         "evaluation": {"xi": "paper", "thresholds": list(THRESHOLDS), **changes},
     }
     OmegaConf.save(OmegaConf.create(config), directory / "config.yaml")
-    measured.write(parts, directory)
+    records.write(parts, directory)
     if name == "ours":
         entries.write(traced(seed), directory)
-        entries.write(reliability(), directory, entries.RELIABILITY)
+        entries.write(reliability(), directory, records.RELIABILITY)
     sums = frames.write(tidy(parts, seed, n_t), directory)
     manifest = {"run": directory.name, "seed": seed, "commit": "c" * 40, "finished": f"2020-01-0{seed + 1}"}
     (directory / "manifest.json").write_text(json.dumps(manifest))

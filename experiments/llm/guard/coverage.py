@@ -20,12 +20,12 @@ import numpy as np
 
 from experiments.llm.answers.pools import Pool
 from experiments.llm.answers.recorded_source import RecordedSource
+from experiments.llm.records import KINDS
 from experiments.support.results.ratios import exact
 from safeframe.certificates.cases import cases_needed
 from safeframe.coverage.coverage_guard import CoverageGuard, CoverageSettings, split_reference
 from safeframe.types import SafeframeError
 
-KINDS = ("prompt", "pair")
 HELD_OUT = 0.5
 
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from experiments.llm.reporting.measured import Measured, curves, gather
-from experiments.support.files import atomic_write
+from experiments.llm.reporting.measured import Measured, curves, gather, worst
 from experiments.support.results import figures
+from experiments.support.results.largest import verdict
+from experiments.support.results.saved import of_directory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,10 +122,7 @@ def _curve(axes: Axes, rows: pd.DataFrame, method: str, x: str, rail: float) -> 
 def figure_4(measured: Measured, data: str, directory: Path | None = None, note: str = "") -> list[Path]:
     """results/figures/figure_4_<data>.png, .pdf and .txt (its caption)."""
     with figures.style():
-        paths = figures.save(panels(measured), f"figure_4_{data}", directory)
-    text = paths[0].with_suffix(".txt")
-    atomic_write(text, caption(measured, data, note))
-    return [*paths, text]
+        return figures.save(panels(measured), f"figure_4_{data}", caption(measured, data, note), directory)
 
 
 def intervals(runs: int) -> str:
@@ -132,6 +130,17 @@ def intervals(runs: int) -> str:
     if runs == 1:
         return "exact binomial over answers"
     return "t intervals over runs (exact binomial where no answer was harmful)"
+
+
+def promise(measured: Measured) -> list[str]:
+    """What may be said of the promise of ours, as a sentence; none where ours gave no answer."""
+    value, low, high, n = worst(measured, "ours")
+    if not n:
+        return []
+    return [
+        f"Harmful share of ours over r_t, largest over the thresholds: {value:.2f} "
+        f"[{low:.2f}, {high:.2f}] (bootstrap of that maximum): the promise was {verdict(high)}."
+    ]
 
 
 def caption(measured: Measured, data: str, note: str = "") -> str:
@@ -144,11 +153,12 @@ def caption(measured: Measured, data: str, note: str = "") -> str:
         f"Language generation, {TITLES.get(data, data)}{note}. n = {prompts:,} validation prompts in {runs} "
         f"runs, seeds {', '.join(map(str, measured.seeds))}. Harmful share: among the answers given, by the "
         "labels that the guard is calibrated with. A: against mean reward, every method over its knob "
-        "(guards: r_t). B: against r_t; below the dotted line the promise is kept. 95 % "
+        "(guards: r_t). B: against r_t; at or below the dotted line is what is promised. 95 % "
         f"{intervals(runs)}; points "
         "on the line marked 0: no harmful answer, the bar ends at the upper limit.",
         "Thresholds at which nothing but the default answer was given have no point.",
     ]
+    parts += promise(measured)
     if len(refused):
         parts.append("Ours refused at r_t = " + ", ".join(f"{r_t:.2g}" for r_t in refused) + ".")
     return " ".join(parts) + "\n"
@@ -156,12 +166,13 @@ def caption(measured: Measured, data: str, note: str = "") -> str:
 
 def draw(directory: Path) -> list[Path]:
     """A run's own figure, in its directory."""
-    return figure_4(gather([directory], finished=False), "run", directory, note=", one run")
+    measured = gather([of_directory(directory, finished=False)])
+    return figure_4(measured, "run", directory, note=", one run")
 
 
 def summary(directory: Path) -> str:
     """A run's table: every method and setting with harmful shares, reward and default answers."""
-    table = curves(gather([directory], finished=False))
+    table = curves(gather([of_directory(directory, finished=False)]))
     width = max(map(len, table["method"]))
     lines = [
         f"{'method':{width}s} {'setting':>10s} {'harmful':>9s} {'of accepted':>11s} {'reward':>8s} "

@@ -14,17 +14,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
 
-from experiments.llm.evaluation import BLOCK_COLUMNS
+from experiments.llm.records import BLOCK_COLUMNS, BLOCKS_TABLE, POINT, SUMS
 from experiments.support.errors import ResultsError
-from experiments.support.results import collect, frames
+from experiments.support.results import collect
+from experiments.support.results.largest import largest_ratio
 from experiments.support.results.points import CurvePoints
 from experiments.support.results.ratios import ratio, share_interval
+from experiments.support.results.saved import Saved
 
-FILE = "blocks.parquet"
-POINT = ["method", "r_t", "knob"]
-SUMS = ("prompts", "answered", "harmful", "true_harm", "reward")
 FREE = ("seed", "evaluation.n_t", "evaluation.cost_limits", "data.path", "transfer.path", "transfer.format")
 """Settings that pooled runs may differ in."""
 SYNTHETIC: dict[str, dict[str, str | None]] = {
@@ -40,7 +38,7 @@ the guard around the PPO-Lag model, and labels drawn from the known P(harm).
 @dataclass(frozen=True)
 class Measured(CurvePoints):
     """`sums[name]` (runs, points, blocks). `points`: columns method, r_t, knob, from strict to loose within a
-    method. `runs`: columns run, seed, directory. `frame`: tidy results with a column run. `notes`: what was
+    method. `runs`: columns run, seed, saved. `frame`: tidy results with a column run. `notes`: what was
     left out.
     """
 
@@ -56,14 +54,13 @@ class Measured(CurvePoints):
         return bool(np.isfinite(self.sums["true_harm"]).all())
 
 
-def gather(directories: list[Path], finished: bool = True) -> Measured:
-    """Pool the runs of these directories (`finished`: tidy results checked against DONE). Points that some
-    run lacks are left out, with a note. Raises `ResultsError` for no runs, a missing file or column, and
-    counts that cannot be.
+def gather(saved: list[Saved]) -> Measured:
+    """Pool runs. Points that some run lacks are left out, with a note. Raises `ResultsError` for no runs, a
+    missing table or column, and counts that cannot be.
     """
-    if not directories:
+    if not saved:
         raise ResultsError("no runs to pool")
-    tables = [checked(_read(directory), directory.name) for directory in directories]
+    tables = [checked(run.table(BLOCKS_TABLE), run.run) for run in saved]
     keys = [set(map(tuple, table[POINT].drop_duplicates().to_numpy())) for table in tables]
     everywhere = set.intersection(*keys)
     lacking = sorted({key[0] for key in set.union(*keys) - everywhere})
@@ -79,21 +76,10 @@ def gather(directories: list[Path], finished: bool = True) -> Measured:
                 array[run, at] = part[name].fillna(0.0 if name != "true_harm" else np.nan)
     points = pd.DataFrame(kept, columns=POINT).astype({"r_t": float, "knob": float})
     points[["r_t", "knob"]] = points[["r_t", "knob"]].where(points[["r_t", "knob"]] >= 0)
-    seeds = [OmegaConf.load(directory / "config.yaml").seed for directory in directories]
-    runs = pd.DataFrame(
-        {"run": [directory.name for directory in directories], "seed": seeds, "directory": directories}
-    )
-    read = frames.read if finished else lambda place: pd.read_parquet(place / "results.parquet")
-    frame = pd.concat([read(directory).assign(run=directory.name) for directory in directories])
+    runs = pd.DataFrame([{"run": run.run, "seed": run.seed, "saved": run} for run in saved])
+    frame = pd.concat([run.table("results").assign(run=run.run) for run in saved])
     notes = [f"left out, since some runs lack points of it: {', '.join(lacking)}"] if lacking else []
     return Measured(points, runs, sums, frame, notes)
-
-
-def _read(directory: Path) -> pd.DataFrame:
-    path = directory / FILE
-    if not path.is_file():
-        raise ResultsError(f"{path} is missing; force=true runs it again")
-    return pd.read_parquet(path)
 
 
 def checked(table: pd.DataFrame, run: str) -> pd.DataFrame:
@@ -118,7 +104,7 @@ def load(
     """Finished runs on `data` (of `SYNTHETIC`, or "hub", "pku", "diasafety") by n_t, largest first.
 
     Runs that differ in more than `FREE` are not pooled: those of the configuration with the most runs (then
-    the latest) are taken, and the notes say what was left out. Raises `ResultsError` if there are none.
+    the latest) are taken, and the notes say what was left out. Raises `NoRuns` if there are none.
     """
     wanted: dict[str, Any] = {"preset": preset, **(where or {})}
     if data in ("pku", "diasafety"):
@@ -127,38 +113,36 @@ def load(
         wanted |= {"source": "synthetic"} | SYNTHETIC[data]
     else:
         wanted |= {"source": data}
-    best, notes = collect.comparable(collect.finished("llm", wanted, root), FREE)
-    if not best:
-        shown = ", ".join(f"{key}={value}" for key, value in wanted.items())
-        raise ResultsError(f"no finished run of llm with {shown} under {root}")
-    sizes = {directory: OmegaConf.load(directory / "config.yaml").evaluation.n_t for directory in best}
-    every = [directory for directory, n_t in sizes.items() if n_t is None]
+    best, notes = collect.comparable(collect.required("llm", wanted, root), FREE)
+    every = [run for run in best if run.setting("evaluation.n_t") is None]
     found: dict[int, Measured] = {}
     if every:
         full = gather(_one_a_seed(every))
         found[int(full.frame.loc[full.frame["method"] == "ours", "n_t"].max())] = full
-    for size in sorted({n_t for n_t in sizes.values() if n_t is not None}, reverse=True):
-        found[size] = gather(_one_a_seed([place for place, n_t in sizes.items() if n_t == size]))
+    sizes = {int(run.setting("evaluation.n_t")) for run in best if run not in every}
+    for size in sorted(sizes, reverse=True):
+        found[size] = gather(_one_a_seed([run for run in best if run.setting("evaluation.n_t") == size]))
     for measured in found.values():
         measured.notes.extend(notes)
     return dict(sorted(found.items(), reverse=True))
 
 
-def _one_a_seed(directories: list[Path]) -> list[Path]:
+def _one_a_seed(runs: list[Saved]) -> list[Saved]:
     """Of runs of one seed that differ in baselines or transfer, the one with most points: their prompts and
     classifiers are the same and must not count twice.
     """
-    best: dict[int, tuple[int, Path]] = {}
-    for directory in directories:
-        seed = int(OmegaConf.load(directory / "config.yaml").seed)
-        points = len(checked(_read(directory), directory.name)[POINT].drop_duplicates())
-        best[seed] = max(best.get(seed, (0, directory)), (points, directory))
-    return [directory for _, directory in best.values()]
+    best: dict[int, tuple[tuple[int, str], Saved]] = {}
+    for run in runs:
+        points = len(checked(run.table(BLOCKS_TABLE), run.run)[POINT].drop_duplicates())
+        rank = (points, run.run)
+        if run.seed not in best or best[run.seed][0] < rank:
+            best[run.seed] = (rank, run)
+    return [run for _, run in best.values()]
 
 
 def trained_at(measured: Measured) -> float:
     """The r_t of the runs' configuration."""
-    return float(OmegaConf.load(Path(measured.runs["directory"].iloc[0]) / "config.yaml").r_t)
+    return float(measured.saved[0].setting("r_t"))
 
 
 def curves(measured: Measured) -> pd.DataFrame:
@@ -186,16 +170,13 @@ def curves(measured: Measured) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def worst(table: pd.DataFrame, method: str) -> dict[str, float] | None:
-    """The row of `curves` at which a method's harmful share is largest over r_t, with `ratio` and its ends;
-    None where it gave no answer at any threshold.
+def worst(measured: Measured, method: str) -> tuple[float, float, float, int]:
+    """The largest harmful share over r_t of a method's answers, with the interval of that maximum, and the
+    answers behind it; NaN and 0 where it gave no answer at any threshold.
     """
-    rows = table[(table["method"] == method) & (table["answered"] > 0)]
-    if rows.empty:
-        return None
-    row = rows.loc[(rows["harmful"] / rows["r_t"]).idxmax()].to_dict()
-    ends = {f"ratio{end}": row[f"harmful{end}"] / row["r_t"] for end in ("", "_low", "_high")}
-    return row | ends
+    at = measured.where(method)
+    r_t = measured.points["r_t"].to_numpy(dtype=float)[at]
+    return largest_ratio(measured.sums["harmful"][:, at], measured.sums["answered"][:, at], r_t)
 
 
 def _accepted(measured: Measured, point: pd.Series) -> dict[str, float]:

@@ -1,9 +1,8 @@
-"""What is kept of language runs: tables, claims, and the manifests behind them."""
+"""What is kept of language runs: tables and claims."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +13,16 @@ from experiments.llm.reporting.comparison import BASELINES, times_safer
 from experiments.llm.reporting.measured import Measured, curves
 from experiments.llm.reporting.scaling import scaling_fit, scaling_rows
 from experiments.llm.reporting.transferred import claim_worst
-from experiments.support.files import REPOSITORY, atomic_path, write_json
-from experiments.support.results import claims
-from experiments.support.results.ratios import share_interval
+from experiments.support.results.largest import largest_ratio
+from experiments.support.results.points import unique
+from experiments.support.results.publish import RESULTS, Claimant, write_tables
+from experiments.support.results.ratios import mean_interval, share_interval
 
-RESULTS = REPOSITORY / "results"
 CONSERVATIVE = ("ours", "ours_accepted", "ours_paper")
 LABEL_COLUMNS = ["method", "metric", "r_t", "value", "low", "high", "n", "over_threshold"]
 
 
-def write_tables(
-    by_n_t: Mapping[int, Measured], data: str, r_t: float, directory: Path = RESULTS
-) -> list[Path]:
+def write(by_n_t: Mapping[int, Measured], data: str, r_t: float, place: Path = RESULTS) -> list[Path]:
     """tables/llm_{curves,times_safer,scaling,labels,transfer}_<data>.csv; the paths of those with rows."""
     full = by_n_t[max(by_n_t)]
     tables = {
@@ -35,13 +32,7 @@ def write_tables(
         "labels": label_rows(full),
         "transfer": transferred.transfer_rows(full, data),
     }
-    paths = []
-    for name, table in tables.items():
-        if len(table):
-            paths.append(directory / "tables" / f"llm_{name}_{data}.csv")
-            with atomic_path(paths[-1]) as temporary:
-                table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.8g")
-    return paths
+    return write_tables({f"llm_{name}_{data}": table for name, table in tables.items()}, place)
 
 
 def label_rows(measured: Measured) -> pd.DataFrame:
@@ -62,77 +53,79 @@ def label_rows(measured: Measured) -> pd.DataFrame:
     return pd.DataFrame(rows).reindex(columns=LABEL_COLUMNS)
 
 
-def write_manifests(by_n_t: Mapping[int, Measured], data: str, directory: Path = RESULTS) -> Path:
-    """The manifests of all runs behind the tables, as one list sorted by run."""
-    places = {str(place) for measured in by_n_t.values() for place in measured.runs["directory"]}
-    found = [json.loads((Path(place) / "manifest.json").read_text()) for place in places]
-    path = directory / "manifests" / f"llm_{data}.json"
-    write_json(path, sorted(found, key=lambda manifest: str(manifest.get("run"))))
-    return path
-
-
 def record(
-    by_n_t: Mapping[int, Measured], data: str, preset: str, r_t: float, ledger: Path | None = None
+    by_n_t: Mapping[int, Measured],
+    data: str,
+    preset: str,
+    r_t: float,
+    ledger: Path | None = None,
+    dirty: bool = False,
 ) -> list[str]:
-    """Write the claims of one source to the ledger; what could not be claimed, and why, as texts."""
+    """Write the claims of one source to the ledger; what could not be claimed, and why, as texts.
+
+    `dirty`: from runs of a dirty tree too.
+    """
     measured = by_n_t[max(by_n_t)]
-    table, missing = curves(measured), []
-
-    def claim(name: str, value: float, low: float, high: float, n: float) -> None:
-        given = bool(np.isfinite(low) and np.isfinite(high))
-        ends = {"low": low if given else None, "high": high if given else None}
-        claims.record(f"llm.{name}", value, n=int(n), experiment="llm", seeds=measured.seeds, preset=preset,
-                      data=data, path=ledger, **ends)  # fmt: skip
-
+    table = curves(measured)
+    runs = unique(run for pool in by_n_t.values() for run in pool.saved)
+    claim = Claimant(
+        "llm", runs, "make figure-4", ledger, dirty, seeds=measured.seeds, preset=preset, data=data
+    )  # fmt: skip
     safer = times_safer(measured)
     for method in BASELINES:
         rows = safer[(safer["method"] == method) & safer["claimed"].eq(True)]
         if rows.empty:
-            missing.append(f"llm.times_safer.{method}: not run, or earns less than half of the scale")
+            claim.lacks(f"times_safer.{method}", "not run, or earns less than half of the scale")
         for row in rows.to_dict("records"):
             if np.isnan(row["ratio"]):
-                missing.append(f"llm.times_safer.{method}: {row['note']}")
+                claim.lacks(f"times_safer.{method}", row["note"])
             else:
                 n = row["answered"] + row["ours_answered"]
                 claim(f"times_safer.{method}", row["ratio"], row["low"], row["high"], n)
     for method in CONSERVATIVE:
-        claim_worst("violation_over_threshold_max", table, method, claim, missing)
+        claim_worst("violation_over_threshold_max", measured, method, claim)
     for name, method in (("default_share", "ours"), ("harmful_at_r_t", "ours"), ("harmful_alone", "ai")):
         at = measured.at(method, r_t) if method == "ours" else int(measured.where(method)[0])
         key = "default_share" if name == "default_share" else "harmful"
         if at is None or np.isnan(table.at[at, key]):
-            missing.append(f"llm.{name}: ours gave no answer at r_t = {r_t:g}")
+            claim.lacks(name, f"ours gave no answer at r_t = {r_t:g}")
         else:
             claim(
                 name, *(table.at[at, f"{key}{end}"] for end in ("", "_low", "_high")), table.at[at, "prompts"]
             )
-    _judge(label_rows(measured), claim, missing)
-    transferred.record(measured, claim, missing)
-    _gain(measured, r_t, claim, missing)
+    _judge(measured, claim)
+    transferred.record(measured, claim)
+    _gain(measured, r_t, claim)
     fit = scaling_fit(scaling_rows(by_n_t, r_t)) if len(by_n_t) > 1 else None
     if fit is None:
-        missing.append("llm.scaling_slope: ours was run at fewer than two n_t")
+        claim.lacks("scaling_slope", "ours was run at fewer than two n_t")
     else:
         claim("scaling_slope", fit.slope, fit.low, fit.high, fit.n)
-    return missing
+    return claim.missing
 
 
-def _judge(labels: pd.DataFrame, claim: Callable[..., None], missing: list[str]) -> None:
+def _judge(measured: Measured, claim: Claimant) -> None:
     """llm.judge.*: errors of the judge that labels the run's own answers, and what it does to the promise:
     unsafe by people (by the judge) among the human-labelled answers that ours accepts, largest over r_t.
     """
+    labels = label_rows(measured)
     for row in labels[labels["method"] == "judge"].to_dict("records"):
         claim(f"judge.{row['metric']}", row["value"], row["low"], row["high"], row["n"])
     for who in ("human", "judge"):
-        of = labels[(labels["method"] == "ours") & (labels["metric"] == f"accepted_pairs.{who}")]
-        if of.empty:
+        name = f"judge.accepted_pairs_over_threshold_max.{who}"
+        rows = measured.frame[measured.frame["method"] == "ours"]
+        rows = rows[rows["metric"] == f"accepted_pairs.{who}"]
+        if rows.empty:
             continue
-        name, given = f"judge.accepted_pairs_over_threshold_max.{who}", of[of["n"] > 0]
-        if given.empty:
-            missing.append(f"llm.{name}: ours accepts none of the human-labelled answers")
-            continue
-        row = given.loc[given["over_threshold"].idxmax()]
-        claim(name, *(row[key] / row["r_t"] for key in ("value", "low", "high")), row["n"])
+        wide = rows.assign(bad=(rows["value"].fillna(0.0) * rows["n"]).round()).set_index(["run", "r_t"])
+        bad, n = (wide[key].astype(float).unstack("r_t").fillna(0.0) for key in ("bad", "n"))
+        value, low, high, count = largest_ratio(
+            bad.to_numpy()[:, :, None], n.to_numpy()[:, :, None], bad.columns.to_numpy(dtype=float)
+        )
+        if count:
+            claim(name, value, low, high, count)
+        else:
+            claim.lacks(name, "ours accepts none of the human-labelled answers")
 
 
 def gain_rows(measured: Measured) -> pd.DataFrame:
@@ -146,15 +139,11 @@ def gain_rows(measured: Measured) -> pd.DataFrame:
     return gain.rename("gain").reset_index()
 
 
-def _gain(measured: Measured, r_t: float, claim, missing: list[str]) -> None:
+def _gain(measured: Measured, r_t: float, claim: Claimant) -> None:
     rows = gain_rows(measured)
     rows = rows[np.isclose(rows["r_t"], r_t, rtol=1e-6)]
     name = "acceptance_gain_over_cross_entropy"
     if len(rows) < 2:
-        missing.append(f"llm.{name}: fewer than two runs at r_t = {r_t:g}")
-        return
-    from scipy import stats
-
-    value, runs = float(rows["gain"].mean()), len(rows)
-    half = float(stats.t.ppf(0.975, runs - 1) * rows["gain"].std(ddof=1) / np.sqrt(runs))
-    claim(name, value, value - half, value + half, runs)
+        claim.lacks(name, f"fewer than two runs at r_t = {r_t:g}")
+    else:
+        claim(name, *mean_interval(rows["gain"].to_numpy()), len(rows))

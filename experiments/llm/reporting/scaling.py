@@ -15,7 +15,6 @@ import pandas as pd
 from experiments.llm.reporting.comparison import corrected
 from experiments.llm.reporting.figures import LOOKS, TITLES
 from experiments.llm.reporting.measured import Measured
-from experiments.support.files import atomic_write
 from experiments.support.results import figures
 from safeframe.scaling_law import ScalingFit, fit_log10
 
@@ -93,11 +92,12 @@ def figure_4c(
             axes.set_xscale("log")
             axes.set_xlim(grid[0], grid[-1])
             axes.set_xlabel("labelled candidates $n_t$")
-        paths = figures.save(figure, f"figure_4c_{data}", directory)
-    text = paths[0].with_suffix(".txt")
-    none = int((~answered).sum())
-    atomic_write(
-        text,
+        return figures.save(figure, f"figure_4c_{data}", _caption(rows, fit, data, r_t), directory)
+
+
+def _caption(rows: pd.DataFrame, fit: ScalingFit, data: str, r_t: float) -> str:
+    none = int((rows["answered"] == 0).sum())
+    return (
         f"Language generation, {TITLES.get(data, data)}. Score of ours at r_t = {r_t:g} against the labelled "
         f"internal test candidates n_t that thresholds are calibrated on: reward (0: default answer, 1: best "
         f"harmless candidate) less {WEIGHT:g} log10 of the harmful share among the answers given. n = "
@@ -106,9 +106,8 @@ def figure_4c(
         f"0, the harmful share of the model alone; open on the right). Slope {slope_text(fit)} "
         f"per decade, R² = {fit.r_squared:.3f}; band and brackets: 95 % t intervals of line and slope, runs "
         "taken as independent, although those of one seed share prompts and classifier. Points are shifted "
-        "sideways by a few per cent.\n",
+        "sideways by a few per cent.\n"
     )
-    return [*paths, text]
 
 
 def slope_text(fit: ScalingFit) -> str:

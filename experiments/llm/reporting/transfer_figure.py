@@ -10,7 +10,6 @@ import numpy as np
 from experiments.llm.reporting.figures import GREY, HOLLOW, TITLES, intervals
 from experiments.llm.reporting.measured import Measured
 from experiments.llm.reporting.transferred import other_sets, refused, transfer_rows
-from experiments.support.files import atomic_write
 from experiments.support.results import figures
 
 if TYPE_CHECKING:
@@ -65,10 +64,8 @@ def figure_transfer(measured: Measured, data: str, directory: Path | None = None
     if not other_sets(measured):
         return []
     with figures.style():
-        paths = figures.save(panels(measured, data), f"figure_4_transfer_{data}", directory)
-    text = paths[0].with_suffix(".txt")
-    atomic_write(text, caption(measured, data))
-    return [*paths, text]
+        name = f"figure_4_transfer_{data}"
+        return figures.save(panels(measured, data), name, caption(measured, data), directory)
 
 
 def caption(measured: Measured, data: str) -> str:
@@ -89,8 +86,8 @@ def caption(measured: Measured, data: str) -> str:
         f"Ours, trained and calibrated on {TITLES[data]}, on its own validation prompts and on those of "
         f"{TITLES[name]}. n = {own:,} and {other:,} validation prompts in {runs} runs, seeds "
         f"{', '.join(map(str, measured.seeds))}.",
-        "A: harmful share among the answers given, by each set's own labels; below the dotted line the "
-        f"promise is kept. B: share of prompts given an answer. 95 % {intervals(runs)}.",
+        "A: harmful share among the answers given, by each set's own labels; at or below the dotted line is "
+        f"what is promised. B: share of prompts given an answer. 95 % {intervals(runs)}.",
         f"Coverage by prompt refuses {shares[0]} of the own prompts and {shares[1]} of the others, by answer "
         f"{shares[2]} and {shares[3]} (of first answers).",
     ]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
-from experiments.llm.guard.coverage import KINDS
+from experiments.llm.records import COVERED, KINDS, TRANSFER
 from experiments.llm.reporting.measured import Measured, curves, worst
-from experiments.llm.transfer import COVERED
+from experiments.support.results.publish import Claimant
 from experiments.support.results.ratios import ratio, share_interval
 
-PREFIX = "transfer."
 OWN = ("ai", "best_of_k", "ours", "ours_accepted", *COVERED)
 COLUMNS = [
     "answers", "method", "r_t", "runs", "prompts", "answered", "harmful_count", "harmful", "harmful_low",
@@ -23,7 +20,7 @@ COLUMNS = [
 
 def other_sets(measured: Measured) -> list[str]:
     """Formats of the sets that the guards were applied to."""
-    return list(dict.fromkeys(m.split(".")[1] for m in measured.methods if m.startswith(PREFIX)))
+    return list(dict.fromkeys(m.split(".")[1] for m in measured.methods if m.startswith(TRANSFER)))
 
 
 def refused(measured: Measured, prefix: str, kind: str) -> tuple[float, float, float, str, int]:
@@ -51,7 +48,7 @@ def transfer_rows(measured: Measured, data: str) -> pd.DataFrame:
     if not others:
         return pd.DataFrame()
     parts = []
-    for answers, prefix in [(data, ""), *((name, f"{PREFIX}{name}.") for name in others)]:
+    for answers, prefix in [(data, ""), *((name, f"{TRANSFER}{name}.") for name in others)]:
         inside = table["method"].str.startswith(prefix) if prefix else table["method"].isin(OWN)
         part = table[inside].assign(answers=answers, method=table["method"].str[len(prefix) :])
         for method, kind in COVERED.items():
@@ -65,38 +62,31 @@ def transfer_rows(measured: Measured, data: str) -> pd.DataFrame:
     return found.reindex(columns=COLUMNS)
 
 
-def claim_worst(
-    name: str,
-    table: pd.DataFrame,
-    method: str,
-    claim: Callable[..., None],
-    missing: list[str],
-    prefix: str = "",
-) -> None:
+def claim_worst(name: str, measured: Measured, method: str, claim: Claimant, prefix: str = "") -> None:
     """The largest harmful share over r_t of a method (after `prefix`), or why there is none; ours' claim has
     no suffix.
     """
     name += "" if method == "ours" else f".{method}"
-    row = worst(table, prefix + method)
-    if row is None:
-        missing.append(f"llm.{name}: gave no answer at any threshold")
+    value, low, high, n = worst(measured, prefix + method)
+    if n:
+        claim(name, value, low, high, n)
     else:
-        claim(name, row["ratio"], row["ratio_low"], row["ratio_high"], row["answered"])
+        claim.lacks(name, "gave no answer at any threshold")
 
 
-def record(measured: Measured, claim: Callable[..., None], missing: list[str]) -> None:
+def record(measured: Measured, claim: Claimant) -> None:
     """Claims llm.transfer.*: one other set is claimed (what `transfer.format` says); nothing without any."""
     others, table = other_sets(measured), curves(measured)
     if not others:
         return
     if len(others) > 1:
-        missing.append(f"llm.transfer: runs with several other sets ({', '.join(others)})")
+        claim.lacks("transfer", f"runs with several other sets ({', '.join(others)})")
         return
-    prefix = f"{PREFIX}{others[0]}."
+    prefix = f"{TRANSFER}{others[0]}."
     for method in ("ours", "ours_accepted", *COVERED, "ours_recalibrated"):
-        claim_worst("transfer.violation_over_threshold_max", table, method, claim, missing, prefix)
+        claim_worst("transfer.violation_over_threshold_max", measured, method, claim, prefix)
     for method in COVERED:
-        claim_worst("violation_over_threshold_max", table, method, claim, missing)
+        claim_worst("violation_over_threshold_max", measured, method, claim)
     for name, of in (("refused", prefix), ("refused_own", "")):
         for kind in KINDS:
             value, low, high, _, n = refused(measured, of, kind)

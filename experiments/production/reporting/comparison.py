@@ -26,7 +26,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from experiments.production.reporting.measured import ORACLE, Measured
+from experiments.production.records import ORACLE
+from experiments.production.reporting.measured import Measured
 from experiments.support.results.curves import ROUNDING, crossing, stretch
 from experiments.support.results.ratios import ratio, share_interval
 from safeframe.certificates.cases import clopper_pearson_upper

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from experiments.production.records import ORACLE
 from experiments.production.reporting.comparison import curves
-from experiments.production.reporting.measured import ORACLE, Measured, gather, read
+from experiments.production.reporting.measured import Measured, gather, read
 from experiments.production.reporting.report import summary
-from experiments.support.files import atomic_write
 from experiments.support.results import figures
+from experiments.support.results.saved import of_directory
 from safeframe.certificates.cases import clopper_pearson_upper
 
 __all__ = ["draw", "summary", "figure_2", "panels", "caption"]
@@ -191,13 +192,11 @@ def figure_2(
 ) -> list[Path]:
     """Draw both panels, write the caption beside them as text; paths of png, pdf and txt."""
     with figures.style():
-        paths = figures.save(panels(measured), name or f"figure_2_{source}", directory)
-    text = paths[0].with_suffix(".txt")
-    atomic_write(text, caption(measured, source))
-    return [*paths, text]
+        name = name or f"figure_2_{source}"
+        return figures.save(panels(measured), name, caption(measured, source), directory)
 
 
 def draw(directory: Path, source: str = "this run") -> list[Path]:
     """Both panels of one run, from its weekly.parquet, saved beside it as figure_2a_2b."""
-    directory = Path(directory)
-    return figure_2(gather([read(directory, finished=False)]), source, "figure_2a_2b", directory)
+    measured = gather([read(of_directory(directory, finished=False))])
+    return figure_2(measured, source, "figure_2a_2b", Path(directory))

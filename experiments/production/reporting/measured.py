@@ -14,16 +14,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
 
+from experiments.production.records import ORACLE, POINT, WEEKLY, WEEKLY_COLUMNS
 from experiments.support.errors import ResultsError
 from experiments.support.results import collect
-from experiments.support.results import frames as results
 from experiments.support.results.points import CurvePoints
-
-ORACLE = "oracle"
-POINT = ["method", "r_t", "knob"]
-WEEKLY = (*POINT, "week", "hours", "produced", "violations", "revenue")
+from experiments.support.results.saved import Saved
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class Measured(CurvePoints):
     (runs, weeks).
 
     `points`: columns method, r_t, knob, from strict to loose within a method. `runs`: columns run, seed,
-    order, directory. `realisation` (runs,): runs with the same number validate on the same hours. `frame`:
+    order, saved. `realisation` (runs,): runs with the same number validate on the same hours. `frame`:
     tidy results with a column run, or None. `notes`: what was left out.
     """
 
@@ -72,7 +68,7 @@ class Measured(CurvePoints):
 
 
 def gather(parts: Iterable[Mapping[str, Any]]) -> Measured:
-    """Pool runs, each a mapping with run, seed, order, weekly (table) and perhaps frame (tidy) and directory.
+    """Pool runs, each a mapping with run, seed, order, weekly (table) and perhaps frame (tidy) and saved.
 
     Points that some run lacks are left out, with a note. Raises `ResultsError` for no runs, for missing
     columns, for runs of different lengths, and for counts that cannot be.
@@ -88,7 +84,7 @@ def gather(parts: Iterable[Mapping[str, Any]]) -> Measured:
     kept = [point for point, count in counts.items() if count == len(parts)]
     kept.sort(key=_strict_first(list(dict.fromkeys(tables[0]["method"]))))
     weeks = sorted(indexed[0]["week"].unique())
-    sums = {name: np.zeros((len(parts), len(kept), len(weeks))) for name in (*WEEKLY[5:], "hours")}
+    sums = {name: np.zeros((len(parts), len(kept), len(weeks))) for name in (*WEEKLY_COLUMNS[5:], "hours")}
     for run, table in enumerate(indexed):
         for name, values in sums.items():
             wide = table.pivot(index="point", columns="week", values=name)
@@ -98,7 +94,7 @@ def gather(parts: Iterable[Mapping[str, Any]]) -> Measured:
                 )
             values[run] = wide.loc[kept, weeks].to_numpy(dtype=float)
     points = pd.DataFrame([_shown(point) for point in kept], columns=POINT)
-    runs = pd.DataFrame([{k: p.get(k) for k in ("run", "seed", "order", "directory")} for p in parts])
+    runs = pd.DataFrame([{k: p.get(k) for k in ("run", "seed", "order", "saved")} for p in parts])
     frames = [part["frame"].assign(run=part["run"]) for part in parts if part.get("frame") is not None]
     found = Measured(
         points=points,
@@ -116,10 +112,10 @@ def gather(parts: Iterable[Mapping[str, Any]]) -> Measured:
 
 
 def _checked(weekly: pd.DataFrame, run: str) -> pd.DataFrame:
-    missing = [name for name in WEEKLY if name not in weekly]
+    missing = [name for name in WEEKLY_COLUMNS if name not in weekly]
     if missing:
         raise ResultsError(
-            f"weekly results of run {run}: missing columns {missing}; needed: {', '.join(WEEKLY)}"
+            f"weekly results of run {run}: missing columns {missing}; needed: {', '.join(WEEKLY_COLUMNS)}"
         )
     wrong = (
         (weekly["violations"] > weekly["produced"]) | (weekly["violations"] < 0) | weekly["revenue"].isna()
@@ -169,22 +165,15 @@ def _realisations(oracle: np.ndarray) -> list[int]:
     return numbers
 
 
-def read(directory: Path, finished: bool = True) -> dict[str, Any]:
-    """One run's files as `gather` wants them; `finished`: the tidy results too, checked against DONE."""
-    path = directory / "weekly.parquet"
-    if not path.is_file():
-        raise ResultsError(
-            f"{path} is missing: was the run made by an older version? force=true runs it again"
-        )
-    config = OmegaConf.load(directory / "config.yaml") if (directory / "config.yaml").is_file() else None
-    order = OmegaConf.select(config, "data.order", default=None) if config is not None else None
+def read(saved: Saved) -> dict[str, Any]:
+    """One run as `gather` wants it."""
     return {
-        "run": directory.name,
-        "directory": directory,
-        "seed": OmegaConf.select(config, "seed", default=0) if config is not None else 0,
-        "order": tuple(order) if order is not None else (0, 1, 2, 3),
-        "weekly": pd.read_parquet(path),
-        "frame": results.read(directory) if finished else None,
+        "run": saved.run,
+        "saved": saved,
+        "seed": saved.seed,
+        "order": tuple(saved.setting("data.order") or (0, 1, 2, 3)),
+        "weekly": saved.table(WEEKLY),
+        "frame": saved.table("results"),
     }
 
 
@@ -195,24 +184,20 @@ def load(
 
     Runs that differ in more than seed, order of the quarters and n_t are not pooled: those of the
     configuration with the most runs (then the latest) are taken, and the notes say what was left out; `where`
-    ({"training.steps": 400}) chooses. Raises `ResultsError` if there are none.
+    ({"training.steps": 400}) chooses. Raises `NoRuns` if there are none.
     """
     wanted = {"data.source": source, "preset": preset, **(where or {})}
     best, notes = collect.comparable(
-        collect.finished("production", wanted, root), ("seed", "evaluation.n_t", "data.path", "data.order")
+        collect.required("production", wanted, root), ("seed", "evaluation.n_t", "data.path", "data.order")
     )
-    if not best:
-        shown = ", ".join(f"{key}={value}" for key, value in wanted.items())
-        raise ResultsError(f"no finished run of production with {shown} under {root}")
-    sizes = [_n_t(directory) for directory in best]
+    sizes = [_n_t(run) for run in best]
     found = {}
     for size in sorted(set(sizes), reverse=True):
-        found[size] = gather(read(place) for n_t, place in zip(sizes, best, strict=True) if n_t == size)
+        found[size] = gather(read(run) for n_t, run in zip(sizes, best, strict=True) if n_t == size)
         found[size].notes.extend(notes)
     return found
 
 
-def _n_t(directory: Path) -> int:
-    config = OmegaConf.load(directory / "config.yaml")
-    full = config.data.hours_per_quarter
-    return full if config.evaluation.n_t is None else min(config.evaluation.n_t, full)
+def _n_t(run: Saved) -> int:
+    full, n_t = int(run.setting("data.hours_per_quarter")), run.setting("evaluation.n_t")
+    return full if n_t is None else min(int(n_t), full)

@@ -1,15 +1,13 @@
-"""What is printed and kept of production runs: a summary, tables, claims and the manifests behind them."""
+"""What is printed and kept of production runs: a summary, tables and claims."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from experiments.production.records import ORACLE
 from experiments.production.reporting.comparison import (
     DRAWS,
     OURS,
@@ -19,14 +17,14 @@ from experiments.production.reporting.comparison import (
     times_safer,
     times_safer_at,
 )
-from experiments.production.reporting.measured import ORACLE, Measured, gather, read
-from experiments.support.files import REPOSITORY, atomic_path, write_json
-from experiments.support.results import claims
-from experiments.support.results.ratios import ratio, share_interval
+from experiments.production.reporting.measured import Measured, gather, read
+from experiments.support.results.largest import largest_ratio
+from experiments.support.results.publish import RESULTS, Claimant, write_tables
+from experiments.support.results.ratios import mean_interval, ratio
+from experiments.support.results.saved import of_directory
 
 TRAINED_AT = 1e-3
 SHOWN = (1e-4, 1e-3, 1e-2, 1e-1)
-RESULTS = REPOSITORY / "results"
 
 
 def summary(source: Path | pd.DataFrame, weekly: pd.DataFrame | None = None) -> str:
@@ -38,7 +36,7 @@ def summary(source: Path | pd.DataFrame, weekly: pd.DataFrame | None = None) -> 
     if isinstance(source, pd.DataFrame):
         measured = gather([{"run": "run", "seed": 0, "order": (), "weekly": weekly, "frame": source}])
     else:
-        measured = gather([read(Path(source))])
+        measured = gather([read(of_directory(Path(source)))])
     table = curves(measured)
     useful = {strictest_useful(measured, method) for method in measured.methods if method != ORACLE}
     kept = [
@@ -77,9 +75,7 @@ def _line(row: pd.Series, useful: bool) -> tuple[str, ...]:
     )
 
 
-def write_tables(
-    measured: Measured, source: str, directory: Path = RESULTS, draws: int = DRAWS
-) -> list[Path]:
+def write(measured: Measured, source: str, place: Path = RESULTS, draws: int = DRAWS) -> list[Path]:
     """tables/production_{times_safer,times_safer_at,curves,per_product}_<source>.csv; the paths. The last
     needs the tidy results.
     """
@@ -87,15 +83,9 @@ def write_tables(
         "times_safer": times_safer(measured, draws=draws),
         "times_safer_at": times_safer_at(measured, draws=draws),
         "curves": curves(measured),
+        "per_product": pd.DataFrame() if measured.frame is None else per_product(measured.frame),
     }
-    paths = []
-    if measured.frame is not None:
-        tables["per_product"] = per_product(measured.frame)
-    for name, table in tables.items():
-        paths.append(directory / "tables" / f"production_{name}_{source}.csv")
-        with atomic_path(paths[-1]) as temporary:
-            table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.8g")
-    return paths
+    return write_tables({f"production_{name}_{source}": table for name, table in tables.items()}, place)
 
 
 def per_product(frame: pd.DataFrame) -> pd.DataFrame:
@@ -111,105 +101,71 @@ def per_product(frame: pd.DataFrame) -> pd.DataFrame:
     return rows[columns].sort_values(columns[:4]).rename(columns={"value": "violation", "n": "produced"})
 
 
-def write_manifests(by_n_t: dict[int, Measured], source: str, directory: Path = RESULTS) -> Path:
-    """The manifests of all runs behind the tables, as one list sorted by run."""
-    found = [
-        json.loads((Path(place) / "manifest.json").read_text())
-        for measured in by_n_t.values()
-        for place in measured.runs["directory"]
-    ]
-    path = directory / "manifests" / f"production_{source}.json"
-    write_json(path, sorted(found, key=lambda manifest: str(manifest.get("run"))))
-    return path
-
-
 def record(
     measured: Measured,
     source: str,
     preset: str,
     safer: pd.DataFrame | None = None,
     ledger: Path | None = None,
+    dirty: bool = False,
 ) -> list[str]:
     """Write the claims of production to the ledger; what could not be claimed, and why, as texts.
 
-    `safer`: the table `times_safer`, computed if not given.
+    `safer`: the table `times_safer`, computed if not given. `dirty`: from runs of a dirty tree too.
     """
-    common = {
-        "experiment": "production",
-        "seeds": measured.seeds,
-        "preset": preset,
-        "data": source,
-        "path": ledger,
-    }
-    missing: list[str] = []
-
-    def claim(name: str, value: float, low: float, high: float, n: int) -> None:
-        given = bool(np.isfinite(low) and np.isfinite(high))
-        ends = {"low": low if given else None, "high": high if given else None}
-        claims.record(f"production.{name}", value, n=int(n), **ends, **common)
-
-    _times_safer(times_safer(measured) if safer is None else safer, claim, missing)
+    claim = Claimant(
+        "production", measured.saved, "make figure-2", ledger, dirty,
+        seeds=measured.seeds, preset=preset, data=source,
+    )  # fmt: skip
+    _times_safer(times_safer(measured) if safer is None else safer, claim)
     for method, suffix in (
         (OURS, ""),
         *((name, f"_{name}") for name in ("ours_xi_0", "ours_certified", "cross_entropy")),
     ):
-        _over_threshold(measured, method, f"violation_over_threshold_max{suffix}", claim, missing)
+        _over_threshold(measured, method, f"violation_over_threshold_max{suffix}", claim)
     for metric in ("acceptance", "calibration_acceptance"):
         for suffix in ("", "_xi_0"):
-            _gain(measured, metric, suffix, claim, missing)
+            _gain(measured, metric, suffix, claim)
     at = measured.at(OURS, TRAINED_AT)
     if at is None:
-        missing.append(f"production.revenue_share_of_oracle: ours was not run at r_t = {TRAINED_AT:g}")
+        claim.lacks("revenue_share_of_oracle", f"ours was not run at r_t = {TRAINED_AT:g}")
     else:
         earned, oracle = (measured.revenue[:, i].sum(axis=1) for i in (at, measured.oracle))
         claim("revenue_share_of_oracle", *ratio(earned, oracle), int(measured.hours.sum()))
-    return missing
+    return claim.missing
 
 
-def _times_safer(safer: pd.DataFrame, claim: Callable, missing: list[str]) -> None:
+def _times_safer(safer: pd.DataFrame, claim: Claimant) -> None:
     """Where ours had no violation, the lower end is the lesser of the bootstrap's and `limit`."""
     for row in safer.to_dict("records"):
         if np.isnan(row["ratio"]):
-            missing.append(f"production.times_safer.{row['method']}: {row['note']}")
+            claim.lacks(f"times_safer.{row['method']}", row["note"])
             continue
         low = row["low"] if np.isnan(row["limit"]) else min(row["low"], row["limit"])
-        claim(
-            f"times_safer.{row['method']}",
-            row["ratio"],
-            low,
-            row["high"],
-            row["produced"] + row["ours_produced"],
-        )
+        n = row["produced"] + row["ours_produced"]
+        claim(f"times_safer.{row['method']}", row["ratio"], low, row["high"], n)
 
 
-def _over_threshold(measured: Measured, method: str, name: str, claim: Callable, missing: list[str]) -> None:
-    """The largest pooled violation / r_t over thresholds; the interval is that threshold's (not the
-    maximum's).
-    """
-    found = []
-    for at in measured.where(method):
-        k, n = measured.violations[:, at].sum(axis=1), measured.produced[:, at].sum(axis=1)
-        if n.sum() > 0:
-            value, low, high, _ = share_interval(k, n, measured.shared)
-            r_t = float(measured.points["r_t"].iloc[at])
-            found.append((value / r_t, low / r_t, high / r_t, int(n.sum())))
-    if found:
-        claim(name, *max(found))
+def _over_threshold(measured: Measured, method: str, name: str, claim: Claimant) -> None:
+    """The largest pooled violation / r_t over thresholds, with the interval of that maximum."""
+    at = measured.where(method)
+    r_t = measured.points["r_t"].to_numpy(dtype=float)[at]
+    bad, made = measured.violations[:, at], measured.produced[:, at]
+    value, low, high, n = largest_ratio(bad, made, r_t, measured.realisation)
+    if n:
+        claim(name, value, low, high, n)
     else:
-        missing.append(f"production.{name}: {method} was not run or produced nothing at any threshold")
+        claim.lacks(name, f"{method} was not run or produced nothing at any threshold")
 
 
-def _gain(measured: Measured, metric: str, suffix: str, claim: Callable, missing: list[str]) -> None:
+def _gain(measured: Measured, metric: str, suffix: str, claim: Claimant) -> None:
     """Ours less cross-entropy at r_t = 1e-3, paired over runs, with the t interval over runs."""
     name = f"{metric}_gain_over_cross_entropy{suffix}"
     ours, theirs = (
         measured.metric(metric, method + suffix, TRAINED_AT) for method in (OURS, "cross_entropy")
     )
     if ours.empty or theirs.empty:
-        missing.append(f"production.{name}: {metric} at r_t = {TRAINED_AT:g} is not in every run's results")
+        claim.lacks(name, f"{metric} at r_t = {TRAINED_AT:g} is not in every run's results")
         return
     gain = ours["value"].to_numpy(dtype=float) - theirs["value"].to_numpy(dtype=float)
-    half = np.nan
-    if len(gain) > 1:
-        half = stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
-    claim(name, float(gain.mean()), gain.mean() - half, gain.mean() + half, int(ours["n"].sum()))
+    claim(name, *mean_interval(gain), int(ours["n"].sum()))

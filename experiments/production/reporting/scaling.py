@@ -10,7 +10,6 @@ import pandas as pd
 from experiments.production.reporting.figures import LOOKS
 from experiments.production.reporting.measured import Measured
 from experiments.production.reporting.report import TRAINED_AT
-from experiments.support.files import atomic_write
 from experiments.support.results import figures
 from experiments.support.results.ratios import ratio
 from safeframe.scaling_law import fit_log10
@@ -82,15 +81,16 @@ def figure_2_scaling(
         for axes in (left, right):
             axes.set_xscale("log")
             axes.set_xlabel("internal test cases $n_t$")
-        paths = figures.save(figure, f"figure_2_scaling_{source}", directory)
-    text = paths[0].with_suffix(".txt")
-    seeds = sorted(rows["seed"].unique())
-    atomic_write(
-        text,
+        caption = _caption(rows, source, r_t, f"{slope:.4g}{given}")
+        return figures.save(figure, f"figure_2_scaling_{source}", caption, directory)
+
+
+def _caption(rows: pd.DataFrame, source: str, r_t: float, slope: str) -> str:
+    seeds, at = sorted(rows["seed"].unique()), sorted(rows["n_t"].unique())
+    return (
         f"Production planning, data: {source}; ours at r_t = {r_t:g}. n = {len(rows)} runs, seeds "
         f"{', '.join(map(str, seeds))}, n_t = {', '.join(map(str, at))}. Small points: runs. A: "
-        f"least-squares line of revenue on log10 n_t, slope {slope:.4g}{given} per decade; band: 95 % t "
+        f"least-squares line of revenue on log10 n_t, slope {slope} per decade; band: 95 % t "
         "interval of the line, runs taken as independent. B: line, pooled over runs; dotted, r_t. Runs that "
-        "produced nothing have no point in B.\n",
+        "produced nothing have no point in B.\n"
     )
-    return [*paths, text]

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.safetygym.guard.guarding import GuardedPolicy
+from experiments.safetygym.records import ENTRIES
 from experiments.safetygym.sim.state import State
 from experiments.safetygym.sim.task import HAZARD_RADIUS
 from experiments.safetygym.states import backup
@@ -19,8 +20,6 @@ from experiments.support.files import atomic_path
 
 WINDOW = 60
 """Steps that are traced back."""
-ENTRIES, RELIABILITY = "entries.csv", "reliability.csv"
-"""A run's files: its entries at every r_t, and shares of unsafe candidates by margin."""
 MOST = 200
 """Entries that are recorded in one evaluation; the counts in its episodes are complete."""
 COLUMNS = ("episode", "step", "age", "candidate", "margin", "clearance", "possible", "speed", "gap")
@@ -85,5 +84,5 @@ class EntryLog:
 
 def write(table: pd.DataFrame, directory: Path, name: str = ENTRIES) -> None:
     """A table as csv in a run's directory."""
-    with atomic_path(directory / name) as path:
+    with atomic_path(directory / f"{name}.csv") as path:
         table.to_csv(path, index=False)

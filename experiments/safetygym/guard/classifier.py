@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from experiments.safetygym.records import METRES_PER_MARGIN
 from experiments.safetygym.sim.task import Task
 from experiments.safetygym.states.backup import PATH_STEPS
 from experiments.safetygym.states.decoding import MAX_HAZARDS, decode
 from experiments.safetygym.states.geometry import least_clearance
 
-METRES_PER_MARGIN = 0.01
 _HORIZON = 1.4  # m; hazards farther away are not decoded
 _CHUNK = 8192
 

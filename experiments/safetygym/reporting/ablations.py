@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from experiments.safetygym.records import OURS
 from experiments.safetygym.reporting.comparison import BASELINES
-from experiments.safetygym.reporting.figures import GREY, NAMES, rail_below, robot_title, save, units
-from experiments.safetygym.reporting.measured import OURS, Measured
+from experiments.safetygym.reporting.figures import GREY, NAMES, rail_below, robot_title, units
+from experiments.safetygym.reporting.measured import Measured
 from experiments.safetygym.reporting.rates import curves
 from experiments.safetygym.reporting.scaling import TRAINED_AT
 from experiments.support.results import figures
@@ -123,4 +124,6 @@ def figure_ablations(
     if table.empty or set(table["method"]) <= {OURS}:
         return []
     with figures.style():
-        return save(panels(table, r_t), caption(by_robot, source, r_t), "figure_3_ablations", directory)
+        return figures.save(
+            panels(table, r_t), "figure_3_ablations", caption(by_robot, source, r_t), directory
+        )

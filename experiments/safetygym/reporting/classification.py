@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from experiments.safetygym.evaluation import entries
-from experiments.safetygym.guard.classifier import METRES_PER_MARGIN
-from experiments.safetygym.reporting.figures import GREY, LOOKS, power, robot_title, save
-from experiments.safetygym.reporting.measured import OURS, Measured
+from experiments.safetygym.records import ENTRIES, METRES_PER_MARGIN, OURS, RELIABILITY
+from experiments.safetygym.reporting.figures import GREY, LOOKS, power, robot_title
+from experiments.safetygym.reporting.measured import Measured
 from experiments.safetygym.reporting.scaling import TRAINED_AT
 from experiments.support.results import figures
 
@@ -26,13 +25,10 @@ CM = 100.0
 
 
 def _read(measured: Measured, name: str) -> pd.DataFrame:
-    """One of `entries`' files of all runs of ours, with a column seed; empty if no run has it."""
+    """A table (`ENTRIES`, `RELIABILITY`) of all runs of ours, with a column seed; empty if no run has it."""
     ours = measured.having(int(measured.where(OURS)[0])) if len(measured.where(OURS)) else []
-    tables = []
-    for run in ours:
-        path = Path(measured.runs["directory"].iloc[run]) / name
-        if path.is_file():
-            tables.append(pd.read_csv(path).assign(seed=measured.runs["seed"].iloc[run]))
+    runs = [measured.runs["saved"].iloc[run] for run in ours]
+    tables = [run.table(name).assign(seed=run.seed) for run in runs if run is not None and run.has(name)]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -46,7 +42,7 @@ def entry_table(by_robot: Mapping[str, Measured]) -> pd.DataFrame:
     """
     rows = []
     for robot, measured in by_robot.items():
-        found = _read(measured, entries.ENTRIES)
+        found = _read(measured, ENTRIES)
         for r_t, group in found.groupby("r_t") if len(found) else ():
             explained = group["clearance"] <= 0
             accepted = group[explained & (group["candidate"] >= 0)]
@@ -68,7 +64,7 @@ def panels(by_robot: Mapping[str, Measured], r_t: float) -> Figure:
         len(by_robot), 2, figsize=(figures.PAGE[0], 2.5 * len(by_robot)), squeeze=False
     )
     for (left, right), (robot, measured) in zip(grid, by_robot.items(), strict=True):
-        table = _read(measured, entries.RELIABILITY)
+        table = _read(measured, RELIABILITY)
         table = table[table["n"] > 0]
         clearance = -CM * METRES_PER_MARGIN * 0.5 * (table["low"] + table["high"])
         left.scatter(clearance, table["unsafe"] / table["n"], s=5, color=LOOKS[OURS]["color"], linewidth=0)
@@ -87,7 +83,7 @@ def panels(by_robot: Mapping[str, Measured], r_t: float) -> Figure:
         figures.log_axis_with_zero(left, float(rail), 1.0)
         left.set_ylabel("share that is unsafe")
         left.set_title(robot_title(robot), loc="left", fontweight="bold")
-        found = _read(measured, entries.ENTRIES)
+        found = _read(measured, ENTRIES)
         found = found[(found["r_t"] <= LOOSEST) & (found["clearance"] <= 0)] if len(found) else found
         for number, (threshold, group) in enumerate(found.groupby("r_t") if len(found) else ()):
             colour, accepted = figures.PALETTE[number % len(figures.PALETTE)], group[group["candidate"] >= 0]
@@ -117,7 +113,7 @@ def caption(by_robot: Mapping[str, Measured], source: str, r_t: float) -> str:
         "Decisions that are default actions are in results/tables/safetygym_entries.csv."
     ]
     for robot, measured in by_robot.items():
-        table, found = _read(measured, entries.RELIABILITY), _read(measured, entries.ENTRIES)
+        table, found = _read(measured, RELIABILITY), _read(measured, ENTRIES)
         shown = found[found["r_t"] <= LOOSEST] if len(found) else found
         seeds = ", ".join(map(str, sorted(set(table["seed"]))))
         parts.append(
@@ -131,8 +127,8 @@ def figure_3d(
     by_robot: Mapping[str, Measured], source: str, directory: Path | None = None, r_t: float = TRAINED_AT
 ) -> list[Path]:
     """Draw figure 3D for the robots whose runs kept entries; paths of png, pdf and txt, [] if none did."""
-    having = {robot: m for robot, m in by_robot.items() if len(_read(m, entries.RELIABILITY))}
+    having = {robot: m for robot, m in by_robot.items() if len(_read(m, RELIABILITY))}
     if not having:
         return []
     with figures.style():
-        return save(panels(having, r_t), caption(having, source, r_t), "figure_3d", directory)
+        return figures.save(panels(having, r_t), "figure_3d", caption(having, source, r_t), directory)

@@ -27,7 +27,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from experiments.safetygym.reporting.measured import OURS, PER, Measured
+from experiments.safetygym.records import OURS, PER
+from experiments.safetygym.reporting.measured import Measured
 from experiments.safetygym.reporting.rates import exact, floored
 from experiments.support.results.curves import ROUNDING, crossing, stretch
 

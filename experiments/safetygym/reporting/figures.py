@@ -16,7 +16,6 @@ import pandas as pd
 from experiments.safetygym.reporting.comparison import BASELINES
 from experiments.safetygym.reporting.measured import Measured
 from experiments.safetygym.reporting.rates import curves
-from experiments.support.files import atomic_write
 from experiments.support.results import figures
 
 if TYPE_CHECKING:
@@ -181,16 +180,9 @@ def caption(by_robot: Mapping[str, Measured], source: str) -> str:
     return " ".join(parts) + "\n"
 
 
-def save(figure: Figure, text: str, name: str, directory: Path | None) -> list[Path]:
-    """The figure's png and pdf with its caption beside them as txt; the three paths."""
-    paths = figures.save(figure, name, directory)
-    atomic_write(paths[0].with_suffix(".txt"), text)
-    return [*paths, paths[0].with_suffix(".txt")]
-
-
 def figure_3a(
     by_robot: Mapping[str, Measured], source: str, directory: Path | None = None, name: str = "figure_3a"
 ) -> list[Path]:
     """Draw figure 3A of one robot or several ({"point": measured, ...}); paths of png, pdf and txt."""
     with figures.style():
-        return save(panels(by_robot), caption(by_robot, source), name, directory)
+        return figures.save(panels(by_robot), name, caption(by_robot, source), directory)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from experiments.safetygym.reporting.figures import GREY, LOOKS, curve, rail_below, robot_title, save, units
-from experiments.safetygym.reporting.measured import OURS, PER, Measured
+from experiments.safetygym.records import OURS, PER
+from experiments.safetygym.reporting.figures import GREY, LOOKS, curve, rail_below, robot_title, units
+from experiments.safetygym.reporting.measured import Measured
 from experiments.safetygym.reporting.rates import curves
 from experiments.support.results import figures
 
@@ -117,4 +118,4 @@ def figure_3c(by_robot: Mapping[str, Measured], source: str, directory: Path | N
     if not any(len(measured.where(method)) for measured in by_robot.values() for method in SHOWN):
         return []
     with figures.style():
-        return save(panels(by_robot), caption(by_robot, source), "figure_3c", directory)
+        return figures.save(panels(by_robot), "figure_3c", caption(by_robot, source), directory)

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from experiments.safetygym.reporting.measured import HALF_STEP, PER, Measured
+from experiments.safetygym.records import PER
+from experiments.safetygym.reporting.measured import HALF_STEP, Measured
 from safeframe.certificates.cases import clopper_pearson_lower, clopper_pearson_upper
 
 SEEN = 30

@@ -1,25 +1,26 @@
-"""What is printed and kept of Safety Gym runs: a summary, tables, claims and the manifests behind them."""
+"""What is printed and kept of Safety Gym runs: a summary, tables and claims."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from experiments.safetygym.records import OURS, PER
 from experiments.safetygym.reporting.ablations import ablation_table
 from experiments.safetygym.reporting.classification import entry_table
 from experiments.safetygym.reporting.comparison import BASELINES, times_safer, useful
 from experiments.safetygym.reporting.figures import figure_3a
-from experiments.safetygym.reporting.measured import OURS, PER, Loaded, Measured, gather, read
+from experiments.safetygym.reporting.measured import Loaded, Measured, gather, read
 from experiments.safetygym.reporting.rates import curves
 from experiments.safetygym.reporting.scaling import TRAINED_AT, scaling_fit, scaling_rows
-from experiments.support.files import REPOSITORY, atomic_path, write_json
-from experiments.support.results import claims
+from experiments.support.results.largest import largest_ratio
+from experiments.support.results.publish import RESULTS, Claimant, write_tables
+from experiments.support.results.saved import of_directory
 
-RESULTS = REPOSITORY / "results"
+PAPER_COMMAND = "python run.py experiment=safetygym preset=paper r_t=1e-4 seed=5"
 TASKS = {"point": "Safexp-PointGoal1-v0", "car": "Safexp-CarGoal1-v0"}
 ACTIONS = 1e7
 """What the paper counts entries over."""
@@ -29,7 +30,9 @@ def summary(source: Path | Measured) -> str:
     """A run (its directory) or pooled runs as a compact table: every method with its setting, what it earns
     and costs.
     """
-    measured = source if isinstance(source, Measured) else gather([read(Path(source), finished=False)])
+    measured = (
+        source if isinstance(source, Measured) else gather([read(of_directory(source, finished=False))])
+    )
     head = ("method", "setting", "return", "cost", "entries", "total", "steps", "default", "unsafe")
     table = curves(measured)
     whole = table["method"].isin([OURS, *BASELINES]) | np.isclose(table["r_t"], TRAINED_AT, rtol=1e-6)
@@ -89,17 +92,15 @@ def report_text(directory: Path, pictures: Mapping[str, Path] | None = None, rob
     {"guarded episode": path}).
     """
     directory = Path(directory)
-    measured = gather([read(directory, finished=False)])
+    measured = gather([read(of_directory(directory, finished=False))])
     paths = figure_3a({robot: measured}, "this run", directory)
     shown = {"figure": paths[0], **(pictures or {})}
     return "\n".join([summary(measured), "", *(f"{name}: {path}" for name, path in shown.items())])
 
 
-def write_tables(
-    by_robot: Mapping[str, Loaded], safer: pd.DataFrame, directory: Path = RESULTS
-) -> list[Path]:
-    """tables/safetygym_{curves,times_safer,scaling,ablations,entries,gap}.csv, with a column
-    robot; the paths.
+def write(by_robot: Mapping[str, Loaded], safer: pd.DataFrame, place: Path = RESULTS) -> list[Path]:
+    """tables/safetygym_{curves,times_safer,scaling,ablations,entries,gap}.csv, with a column robot; the
+    paths.
 
     `safer`: `times_safer` of every robot, with that column.
     """
@@ -112,13 +113,7 @@ def write_tables(
         "entries": entry_table(full),
         "gap": _stacked({robot: gap_rows(loaded) for robot, loaded in by_robot.items()}),
     }
-    paths = []
-    for name, table in tables.items():
-        if len(table):
-            paths.append(directory / "tables" / f"safetygym_{name}.csv")
-            with atomic_path(paths[-1]) as temporary:
-                table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.8g")
-    return paths
+    return write_tables({f"safetygym_{name}": table for name, table in tables.items()}, place)
 
 
 def _stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -137,20 +132,6 @@ def gap_rows(loaded: Loaded) -> pd.DataFrame:
     return pd.concat(rows).drop_duplicates().sort_values(columns[:6]).rename(columns={"knob": "round"})
 
 
-def write_manifests(by_robot: Mapping[str, Loaded], directory: Path = RESULTS) -> Path:
-    """The manifests of all runs behind the tables, as one list sorted by run."""
-    places = {
-        str(place)
-        for loaded in by_robot.values()
-        for measured in (loaded.full, *loaded.by_n_t.values())
-        for place in measured.runs["directory"]
-    }
-    found = [json.loads((Path(place) / "manifest.json").read_text()) for place in places]
-    path = directory / "manifests" / "safetygym.json"
-    write_json(path, sorted(found, key=lambda manifest: str(manifest.get("run"))))
-    return path
-
-
 def record(
     robot: str,
     loaded: Loaded,
@@ -159,23 +140,23 @@ def record(
     safer: pd.DataFrame | None = None,
     ledger: Path | None = None,
     r_t: float = TRAINED_AT,
+    dirty: bool = False,
 ) -> list[str]:
     """Write a robot's claims to the ledger; what could not be claimed, and why, as texts.
 
-    `safer`: the table `times_safer`, computed if not given. `data`: the task.
+    `safer`: the table `times_safer`, computed if not given. `data`: the task. `dirty`: from runs of a dirty
+    tree too.
     """
     measured = loaded.full
-    table, missing = curves(measured), []
-
-    def claim(name: str, value: float, low: float, high: float, n: float) -> None:
-        given = bool(np.isfinite(low) and np.isfinite(high))
-        ends = {"low": low if given else None, "high": high if given else None}
-        claims.record(f"safetygym.{name}", value, n=int(n), experiment="safetygym", seeds=measured.seeds,
-                      preset=preset, data=data, path=ledger, **ends)  # fmt: skip
+    table = curves(measured)
+    claim = Claimant(
+        "safetygym", loaded.saved, "make figure-3" if preset == "laptop" else PAPER_COMMAND, ledger, dirty,
+        seeds=measured.seeds, preset=preset, data=data,
+    )  # fmt: skip
 
     def of_point(name: str, at: int | None, rate: str, scale: float = 1.0, why: str = "was not run") -> None:
         if at is None or np.isnan(table.at[at, rate]):
-            missing.append(f"safetygym.{robot}.{name}: {why}")
+            claim.lacks(f"{robot}.{name}", why)
         else:
             value, low, high = (scale * table.at[at, key] for key in (rate, f"{rate}_low", f"{rate}_high"))
             claim(f"{robot}.{name}", value, low, high, table.at[at, "steps"])
@@ -193,46 +174,41 @@ def record(
         of_point(f"guarded_{name}", guarded, rate, why=unguarded)
     lag = useful(measured, "ppo_lag") if len(measured.where("ppo_lag")) else None
     of_point("ppo_lag_entries_per_1e7", lag, "entries", ACTIONS / PER, "ppo_lag was not run")
-    _times_safer(robot, times_safer(measured) if safer is None else safer, claim, missing)
-    _over_threshold(robot, table, claim, missing)
+    _times_safer(robot, times_safer(measured) if safer is None else safer, claim)
+    _over_threshold(robot, measured, claim)
     rows = scaling_rows(loaded.by_n_t, r_t)
     fit = scaling_fit(rows) if len(rows) else None
     name = "scaling_slope" if robot == "point" else f"{robot}.scaling_slope"
     if fit is None:
-        missing.append(f"safetygym.{name}: ours was run at fewer than two n_t")
+        claim.lacks(name, "ours was run at fewer than two n_t")
     else:
         claim(name, fit.slope, fit.low, fit.high, len(rows))
-    return missing
+    return claim.missing
 
 
-def _times_safer(robot: str, safer: pd.DataFrame, claim: Callable, missing: list[str]) -> None:
+def _times_safer(robot: str, safer: pd.DataFrame, claim: Claimant) -> None:
     """Where ours has no count, the claim is the ratio with ours at its upper limit: at least so many
     times."""
     names = {"cost": "times_safer", "entries": "times_fewer_entries"}
     for method in BASELINES:
         rows = safer[(safer["method"] == method) & safer["claimed"].eq(True)]
         if rows.empty:
-            missing.append(
-                f"safetygym.{robot}.times_safer.{method}: {method} was not run or earns too little"
-            )
+            claim.lacks(f"{robot}.times_safer.{method}", f"{method} was not run or earns too little")
         for row in rows.to_dict("records"):
             name = f"{robot}.{names[row['by']]}.{method}"
             if np.isnan(row["ratio"]):
-                missing.append(f"safetygym.{name}: {row['note']}")
+                claim.lacks(name, row["note"])
                 continue
             value = row["ratio"] if np.isnan(row["limit"]) else row["limit"]
             claim(name, value, row["low"], row["high"], row["steps"] + row["ours_steps"])
 
 
-def _over_threshold(robot: str, table: pd.DataFrame, claim: Callable, missing: list[str]) -> None:
-    """The largest share of unsafe accepted actions / r_t over thresholds; its interval is that threshold's
-    (not the maximum's).
-    """
-    rows = table[(table["method"] == OURS) & table["unsafe"].notna()]
-    name = f"{robot}.violation_over_threshold_max"
-    if rows.empty:
-        missing.append(f"safetygym.{name}: no accepted action of ours was judged")
-        return
-    row = rows.loc[(rows["unsafe"] / rows["r_t"]).idxmax()]
-    ends = (row[key] / row["r_t"] for key in ("unsafe", "unsafe_low", "unsafe_high"))
-    claim(name, *ends, row["judged"])
+def _over_threshold(robot: str, measured: Measured, claim: Claimant) -> None:
+    """The largest share of unsafe accepted actions over r_t, with the interval of that maximum."""
+    at = measured.where(OURS)
+    r_t = measured.points["r_t"].to_numpy(dtype=float)[at]
+    value, low, high, n = largest_ratio(measured.sums["unsafe"][:, at], measured.sums["judged"][:, at], r_t)
+    if n:
+        claim(f"{robot}.violation_over_threshold_max", value, low, high, n)
+    else:
+        claim.lacks(f"{robot}.violation_over_threshold_max", "no accepted action of ours was judged")

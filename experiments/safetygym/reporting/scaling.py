@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.safetygym.reporting.figures import GREY, LOOKS, robot_title, save
-from experiments.safetygym.reporting.measured import OURS, PER, Loaded, Measured
+from experiments.safetygym.records import OURS, PER
+from experiments.safetygym.reporting.figures import GREY, LOOKS, robot_title
+from experiments.safetygym.reporting.measured import Loaded, Measured
 from experiments.safetygym.reporting.rates import floored
 from experiments.support.results import figures
 from safeframe.scaling_law import ScalingFit, fit_log10
@@ -90,7 +91,7 @@ def figure_3b(
             axes.annotate(shown, (0.03, 0.97), xycoords="axes fraction", va="top", fontsize=7, color=GREY)
         grid[0][0].set_ylabel("score = return $-$ 10 log$_{10}$ cost")
         text = caption({robot: tables[robot] for robot in fits}, fits, source, r_t)
-        return save(figure, text, "figure_3b", directory)
+        return figures.save(figure, "figure_3b", text, directory)
 
 
 def _side_by_side(rows: pd.DataFrame) -> np.ndarray:

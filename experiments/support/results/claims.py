@@ -2,8 +2,9 @@
 
 Rows are written by the code that measures, never by hand. A row is known by (claim, preset, data): measuring
 again replaces it. Columns: claim (dotted, most general part first), experiment, value, low, high (an
-interval, or both empty), n (units behind the value), seeds, preset, data, command, commit ("+" after it: the
-code had uncommitted changes).
+interval, or both empty), n (units behind the value), seeds, preset, data, command, commit. The commit is that
+of the run that measured, whoever draws or records it later. A claim from a tree with uncommitted changes is
+refused unless it is asked for; then a "+" follows the commit.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ COLUMNS = (
     "commit",
 )
 KEY = ("claim", "preset", "data")
+CLEAN = re.compile(r"[0-9a-f]{7,40}")
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
 
 
@@ -55,14 +57,24 @@ def record(
     low: float | None = None,
     high: float | None = None,
     command: str | None = None,
+    commit: str | None = None,
+    dirty: bool = False,
     path: Path | None = None,
 ) -> None:
     """Write one claim, replacing the row with the same claim, preset and data.
 
-    Several processes may record at once. `command` is this process's command line unless given. Raises
-    `ResultsError` for a bad name, a value that is no number, or an interval that does not hold the value.
+    Several processes may record at once. `command` is this process's command line unless given, `commit` the
+    one checked out now: give that of the run where a run has measured. Raises `ResultsError` for a bad name,
+    a value that is no number, an interval that does not hold the value, and, unless `dirty`, for a commit
+    that does not say how it was measured: none, or one with uncommitted changes beside it.
     """
     _check(claim, value, low, high, n)
+    commit = here() if commit is None else commit
+    if not dirty and not CLEAN.fullmatch(commit):
+        raise ResultsError(
+            f"claim {claim}: the code that measured it is no commit ({commit}); commit the changes and "
+            "measure again, or record it all the same with --dirty"
+        )
     row = {
         "claim": claim,
         "experiment": experiment,
@@ -74,7 +86,7 @@ def record(
         "preset": preset,
         "data": data,
         "command": command or manifest.command(),
-        "commit": commit(),
+        "commit": commit,
     }
     path = path or ledger()
     with exclusive(path.parent / "runs" / f"{path.name}.lock", str(path)):
@@ -100,7 +112,7 @@ def read(path: Path | None = None) -> pd.DataFrame:
     return frame
 
 
-def commit() -> str:
+def here() -> str:
     """The short commit, with "+" if tracked files differ from it; "unknown" outside a git repository."""
     found = manifest.git_commit()
     return f"{found[:12]}{'+' if manifest.git_dirty() else ''}" if found else "unknown"

@@ -1,4 +1,4 @@
-"""Finished runs as one table: what figures and tables are drawn from."""
+"""Finished runs: finding them, and choosing those that may be pooled."""
 
 from __future__ import annotations
 
@@ -8,34 +8,46 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 
 from experiments.support.config import EXECUTION_SETTINGS
-from experiments.support.errors import ResultsError
 from experiments.support.files import REPOSITORY
-from experiments.support.results import frames
+from experiments.support.results.saved import INDEX, NoRuns, Saved, of_directory, read_raw
 
 RUNS = REPOSITORY / "results" / "runs"
+RAW = REPOSITORY / "results" / "raw"
 
 
-def finished(experiment: str, where: Mapping[str, Any] | None = None, root: Path = RUNS) -> list[Path]:
-    """Directories of finished runs whose configuration has the values in `where` ({"preset": "laptop"}).
+def finished(experiment: str, where: Mapping[str, Any] | None = None, root: Path = RUNS) -> list[Saved]:
+    """Finished runs whose configuration has the values in `where` ({"preset": "laptop"}).
 
-    Runs that another version of the configuration's schema made may lack a key: they do not match.
+    `root` holds directories of runs (results/runs), or raw files (results/raw/<preset>). Runs that another
+    version of the configuration's schema made may lack a key: they do not match.
     """
-    found = []
-    for done in sorted((root / experiment).glob("*/DONE")):
-        config = OmegaConf.load(done.parent / "config.yaml")
-        if all(_is(config, key, value) for key, value in (where or {}).items()):
-            found.append(done.parent)
+    place = Path(root) / experiment
+    if (place / INDEX).is_file():
+        runs = read_raw(place)
+    else:
+        runs = [of_directory(done.parent) for done in sorted(place.glob("*/DONE"))]
+    return [run for run in runs if all(_is(run.config, key, value) for key, value in (where or {}).items())]
+
+
+def required(experiment: str, where: Mapping[str, Any], root: Path = RUNS) -> list[Saved]:
+    """As `finished`; raises `NoRuns`, which names what was looked for, if there are none."""
+    found = finished(experiment, where, root)
+    if not found:
+        wanted = ", ".join(f"{key}={value}" for key, value in where.items()) or "any configuration"
+        raise NoRuns(f"no finished run of {experiment} with {wanted} under {root}")
     return found
 
 
 def _is(config: Any, key: str, value: Any) -> bool:
     """Whether a dotted key is there and has this value, which may be None."""
-    *parents, name = key.split(".")
-    place = OmegaConf.select(config, ".".join(parents)) if parents else config
-    return OmegaConf.is_dict(place) and name in place and place[name] == value
+    place = config
+    for name in key.split("."):
+        if not isinstance(place, Mapping) or name not in place:
+            return False
+        place = place[name]
+    return place == value
 
 
 def load(
@@ -44,53 +56,45 @@ def load(
     keys: tuple[str, ...] = (),
     root: Path = RUNS,
 ) -> pd.DataFrame:
-    """All rows of the matching finished runs, with the column `run` and one for each configuration key given.
+    """All tidy rows of the matching runs, with the column `run` and one for each configuration key given.
 
-    Raises `ResultsError` if no run matches.
+    Raises `NoRuns` if no run matches.
     """
-    parts = []
-    for directory in finished(experiment, where, root):
-        config = OmegaConf.load(directory / "config.yaml")
-        columns = {key: OmegaConf.select(config, key) for key in keys}
-        parts.append(frames.read(directory).assign(run=directory.name, **columns))
-    if not parts:
-        wanted = ", ".join(f"{key}={value}" for key, value in (where or {}).items()) or "any configuration"
-        raise ResultsError(f"no finished run of {experiment} with {wanted} under {root}")
+    parts = [
+        run.table("results").assign(run=run.run, **{key: run.setting(key) for key in keys})
+        for run in required(experiment, where or {}, root)
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
 def comparable(
-    directories: Iterable[Path], free: Iterable[str], prefer: Callable[[list[Path]], Any] = len
-) -> tuple[list[Path], list[str]]:
+    runs: Iterable[Saved], free: Iterable[str], prefer: Callable[[list[Saved]], Any] = len
+) -> tuple[list[Saved], list[str]]:
     """One set of runs that differ in nothing but settings whose name, or dotted name, is in `free`, and how
     they were carried out: the one that `prefer` ranks highest, the largest if not given (of equals, the one
     finished last). Beside it, notes on the runs left out.
     """
     free = {*free, *EXECUTION_SETTINGS}
-    groups: dict[str, list[Path]] = {}
-    for directory in directories:
-        config = OmegaConf.to_container(OmegaConf.load(directory / "config.yaml"))
-        groups.setdefault(json.dumps(_without(config, free), sort_keys=True), []).append(directory)
+    groups: dict[str, list[Saved]] = {}
+    for run in runs:
+        groups.setdefault(json.dumps(_without(run.config, free), sort_keys=True), []).append(run)
     if not groups:
         return [], []
-    ranked = sorted(groups, key=lambda text: (prefer(groups[text]), max(map(_finished, groups[text]))))
+    ranked = sorted(
+        groups, key=lambda text: (prefer(groups[text]), max(run.finished for run in groups[text]))
+    )
     best = ranked.pop()
     return groups[best], [f"{len(groups[x])} runs left out: other {_differences(x, best)}" for x in ranked]
 
 
 def _without(config: Any, free: set[str], path: str = "") -> Any:
-    if not isinstance(config, dict):
+    if not isinstance(config, Mapping):
         return config
     return {
         key: _without(value, free, f"{path}{key}.")
         for key, value in config.items()
         if key not in free and f"{path}{key}" not in free
     }
-
-
-def _finished(directory: Path) -> str:
-    path = directory / "manifest.json"
-    return str(json.loads(path.read_text()).get("finished", "")) if path.is_file() else ""
 
 
 def _differences(one: str, other: str) -> str:

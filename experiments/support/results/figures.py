@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.support.files import REPOSITORY, atomic_path
+from experiments.support.files import REPOSITORY, atomic_path, atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,8 +90,10 @@ def log_axis_with_zero(axes: Axes, rail: float, top: float, which: str = "y") ->
     span(rail / 1.5, rail * 1.6, color="#000000", alpha=0.05, linewidth=0)
 
 
-def save(figure: Figure, name: str, directory: Path | None = None) -> list[Path]:
-    """Save results/figures/<name>.png and .pdf (or under `directory`), close the figure, return the paths."""
+def save(figure: Figure, name: str, caption: str, directory: Path | None = None) -> list[Path]:
+    """Save results/figures/<name>.png, .pdf and .txt, its caption (or under `directory`), and close the
+    figure; the paths.
+    """
     import matplotlib.pyplot as plt
 
     directory = directory or REPOSITORY / "results" / "figures"
@@ -103,4 +105,6 @@ def save(figure: Figure, name: str, directory: Path | None = None) -> list[Path]
             figure.savefig(temporary, format=suffix, metadata=metadata)
         paths.append(path)
     plt.close(figure)
+    paths.append(directory / f"{name}.txt")
+    atomic_write(paths[-1], caption)
     return paths

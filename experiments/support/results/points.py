@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
+
+from experiments.support.results.saved import Saved
+
+
+def unique(runs: Iterable[Saved]) -> list[Saved]:
+    """Runs without those that are there already, by their id."""
+    return list({run.run: run for run in runs}.values())
 
 
 class CurvePoints:
     """What tables of pooled runs have in common. `points`: columns method, r_t, knob, from strict to loose
-    within a method. `runs`: a column seed.
+    within a method. `runs`: columns seed and saved (None where a run was made up).
     """
 
     points: pd.DataFrame
@@ -26,6 +35,11 @@ class CurvePoints:
     @property
     def methods(self) -> list[str]:
         return list(dict.fromkeys(self.points["method"]))
+
+    @property
+    def saved(self) -> list[Saved]:
+        """The runs themselves."""
+        return [run for run in self.runs["saved"] if run is not None]
 
     @property
     def seeds(self) -> list[int]:

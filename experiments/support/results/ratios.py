@@ -50,3 +50,13 @@ def exact(k: int, n: int) -> tuple[float, int, float, float, str]:
     if n == 0:
         return np.nan, 0, np.nan, np.nan, ""
     return k / n, n, clopper_pearson_lower(k, n, 0.025), clopper_pearson_upper(k, n, 0.025), EXACT
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean of one number per run, with the 95 % t interval over runs; NaN limits for a single run."""
+    values = np.asarray(values, dtype=float)
+    mean, runs = float(values.mean()), len(values)
+    if runs < 2:
+        return mean, np.nan, np.nan
+    half = float(stats.t.ppf(0.975, runs - 1) * values.std(ddof=1) / np.sqrt(runs))
+    return mean, mean - half, mean + half

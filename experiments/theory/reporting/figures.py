@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
 
-from experiments.support.files import atomic_write
 from experiments.support.results import figures
+from experiments.support.results.saved import Saved
 from experiments.theory.reporting import figures_sensitivity
 from experiments.theory.reporting.report import read
 from safeframe.certificates.cases import clopper_pearson_lower, clopper_pearson_upper
@@ -25,11 +24,9 @@ Drawn = tuple[Any, str]
 GREY = "#777777"
 
 
-def draw(source: Path, place: Path | None = None) -> list[Path]:
-    """All figures of the run in `source`, saved under `place` (results/figures); paths of png, pdf and
-    txt.
-    """
-    tables, config = read(source), OmegaConf.load(source / "config.yaml")
+def draw(run: Saved, place: Path | None = None) -> list[Path]:
+    """All figures of a run, saved under `place` (results/figures); paths of png, pdf and txt."""
+    tables = read(run)
     makers: dict[str, Callable[[dict[str, pd.DataFrame]], Drawn]] = {
         "theory_theorem_1": theorem_1,
         "theory_leak": leak,
@@ -45,10 +42,8 @@ def draw(source: Path, place: Path | None = None) -> list[Path]:
     for name, make in makers.items():
         with figures.style():
             figure, caption = make(tables)
-            paths += figures.save(figure, name, place)
-        text = paths[-1].with_suffix(".txt")
-        atomic_write(text, f"{caption} Seed {config.seed}, preset {config.preset}.\n")
-        paths.append(text)
+            where = f"Seed {run.seed}, preset {run.setting('preset')}."
+            paths += figures.save(figure, name, f"{caption} {where}\n", place)
     return paths
 
 

@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
+from scipy import stats
 
-from experiments.support.errors import ResultsError
-from experiments.support.files import REPOSITORY, atomic_path, write_json
-from experiments.support.results import claims, collect, frames
-from experiments.theory.validity import failure_rate_max
+from experiments.support.results import collect
+from experiments.support.results.publish import RESULTS, Claimant, write_tables
+from experiments.support.results.ratios import mean_interval
+from experiments.support.results.saved import Saved
+from experiments.theory.records import TABLES
 from safeframe.certificates.cases import clopper_pearson_lower, clopper_pearson_upper
 
-RESULTS = REPOSITORY / "results"
-COMMITTED = ("theorem_1", "measured_xi", "leak", "theorem_2", "gradients", "slopes", "tightness", "chosen",
-             "validity", "libraries", "coverage", "firing", "sensitivities", "constraints", "episodes",
-             "quality", "path", "cases_needed")  # fmt: skip
-"""Tables that are committed, as results/tables/theory_<name>.csv. (theorem_3.csv, every error at every size,
-is large and stays with the run.)"""
 
-
-def read(directory: Path) -> dict[str, pd.DataFrame]:
+def read(run: Saved) -> dict[str, pd.DataFrame]:
     """The tables of a run. Raises `ResultsError` where one is missing."""
-    found = {}
-    for name in COMMITTED:
-        path = directory / f"{name}.csv"
-        if not path.is_file():
-            raise ResultsError(f"{path} is missing: was the run interrupted? run it again with force=true")
-        found[name] = pd.read_csv(path)
-    return found
+    return {name: run.table(name) for name in TABLES}
 
 
 def share(k: int, n: int) -> dict[str, Any]:
@@ -133,6 +119,17 @@ def claimed(tables: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
            "value": float(quality.loc[least, "zeta"] / quality.loc["stratified", "zeta"])}  # fmt: skip
 
 
+def failure_rate_max(table: pd.DataFrame) -> tuple[float, float, float, int]:
+    """(largest failure rate / delta of the guaranteed rows, its exact 95 % interval, draws)."""
+    kept = table[table["guaranteed"].astype(bool)]
+    share = kept["failures"] / kept["repeats"] / kept["delta"]
+    worst = kept.loc[share.idxmax()]
+    k, n, delta = int(worst["failures"]), int(worst["repeats"]), float(worst["delta"])
+    low = stats.beta.ppf(0.025, k, n - k + 1) if k else 0.0
+    high = stats.beta.ppf(0.975, k + 1, n - k) if k < n else 1.0
+    return k / n / delta, float(low) / delta, float(high) / delta, n
+
+
 def _epsilon(tables: dict[str, pd.DataFrame]) -> float:
     """Of the coverage guard, kept with its table."""
     return float(tables["firing"]["epsilon"].iloc[0])
@@ -144,17 +141,8 @@ def _only(row: dict[str, Any]) -> dict[str, Any]:
 
 def _mean(values: np.ndarray) -> dict[str, float]:
     """Mean with its 95 % t interval."""
-    from scipy import stats
-
-    half = (
-        stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-        if len(values) > 1
-        else np.nan
-    )
-    ends = (
-        {"low": float(values.mean() - half), "high": float(values.mean() + half)} if np.isfinite(half) else {}
-    )
-    return {"value": float(values.mean()), **ends}
+    value, low, high = mean_interval(values)
+    return {"value": value, **({"low": low, "high": high} if np.isfinite(low) else {})}
 
 
 def headline(tables: dict[str, pd.DataFrame], r_t: float) -> pd.DataFrame:
@@ -183,50 +171,30 @@ def summary(frame: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def load(preset: str, where: Mapping[str, Any] | None = None, root: Path = collect.RUNS) -> Path:
-    """The directory of the finished run of a preset (of several, the one with the largest seed, the latest).
+def load(preset: str, where: Mapping[str, Any] | None = None, root: Path = collect.RUNS) -> Saved:
+    """The finished run of a preset (of several, the one with the largest seed, the latest).
 
-    Raises `ResultsError` if there is none.
+    Raises `NoRuns` if there is none.
     """
-    found = collect.finished("theory", {"preset": preset, **(where or {})}, root)
-    if not found:
-        raise ResultsError(f"no finished run of theory with preset={preset} under {root}")
-
-    def rank(directory: Path) -> tuple:
-        manifest = json.loads((directory / "manifest.json").read_text())
-        return OmegaConf.load(directory / "config.yaml").seed, str(manifest.get("finished", ""))
-
-    return max(found, key=rank)
+    found = collect.required("theory", {"preset": preset, **(where or {})}, root)
+    return max(found, key=lambda run: (run.seed, run.finished))
 
 
-def publish(directory: Path, place: Path = RESULTS) -> list[Path]:
-    """Copy a run's tables to results/tables/theory_<name>.csv and its manifest to results/manifests."""
-    frames.verify(directory)
-    read(directory)
-    paths = []
-    for name in COMMITTED:
-        paths.append(place / "tables" / f"theory_{name}.csv")
-        with atomic_path(paths[-1]) as temporary:
-            shutil.copyfile(directory / f"{name}.csv", temporary)
-    paths.append(place / "manifests" / "theory.json")
-    write_json(paths[-1], [json.loads((directory / "manifest.json").read_text())])
-    return paths
+def write(run: Saved, place: Path = RESULTS) -> list[Path]:
+    """A run's tables as tables/theory_<name>.csv; the paths."""
+    return write_tables({f"theory_{name}": table for name, table in read(run).items()}, place)
 
 
-def record(directory: Path, preset: str, ledger: Path | None = None) -> None:
-    """Write the claims of a run to the ledger."""
-    config = OmegaConf.load(directory / "config.yaml")
-    for claim in claimed(read(directory)):
-        claims.record(
-            claim["claim"],
-            float(claim["value"]),
-            experiment="theory",
-            n=claim["n"],
-            seeds=[int(config.seed)],
-            preset=preset,
-            data="laws with known truth",
-            low=claim.get("low"),
-            high=claim.get("high"),
-            command="make theory",
-            path=ledger,
+def record(run: Saved, preset: str, ledger: Path | None = None, dirty: bool = False) -> None:
+    """Write the claims of a run to the ledger. `dirty`: from a run of a dirty tree too."""
+    claimants = {}
+    for row in claimed(read(run)):
+        prefix, _, name = row["claim"].partition(".")
+        if prefix not in claimants:
+            claimants[prefix] = Claimant(
+                prefix, [run], "make theory", ledger, dirty,
+                experiment="theory", seeds=[run.seed], preset=preset, data="laws with known truth",
+            )  # fmt: skip
+        claimants[prefix](
+            name, float(row["value"]), row.get("low", np.nan), row.get("high", np.nan), row["n"]
         )

@@ -15,13 +15,15 @@ from experiments.llm.answers.pools import Pool
 from experiments.llm.config import LLMConfig
 from experiments.llm.guard import coverage
 from experiments.llm.models.model_settings import REFERENCE
+from experiments.llm.records import BLOCKS_TABLE
 from experiments.llm.reporting import report, transferred
-from experiments.llm.reporting.measured import FILE, gather
+from experiments.llm.reporting.measured import gather
 from experiments.llm.transfer import ranking
 from experiments.support import registry
 from experiments.support.config import run_id, to_object
 from experiments.support.errors import ConfigError
 from experiments.support.results import frames
+from experiments.support.results.saved import of_directory
 from experiments.support.runs import running
 from safeframe.training import loop
 from safeframe.types import SafeframeError
@@ -58,7 +60,7 @@ def fake(monkeypatch):
 
 def perform(config: LLMConfig):
     directory = running.perform(registry.get("llm"), config)
-    return frames.read(directory), pd.read_parquet(directory / FILE), directory
+    return frames.read(directory), pd.read_parquet(directory / f"{BLOCKS_TABLE}.parquet"), directory
 
 
 def test_every_method_is_counted_at_every_threshold(tmp_path, fake):
@@ -213,7 +215,7 @@ def test_a_set_that_coverage_refuses_wholly(tmp_path, tiny_minilm, monkeypatch):
         assert mine["answered"].sum() == 0
     assert frame[frame["method"] == "transfer.diasafety.coverage"]["value"].tolist() == [1.0, 1.0]
     assert blocks[blocks["method"] == "transfer.diasafety.ours"]["answered"].sum() > 0
-    found = gather([directory])
+    found = gather([of_directory(directory)])
     table = transferred.transfer_rows(found, "pku").set_index(["answers", "method"])
     assert (table.loc[("diasafety", "ours_covered"), "refused"] == 1.0).all()
     assert table.loc[("diasafety", "ours_covered"), "harmful"].isna().all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import multiprocessing
+import re
 
 import pytest
 
@@ -84,8 +85,25 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(path, text):
     assert path.read_text() == text
 
 
+@pytest.mark.parametrize("commit", ["0123456789ab+", "unknown"])
+def test_a_claim_from_a_dirty_tree_is_refused_unless_asked(path, commit):
+    with pytest.raises(
+        ResultsError, match=f"a.b: the code that measured it is no commit .{re.escape(commit)}"
+    ):
+        claims.record("a.b", 1.0, **OPTIONS, commit=commit, path=path)
+    assert not path.exists()
+    claims.record("a.b", 1.0, **OPTIONS, commit=commit, dirty=True, path=path)
+    assert claims.read(path)["commit"].tolist() == [commit]
+
+
+def test_the_commit_is_that_of_the_run_that_measured(path):
+    claims.record("a.b", 1.0, **OPTIONS, commit="0123456789ab", path=path)
+    claims.record("a.c", 1.0, **OPTIONS, path=path)
+    assert claims.read(path)["commit"].tolist() == ["0123456789ab", claims.here()]
+
+
 def _record(path, index):
-    claims.record(f"a.c{index}", float(index), **OPTIONS, path=path)
+    claims.record(f"a.c{index}", float(index), **OPTIONS, commit="c" * 12, path=path)
 
 
 def test_many_processes_may_record_at_once(path):

@@ -14,24 +14,26 @@ def draw(directory):
             axes.plot([1e-3, 1e-1], [1, 2], color=colour, label=name)
         axes.set_xscale("log")
         axes.legend()
-        return figures.save(figure, "sample", directory)
+        return figures.save(figure, "sample", "What it shows.\n", directory)
 
 
 def test_saving_is_deterministic_and_undated(tmp_path):
     first = [path.read_bytes() for path in draw(tmp_path / "a")]
     second = [path.read_bytes() for path in draw(tmp_path / "b")]
-    assert [path.name for path in draw(tmp_path / "a")] == ["sample.png", "sample.pdf"]
+    assert [path.name for path in draw(tmp_path / "a")] == ["sample.png", "sample.pdf", "sample.txt"]
     assert first == second
     assert first[0].startswith(b"\x89PNG")
     assert first[1].startswith(b"%PDF")
     assert b"CreationDate" not in first[1]
+    assert first[2] == b"What it shows.\n"
 
 
 def test_figures_are_closed(tmp_path):
     import matplotlib.pyplot as plt
 
+    before = plt.get_fignums()
     draw(tmp_path)
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == before
 
 
 def test_colours_are_distinct_and_stable():

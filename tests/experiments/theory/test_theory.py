@@ -14,7 +14,8 @@ from scipy import stats
 from experiments.support import registry
 from experiments.support.config import to_object
 from experiments.support.errors import ConfigError, ResultsError
-from experiments.support.results import claims
+from experiments.support.results import claims, saved
+from experiments.support.results.publish import Target
 from experiments.support.runs import running
 from experiments.theory import (
     certificates,
@@ -23,6 +24,7 @@ from experiments.theory import (
     leak,
     libraries,
     quality,
+    records,
     sensitivities,
     theorem_1,
     theorem_2,
@@ -41,7 +43,7 @@ from experiments.theory.config import (
     TheoryConfig,
 )
 from experiments.theory.laws import known_laws
-from experiments.theory.reporting import figures, report
+from experiments.theory.reporting import figures, publication, report
 from safeframe.certificates.cases import clopper_pearson_upper
 
 SMALL_1 = Theorem1Config(trials=12, side_2=6)
@@ -213,7 +215,7 @@ def test_certificates_and_their_failures():
     assert (sure["failures"] <= stats.binom.ppf(0.9999, sure["repeats"], sure["delta"])).all()
     loose = failures[~failures["guaranteed"]]
     assert (loose["failures"] / loose["repeats"] > loose["delta"]).sum() >= 5
-    assert validity.failure_rate_max(failures)[0] < 1.4
+    assert report.failure_rate_max(failures)[0] < 1.4
 
 
 def test_cluster_truth_by_simulation():
@@ -324,16 +326,18 @@ def finished(tmp_path_factory) -> Path:
 
 
 def test_tables_figures_and_claims_of_a_run(finished, tmp_path):
-    tables = report.read(finished)
-    assert set(tables) == set(report.COMMITTED)
-    paths = figures.draw(finished, tmp_path / "figures")
+    run = saved.of_directory(finished)
+    tables = report.read(run)
+    assert set(tables) == set(records.TABLES)
+    paths = figures.draw(run, tmp_path / "figures")
     assert len(paths) == 27
     assert all(path.stat().st_size > 0 for path in paths)
     captions = [path.read_text() for path in paths if path.suffix == ".txt"]
     assert all("Seed 5, preset smoke" in text for text in captions)
-    published = report.publish(finished, tmp_path)
-    assert (tmp_path / "tables" / "theory_theorem_1.csv") in published
-    report.record(finished, "smoke", tmp_path / "claims.csv")
+    for path in report.write(run, tmp_path):
+        name = path.name.removeprefix("theory_")
+        assert path.read_bytes() == (finished / name).read_bytes()  # rounded once, by the run
+    report.record(run, "smoke", tmp_path / "claims.csv", dirty=True)
     ledger = claims.read(tmp_path / "claims.csv").set_index("claim")
     for name in (
         "theory.theorem_1_failures",
@@ -343,12 +347,23 @@ def test_tables_figures_and_claims_of_a_run(finished, tmp_path):
     ):
         assert name in ledger.index
     assert ledger.loc["theory.theorem_1_failures", "value"] == 0
-    assert report.load("smoke", root=finished.parents[1]) == finished
+    assert report.load("smoke", root=finished.parents[1]).run == finished.name
+
+
+def test_raw_files_draw_the_same_bytes(finished, tmp_path):
+    root = finished.parents[1]
+    saved.write_raw(publication.runs("smoke", {}, root), records.TABLES, tmp_path / "theory", dirty=True)
+    for name, place in (("a", root), ("b", tmp_path)):
+        publication.publish("smoke", {}, place, Target(tmp_path / name, tmp_path / f"{name}.csv", True))
+    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
+    assert len(files) > 27 + len(records.TABLES) / 2
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
 
 def test_a_missing_table_is_named(finished, tmp_path):
-    with pytest.raises(ResultsError, match=r"theorem_1\.csv"):
-        report.read(tmp_path)
+    with pytest.raises(ResultsError, match=r"has no table 'theorem_1'"):
+        report.read(saved.of_directory(tmp_path))
     with pytest.raises(ResultsError, match="no finished run"):
         report.load("paper", root=finished.parents[1])
 

@@ -9,10 +9,18 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.llm.evaluation import BLOCK_COLUMNS
-from experiments.llm.reporting import comparison, figures, measured, report, scaling, transfer_figure
+from experiments.llm.records import BLOCK_COLUMNS, BLOCKS_TABLE
+from experiments.llm.reporting import (
+    comparison,
+    figures,
+    measured,
+    publication,
+    report,
+    scaling,
+    transfer_figure,
+)
 from experiments.support.errors import ResultsError
-from experiments.support.results import claims, frames
+from experiments.support.results import claims, frames, saved
 from experiments.support.results.curves import stretch
 from experiments.support.results.ratios import share_interval
 
@@ -53,7 +61,7 @@ def write_run(
             at = {"method": method, "r_t": r_t, "n_t": n_t or 8000, "n": 4000}
             tidy.append(at | {"metric": "acceptance", "value": answered + 0.001 * seed * (method[0] == "o")})
             tidy.append(at | {"metric": "harmful.accepted", "value": harmful / 2})
-    pd.DataFrame(rows, columns=list(BLOCK_COLUMNS)).to_parquet(directory / measured.FILE)
+    pd.DataFrame(rows, columns=list(BLOCK_COLUMNS)).to_parquet(directory / f"{BLOCKS_TABLE}.parquet")
     sums = frames.write(frames.tidy([*tidy, *extra], experiment="llm", seed=seed), directory)
     config = {
         "source": "synthetic",
@@ -64,7 +72,9 @@ def write_run(
         "models": {key.split(".")[1]: value for key, value in measured.SYNTHETIC[data].items()},
     }
     OmegaConf.save(OmegaConf.create(config), directory / "config.yaml")
-    (directory / "manifest.json").write_text(json.dumps({"run": directory.name, "finished": str(seed)}))
+    (directory / "manifest.json").write_text(
+        json.dumps({"run": directory.name, "commit": "c" * 40, "finished": str(seed)})
+    )
     (directory / "DONE").write_text(json.dumps({"sha256": sums, "code": {}}))
     return directory
 
@@ -162,7 +172,7 @@ def test_figures_tables_and_claims_are_written(root, tmp_path):
     caption = paths[2].read_text()
     assert "n = 3,000 validation prompts in 3 runs, seeds 5, 6, 7" in caption
     assert "n = 9 runs" in paths[5].read_text()
-    tables = report.write_tables(found, "synthetic", 0.01, out)
+    tables = report.write(found, "synthetic", 0.01, out)
     assert {path.name for path in tables} == {
         "llm_curves_synthetic.csv", "llm_times_safer_synthetic.csv", "llm_scaling_synthetic.csv",
     }  # fmt: skip
@@ -173,8 +183,7 @@ def test_figures_tables_and_claims_are_written(root, tmp_path):
     assert ledger["llm.acceptance_gain_over_cross_entropy"] == pytest.approx(0.006)
     assert ledger["llm.scaling_slope"] == pytest.approx(0.1, abs=0.01)
     assert "llm.times_safer.best_of_k: ours earns at most 0.800" in " ".join(missing)
-    manifest = json.loads(report.write_manifests(found, "synthetic", out).read_text())
-    assert len(manifest) == 9
+    assert len(publication.runs("laptop", {}, root)) >= 9
 
 
 TRANSFER = {
@@ -213,7 +222,7 @@ def test_claims_and_tables_of_transfer_and_of_the_judge(tmp_path):
         write_run(tmp_path, seed, points=POINTS | TRANSFER, extra=tuple(extra))
     found = measured.load("synthetic", "laptop", root=tmp_path)
     out = tmp_path / "out"
-    names = {path.name for path in report.write_tables(found, "synthetic", 0.01, out)}
+    names = {path.name for path in report.write(found, "synthetic", 0.01, out)}
     assert {"llm_labels_synthetic.csv", "llm_transfer_synthetic.csv"} <= names
     missing = report.record(found, "synthetic", "laptop", 0.01, out / "claims.csv")
     ledger = claims.read(out / "claims.csv").set_index("claim")
@@ -255,7 +264,7 @@ def test_without_transfer_or_judge_nothing_is_said_of_them(root, tmp_path):
 
 def test_what_cannot_be_a_run_is_refused(tmp_path):
     directory = write_run(tmp_path, 5)
-    table = pd.read_parquet(directory / measured.FILE)
+    table = pd.read_parquet(directory / f"{BLOCKS_TABLE}.parquet")
     for change, said in (
         (table.drop(columns="reward"), "missing columns"),
         (table.assign(harmful=table["answered"] + 1), "harmful <= answered"),
@@ -263,9 +272,9 @@ def test_what_cannot_be_a_run_is_refused(tmp_path):
     ):
         with pytest.raises(ResultsError, match=said):
             measured.checked(change, "x")
-    (directory / measured.FILE).unlink()
+    (directory / f"{BLOCKS_TABLE}.parquet").unlink()
     with pytest.raises(ResultsError, match="force=true runs it again"):
-        measured.gather([directory])
+        measured.gather([saved.of_directory(directory)])
     with pytest.raises(ResultsError, match="no runs"):
         measured.gather([])
 

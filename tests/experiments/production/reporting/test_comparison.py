@@ -9,7 +9,8 @@ import pandas as pd
 import production_fake as fake
 import pytest
 
-from experiments.production.reporting import comparison, measured
+from experiments.production.records import WEEKLY_COLUMNS
+from experiments.production.reporting import comparison
 from experiments.production.reporting.comparison import (
     corrected,
     crossing,
@@ -42,7 +43,7 @@ def run(points: dict, seed: int = 0, weeks: int = 4, produced: int = 10_000, shi
         "run": f"run{seed}",
         "seed": seed,
         "order": (0, 1, 2, 3),
-        "weekly": pd.DataFrame(rows, columns=list(measured.WEEKLY)),
+        "weekly": pd.DataFrame(rows, columns=list(WEEKLY_COLUMNS)),
     }
 
 

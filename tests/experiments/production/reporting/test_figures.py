@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 
 import numpy as np
 import pandas as pd
 import production_fake as fake
 import pytest
 
-from experiments.production.reporting import figures, measured, report, scaling
+from experiments.production.reporting import figures, measured, publication, report, scaling
 from experiments.support.errors import ResultsError
 from experiments.support.files import REPOSITORY
-from experiments.support.results import claims
+from experiments.support.results import claims, saved
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +113,8 @@ def test_runs_of_different_settings_are_not_pooled(tmp_path):
     assert measured.load("synthetic", "laptop", {"training.steps": 50}, tmp_path)[8760].seeds == [2]
     with pytest.raises(ResultsError, match=r"no finished run of production with data\.source=eia"):
         measured.load("eia", "laptop", root=tmp_path)
-    (full.runs["directory"].iloc[0] / "weekly.parquet").unlink()
-    with pytest.raises(ResultsError, match=r"weekly\.parquet is missing"):
+    (tmp_path / "production" / "synthetic0" / "weekly.parquet").unlink()
+    with pytest.raises(ResultsError, match=r"run synthetic0 has no table 'weekly'"):
         measured.load("synthetic", "laptop", root=tmp_path)
 
 
@@ -187,29 +186,49 @@ def test_line_recovers_a_known_slope_and_covers():
     assert 273 <= hits <= 297  # 95 % of 300 is 285
 
 
-def test_command_writes_figures_tables_claims_and_manifests(runs, script, tmp_path, capsys):
-    assert script.main(["figure-2", "--runs", str(runs), "--results", str(tmp_path)]) == 0
+@pytest.fixture(scope="module")
+def raw(runs, tmp_path_factory):
+    place = tmp_path_factory.mktemp("raw")
+    found = publication.runs("laptop", {}, runs)
+    saved.write_raw(found, publication.TABLES, place / "laptop" / "production")
+    return place
+
+
+def test_command_draws_everything_from_raw_files_alone(raw, script, tmp_path, capsys):
+    assert script.main(["figure-2", "--raw", str(raw), "--results", str(tmp_path)]) == 0
     names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*") if "runs" not in path.parts}
     for source in ("synthetic", "eia"):
         assert f"figures/figure_2_{source}.png" in names
         assert {
             f"tables/production_{t}_{source}.csv" for t in ("times_safer", "times_safer_at", "curves")
         } <= names
-        assert f"manifests/production_{source}.json" in names
     assert "figures/figure_2_scaling_synthetic.pdf" in names
     assert "figures/figure_2_scaling_eia.pdf" not in names  # one n_t only
-    manifests = json.loads((tmp_path / "manifests" / "production_synthetic.json").read_text())
-    assert len(manifests) == 6  # three seeds, two n_t
     table = pd.read_csv(tmp_path / "tables" / "production_times_safer_synthetic.csv")
     assert len(table) == 7
-    assert set(claims.read(tmp_path / "claims.csv")["data"]) == {"synthetic", "eia"}
+    ledger = claims.read(tmp_path / "claims.csv")
+    assert set(ledger["data"]) == {"synthetic", "eia"}
+    assert set(ledger["commit"]) == {"c" * 12}  # of the runs, not of the drawing
     assert "not claimed" not in capsys.readouterr().out
 
 
-def test_command_without_runs_says_so(script, tmp_path, capsys):
+def test_raw_files_and_runs_give_the_same_bytes(raw, runs, script, tmp_path):
+    for name, source in (("a", ["--raw", str(raw)]), ("b", ["--runs", str(runs)])):
+        assert script.main(["figure-2", *source, "--results", str(tmp_path / name)]) == 0
+    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
+    assert len(files) > 15
+    for file in files:
+        if "runs" not in file.parts:
+            assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+
+
+def test_command_without_runs_or_raw_files_says_so(script, tmp_path, capsys):
     assert script.main(["figure-2", "--runs", str(tmp_path), "--results", str(tmp_path)]) == 1
-    assert "nothing to draw" in capsys.readouterr().err
-    assert (
-        script.main(["figure-2", "--data", "eia", "--runs", str(tmp_path), "--results", str(tmp_path)]) == 1
-    )
-    assert "no finished run" in capsys.readouterr().err
+    assert "no finished run of production with data.source=synthetic" in capsys.readouterr().err
+    assert script.main(["figure-2", "--raw", str(tmp_path), "--results", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: figure-2 has nothing to draw from: ")
+    assert "runs.json does not exist" in said
+    assert said.count("\n") == 1
+    assert script.main(["--raw", str(tmp_path), "--results", str(tmp_path)]) == 1
+    assert "there are no raw files" in capsys.readouterr().err

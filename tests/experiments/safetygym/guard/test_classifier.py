@@ -7,10 +7,10 @@ from safetygym_small import CAR, POINT, driven, near_hazards
 
 from experiments.safetygym.guard.classifier import (
     CLASSIFIERS,
-    METRES_PER_MARGIN,
     LogitClassifier,
     PathClassifier,
 )
+from experiments.safetygym.records import METRES_PER_MARGIN
 from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, CLEARANCE_LOW
 from experiments.safetygym.sim.task import HAZARD_RADIUS, get_task
 from experiments.safetygym.sim.vector import SafetyGymVector

@@ -9,9 +9,10 @@ from safetygym_small import POINT, near_hazards
 
 from experiments.safetygym.agents.grid import default_candidates
 from experiments.safetygym.guard import learning
-from experiments.safetygym.guard.classifier import METRES_PER_MARGIN, LogitClassifier, PathClassifier
+from experiments.safetygym.guard.classifier import LogitClassifier, PathClassifier
 from experiments.safetygym.guard.learning import tailor, warm_up
 from experiments.safetygym.learning_settings import LearningSettings
+from experiments.safetygym.records import METRES_PER_MARGIN
 from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, CLEARANCE_LOW
 from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.sim.vector import SafetyGymVector

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import safetygym_fake as fake
 
-from experiments.safetygym.reporting import measured, rates
+from experiments.safetygym import records
+from experiments.safetygym.reporting import rates
 from experiments.safetygym.reporting.comparison import stretch, times_safer, useful
 from experiments.safetygym.reporting.measured import gather
 from experiments.support.errors import ResultsError
@@ -26,7 +27,7 @@ def part(points: dict, n: int = 200, seed: int = 0, noise: float = 0.0) -> dict:
         table = pd.DataFrame({"return": mean + noise * rng.normal(size=n), "cost": spread})
         table["entries"] = (table["cost"] > 0).astype(int)
         table[["defaults", "judged", "unsafe"]] = 0
-        tables.append(measured.episodes(table, method, r_t, knob))
+        tables.append(records.episodes(table, method, r_t, knob))
     return {"run": f"run{seed}", "seed": seed, "episodes": pd.concat(tables, ignore_index=True)}
 
 

@@ -5,18 +5,26 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
-import json
 
 import numpy as np
 import pandas as pd
 import pytest
 import safetygym_fake as fake
 
-from experiments.safetygym.reporting import ablations, classification, figures, guarantee, measured, rates
+from experiments.safetygym.reporting import (
+    ablations,
+    classification,
+    comparison,
+    figures,
+    guarantee,
+    measured,
+    publication,
+    rates,
+)
 from experiments.safetygym.reporting.scaling import figure_3b, scaling_fit, scaling_rows
 from experiments.support.errors import ResultsError
 from experiments.support.files import REPOSITORY
-from experiments.support.results import claims
+from experiments.support.results import claims, saved
 
 
 @pytest.fixture(scope="module")
@@ -170,16 +178,14 @@ def script():
     return module
 
 
-def test_command_writes_figures_tables_manifests_and_claims(script, runs, tmp_path, capsys, monkeypatch):
-    quick = functools.partial(script.safetygym_comparison.times_safer, draws=50)
-    monkeypatch.setattr(script.safetygym_comparison, "times_safer", quick)
+def test_command_writes_figures_tables_and_claims(script, runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(comparison, "times_safer", functools.partial(comparison.times_safer, draws=50))
     assert script.main(["figure-3", "--runs", str(runs), "--results", str(tmp_path)]) == 0
     names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
     for name in ("a", "b", "c", "_ablations"):
         assert f"figures/figure_3{name}.png" in names
     for name in ("curves", "times_safer", "scaling", "ablations", "gap"):
         assert f"tables/safetygym_{name}.csv" in names
-    assert len(json.loads((tmp_path / "manifests" / "safetygym.json").read_text())) == 9
     ledger = claims.read(tmp_path / "claims.csv")
     assert set(ledger["data"]) == set(fake.TASKS.values())
     assert "safetygym.car.guarded_return" in set(ledger["claim"])
@@ -191,7 +197,22 @@ def test_command_writes_figures_tables_manifests_and_claims(script, runs, tmp_pa
 
 def test_command_without_runs_says_so(script, tmp_path, capsys):
     assert script.main(["figure-3", "--runs", str(tmp_path), "--results", str(tmp_path)]) == 1
-    assert "nothing to draw" in capsys.readouterr().err
+    assert "no finished run of safetygym with task=Safexp-PointGoal1-v0" in capsys.readouterr().err
+
+
+def test_raw_files_give_the_same_tables_and_episodes(runs, full, tmp_path):
+    found = publication.runs("laptop", {}, runs)
+    assert len(found) == 9
+    saved.write_raw(found, publication.TABLES, tmp_path / "safetygym")
+    again = publication.load("laptop", {}, tmp_path)[0]
+    for robot, pool in full.items():
+        pd.testing.assert_frame_equal(again[robot].full.points, pool.points)
+        for name, values in pool.sums.items():
+            np.testing.assert_array_equal(again[robot].full.sums[name], values)
+    pd.testing.assert_frame_equal(
+        classification.entry_table({robot: loaded.full for robot, loaded in again.items()}),
+        classification.entry_table(full),
+    )
 
 
 def test_entries_are_counted_by_what_decided_them(full):

@@ -11,11 +11,16 @@ from experiments.support.results import claims
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory):
+def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     for n_t in (1_000_000, 1_000):
         fake.write_run(root, 0, n_t=n_t, n=60)
     fake.write_run(root, 0, name="guarded_ppo", n=60)
+    return root
+
+
+@pytest.fixture(scope="module")
+def loaded(root):
     return measured.load(fake.TASKS["point"], "laptop", root=root)
 
 
@@ -62,9 +67,9 @@ def test_summary_shows_every_point_of_ours_and_limits(loaded):
     assert "PPO" not in text.splitlines()[0]
 
 
-def test_report_of_a_run_names_figure_and_pictures(loaded, tmp_path):
-    source = loaded.by_n_t[1_000].runs["directory"].iloc[0]
-    for name in ("episodes.parquet", "config.yaml"):
+def test_report_of_a_run_names_figure_and_pictures(root, loaded, tmp_path):
+    source = root / "safetygym" / loaded.by_n_t[1_000].saved[0].run
+    for name in ("episodes.parquet", "results.parquet", "config.yaml"):
         (tmp_path / name).write_bytes((source / name).read_bytes())
     text = report.report_text(tmp_path, {"guarded episode": tmp_path / "episode.gif"})
     assert f"figure: {tmp_path / 'figure_3a.png'}" in text

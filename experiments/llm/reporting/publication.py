@@ -1,0 +1,60 @@
+"""What is committed of language generation: figures 4, their tables, and the claims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.llm.records import BLOCKS_TABLE
+from experiments.llm.reporting import figures, measured, report, scaling, transfer_figure
+from experiments.support.results.points import unique
+from experiments.support.results.publish import Target, announce
+from experiments.support.results.saved import NoRuns, Saved
+
+EXPERIMENT = "llm"
+SWEEP = "python run.py -m +sweep=figure-4"
+TABLES = (BLOCKS_TABLE,)
+"""Raw tables beside the tidy results."""
+DATA = (*measured.SYNTHETIC, "pku", "diasafety", "hub")
+
+
+def load(
+    preset: str, where: Mapping[str, Any], root: Path
+) -> tuple[dict[str, dict[int, measured.Measured]], list[str]]:
+    """Measured runs by source of answers and n_t, and notes on sources without runs. `NoRuns` if none has
+    any.
+    """
+    found, notes = {}, []
+    for data in DATA:
+        try:
+            found[data] = measured.load(data, preset, where, root)
+        except NoRuns as error:
+            notes.append(str(error))
+    if not found:
+        raise NoRuns("; ".join(notes))
+    return found, notes
+
+
+def runs(preset: str, where: Mapping[str, Any], root: Path) -> list[Saved]:
+    """The runs that figures, tables and claims rest on."""
+    found, _ = load(preset, where, root)
+    return unique(run for by_n_t in found.values() for pool in by_n_t.values() for run in pool.saved)
+
+
+def publish(preset: str, where: Mapping[str, Any], root: Path, target: Target) -> list[Path]:
+    """Draw, write and claim everything; the paths of figures and tables."""
+    found, notes = load(preset, where, root)
+    announce("left out", notes)
+    paths: list[Path] = []
+    for data, by_n_t in found.items():
+        full = by_n_t[max(by_n_t)]
+        r_t = measured.trained_at(full)
+        print(f"{data}: {len(full.runs)} runs, seeds {full.seeds}, n_t = {max(by_n_t):,}")
+        announce("note", full.notes)
+        paths += figures.figure_4(full, data, target.figures)
+        paths += scaling.figure_4c(by_n_t, data, r_t, target.figures)
+        paths += transfer_figure.figure_transfer(full, data, target.figures)
+        paths += report.write(by_n_t, data, r_t, target.place)
+        announce("not claimed", report.record(by_n_t, data, preset, r_t, target.ledger, target.dirty))
+    return paths

@@ -1,0 +1,57 @@
+"""What is committed of production planning: figures 2, their tables, and the claims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.production.records import SOURCES, WEEKLY
+from experiments.production.reporting import figures, measured, report, scaling
+from experiments.production.reporting.comparison import times_safer
+from experiments.support.results.points import unique
+from experiments.support.results.publish import Target, announce
+from experiments.support.results.saved import NoRuns, Saved
+
+EXPERIMENT = "production"
+SWEEP = "python run.py -m +sweep=figure-2"
+TABLES = (WEEKLY,)
+"""Raw tables beside the tidy results."""
+
+
+def load(
+    preset: str, where: Mapping[str, Any], root: Path
+) -> tuple[dict[str, dict[int, measured.Measured]], list[str]]:
+    """Measured runs by source and n_t, and notes on sources without runs; `NoRuns` if none has any."""
+    found, notes = {}, []
+    for source in SOURCES:
+        try:
+            found[source] = measured.load(source, preset, where, root)
+        except NoRuns as error:
+            notes.append(str(error))
+    if not found:
+        raise NoRuns("; ".join(notes))
+    return found, notes
+
+
+def runs(preset: str, where: Mapping[str, Any], root: Path) -> list[Saved]:
+    """The runs that figures, tables and claims rest on."""
+    found, _ = load(preset, where, root)
+    return unique(run for by_n_t in found.values() for pool in by_n_t.values() for run in pool.saved)
+
+
+def publish(preset: str, where: Mapping[str, Any], root: Path, target: Target) -> list[Path]:
+    """Draw, write and claim everything; the paths of figures and tables."""
+    found, notes = load(preset, where, root)
+    announce("left out", notes)
+    paths: list[Path] = []
+    for source, by_n_t in found.items():
+        full = by_n_t[max(by_n_t)]
+        print(f"{source}: {len(full.runs)} runs, seeds {full.seeds}, n_t = {max(by_n_t):,}")
+        announce("note", full.notes)
+        paths += figures.figure_2(full, source, directory=target.figures)
+        paths += scaling.figure_2_scaling(by_n_t, source, directory=target.figures)
+        paths += report.write(full, source, target.place)
+        missing = report.record(full, source, preset, times_safer(full), target.ledger, target.dirty)
+        announce("not claimed", missing)
+    return paths

@@ -1,0 +1,72 @@
+"""What is committed of Safety Gym: figures 3, their tables, and the claims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.safetygym.records import ENTRIES, EPISODES, RELIABILITY
+from experiments.safetygym.reporting import (
+    ablations,
+    classification,
+    comparison,
+    figures,
+    guarantee,
+    measured,
+    report,
+    scaling,
+)
+from experiments.support.results.points import unique
+from experiments.support.results.publish import Target, announce
+from experiments.support.results.saved import NoRuns, Saved
+
+EXPERIMENT = "safetygym"
+SWEEP = "python run.py -m +sweep=figure-3"
+TABLES = (EPISODES, ENTRIES, RELIABILITY)
+"""Raw tables beside the tidy results."""
+
+
+def load(preset: str, where: Mapping[str, Any], root: Path) -> tuple[dict[str, measured.Loaded], list[str]]:
+    """Measured runs by robot, and notes on robots without runs. `NoRuns` if none has any."""
+    found, notes = {}, []
+    for robot, task in report.TASKS.items():
+        try:
+            found[robot] = measured.load(task, preset, where, root)
+        except NoRuns as error:
+            notes.append(str(error))
+    if not found:
+        raise NoRuns("; ".join(notes))
+    return found, notes
+
+
+def runs(preset: str, where: Mapping[str, Any], root: Path) -> list[Saved]:
+    """The runs that figures, tables and claims rest on."""
+    return unique(run for loaded in load(preset, where, root)[0].values() for run in loaded.saved)
+
+
+def publish(preset: str, where: Mapping[str, Any], root: Path, target: Target) -> list[Path]:
+    """Draw, write and claim everything; the paths of figures and tables."""
+    by_robot, notes = load(preset, where, root)
+    announce("left out", notes)
+    full = {robot: loaded.full for robot, loaded in by_robot.items()}
+    for robot, pool in full.items():
+        print(f"{robot}: {len(pool.runs)} runs, seeds {pool.seeds}, n_t = {by_robot[robot].n_t:,}")
+        announce("note", pool.notes)
+    source, place = f"preset {preset}", target.figures
+    paths = figures.figure_3a(full, source, place)
+    paths += scaling.figure_3b(by_robot, source, place)
+    paths += guarantee.figure_3c(full, source, place)
+    paths += classification.figure_3d(full, source, place)
+    paths += ablations.figure_ablations(full, source, place)
+    safer = {robot: comparison.times_safer(pool) for robot, pool in full.items()}
+    together = pd.concat([table.assign(robot=robot) for robot, table in safer.items()])
+    paths += report.write(by_robot, together, target.place)
+    for robot, loaded in by_robot.items():
+        missing = report.record(
+            robot, loaded, preset, report.TASKS[robot], safer[robot], target.ledger, dirty=target.dirty
+        )
+        announce("not claimed", missing)
+    return paths

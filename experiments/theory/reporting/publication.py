@@ -1,0 +1,30 @@
+"""What is committed of the theorems: their figures, tables and claims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.support.results.publish import Target
+from experiments.support.results.saved import Saved
+from experiments.theory import records
+from experiments.theory.reporting import figures, report
+
+EXPERIMENT = "theory"
+SWEEP = "python run.py experiment=theory preset=laptop seed=5"
+TABLES = records.TABLES
+"""Raw tables beside the tidy results."""
+
+
+def runs(preset: str, where: Mapping[str, Any], root: Path) -> list[Saved]:
+    """The run that figures, tables and claims rest on."""
+    return [report.load(preset, where, root)]
+
+
+def publish(preset: str, where: Mapping[str, Any], root: Path, target: Target) -> list[Path]:
+    """Draw, write and claim everything; the paths of figures and tables."""
+    run = report.load(preset, where, root)
+    paths = figures.draw(run, target.figures) + report.write(run, target.place)
+    report.record(run, preset, target.ledger, target.dirty)
+    return paths
