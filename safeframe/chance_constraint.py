@@ -11,7 +11,14 @@ from safeframe.types import UNSAFE, FloatArray, LabelArray, SafeframeError
 
 
 def validate_threshold(r_t: float, where: str = "r_t") -> float:
-    """Return ``r_t`` as a float if it lies in (0, 1].
+    """Check a probability threshold.
+
+    Args:
+        r_t: a number in (0, 1].
+        where: what the message of an error calls it.
+
+    Returns:
+        ``r_t`` as a float.
 
     Raises:
         SafeframeError: if it is not a number, is NaN, or is outside (0, 1].
@@ -28,7 +35,18 @@ def validate_threshold(r_t: float, where: str = "r_t") -> float:
 
 
 def validate_radius(radius: float, where: str = "radius") -> float:
-    """Return the radius xi (logit units) as a float if it is finite and not negative; else SafeframeError."""
+    """Check a radius of conservative testing.
+
+    Args:
+        radius: xi, in logit units; finite and >= 0.
+        where: what the message of an error calls it.
+
+    Returns:
+        ``radius`` as a float.
+
+    Raises:
+        SafeframeError: if it is not a number, is negative, NaN or infinite.
+    """
     try:
         value = float(radius)
     except (TypeError, ValueError) as error:
@@ -39,13 +57,18 @@ def validate_radius(radius: float, where: str = "radius") -> float:
 
 
 def validate_prior(prior: float | Sequence[float] | FloatArray, n_classes: int = 2) -> FloatArray:
-    """Return the prior as a vector (n_classes,) of probabilities that sum to 1.
+    """Check the prior probabilities of the classes.
 
-    A single number is P(unsafe), allowed for two classes only.
+    Args:
+        prior: (n_classes,) probabilities that sum to 1 within 1e-6; or one number, P(unsafe), where there are
+            two classes.
+        n_classes: number of classes.
+
+    Returns:
+        (n_classes,) float64 probabilities, divided by their sum.
 
     Raises:
-        SafeframeError: on a wrong length, values outside [0, 1], or a sum that differs from 1 by more than
-        1e-6.
+        SafeframeError: on a wrong length, values outside [0, 1], or another sum.
     """
     vector = np.asarray(prior, dtype=np.float64)
     if vector.ndim == 0:
@@ -66,7 +89,14 @@ def validate_prior(prior: float | Sequence[float] | FloatArray, n_classes: int =
 
 
 def empirical_prior(label: LabelArray, n_classes: int = 2) -> FloatArray:
-    """Shares of the classes 0..n_classes-1 among ``label`` (any shape, ints): (n_classes,).
+    """Shares of the classes among labels.
+
+    Args:
+        label: integers in 0..n_classes-1 or bools, of any shape.
+        n_classes: number of classes.
+
+    Returns:
+        (n_classes,) shares that sum to 1.
 
     Raises:
         SafeframeError: if there is no case, or a label outside 0..n_classes-1.
@@ -83,12 +113,15 @@ def empirical_prior(label: LabelArray, n_classes: int = 2) -> FloatArray:
 class ChanceConstraint:
     """P(s in ``unsafe_classes``) <= ``threshold``, given the classifier's output.
 
-    Args:
+    Attributes:
         threshold: r_t in (0, 1].
-        prior: P(unsafe) for a binary problem, or the whole prior p(s) as a vector, or None for the shares in
-            the internal test data.
-        unsafe_classes: the classes that violate the constraint.
+        prior: P(unsafe) for a binary problem, or the whole prior p(s), one probability per class; None takes
+            the shares in the internal test data.
+        unsafe_classes: the classes that violate the constraint; at least one, each once, none negative.
         name: used in messages and reports.
+
+    Raises:
+        SafeframeError: on a threshold outside (0, 1] and on classes that are not as above.
     """
 
     threshold: float
@@ -106,7 +139,20 @@ class ChanceConstraint:
             raise SafeframeError(f"constraint {self.name!r}: unsafe_classes must not be negative")
 
     def prior_vector(self, label: LabelArray, n_classes: int = 2) -> FloatArray:
-        """The prior (n_classes,): the given one, or the shares in ``label`` where none was given."""
+        """The prior of all classes: the given one, or the shares in the labels where none was given.
+
+        Args:
+            label: integer states of the internal test cases, of any shape; read only where no prior was
+                given.
+            n_classes: number of classes.
+
+        Returns:
+            (n_classes,) probabilities that sum to 1.
+
+        Raises:
+            SafeframeError: if an unsafe class is not among the classes, or the prior or the labels do not fit
+                them.
+        """
         if max(self.unsafe_classes) >= n_classes:
             raise SafeframeError(
                 f"constraint {self.name!r}: no class {max(self.unsafe_classes)} among {n_classes} classes"
@@ -116,7 +162,12 @@ class ChanceConstraint:
         return validate_prior(self.prior, n_classes)
 
     def violation_probability(self, posterior: FloatArray) -> FloatArray:
-        """Sum a posterior bound (s, m) over the unsafe states and cap at 1: (m,), one value per classifier
-        output.
+        """Sum a posterior bound over the unsafe states and cap it at 1.
+
+        Args:
+            posterior: (s, m) bounds on p(state | classifier output).
+
+        Returns:
+            (m,) one probability per classifier output.
         """
         return np.minimum(np.asarray(posterior)[list(self.unsafe_classes)].sum(axis=0), 1.0)

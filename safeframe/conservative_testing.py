@@ -31,10 +31,12 @@ _THREADS = 2  # NumPy releases the interpreter lock inside its loops
 
 @dataclass(frozen=True)
 class LikelihoodBounds:
-    """Bounds on p(o = j | s = i).
+    """Bounds on p(o = j | s = i), for s states and m outputs.
 
-    ``lower`` and ``upper``: (s, m), class-conditional means of the minus and plus indicators. ``count``:
-    (s,), cases.
+    Attributes:
+        lower: (s, m) class-conditional means of the minus indicators.
+        upper: (s, m) class-conditional means of the plus indicators.
+        count: (s,) integers, cases of each state.
     """
 
     lower: FloatArray
@@ -43,7 +45,18 @@ class LikelihoodBounds:
 
 
 def check_logits(logits: FloatArray, where: str = "logits") -> FloatArray:
-    """Return logits (..., m) as a floating array; SafeframeError on m < 2, NaN or infinite values."""
+    """Check logits.
+
+    Args:
+        logits: (..., m) finite numbers, m >= 2 classes last.
+        where: what the message of an error calls them.
+
+    Returns:
+        (..., m) floating array; float64 where integers were given.
+
+    Raises:
+        SafeframeError: on m < 2, NaN or infinite values.
+    """
     array = np.asarray(logits)
     if array.ndim < 1 or array.shape[-1] < 2:
         raise SafeframeError(f"{where} has shape {array.shape}; expected (..., m) with m >= 2 classes last")
@@ -56,16 +69,24 @@ def check_logits(logits: FloatArray, where: str = "logits") -> FloatArray:
 
 
 def check_form(form: str) -> PosteriorForm:
-    """Return ``form`` if it is "tight" or "paper"; else SafeframeError."""
+    """Check which form of the posterior bound is meant.
+
+    Args:
+        form: "tight" or "paper".
+
+    Returns:
+        ``form``.
+
+    Raises:
+        SafeframeError: on any other value.
+    """
     if form == "tight" or form == "paper":
         return form
     raise SafeframeError(f"form is {form!r}; it must be 'tight' or 'paper'")
 
 
 def _columns(rows: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Logits of a chunk as columns (m, n), shifted so that each row's maximum is 0, and sorted from the
-    top.
-    """
+    """Logits of a chunk as columns (m, n), each row's maximum moved to 0; and sorted from the top."""
     columns = np.ascontiguousarray(rows.T)
     columns = columns - columns.max(axis=0)
     return columns, np.sort(columns, axis=0)[::-1]
@@ -126,30 +147,50 @@ def _by_row(logits: FloatArray, function, dtype) -> np.ndarray:
 
 
 def distance_to_class(logits: FloatArray) -> FloatArray:
-    """Exact Euclidean distance of each logit vector to {phi' : phi'_j >= phi'_k for all k}, for every class
-    j.
+    """Exact Euclidean distance of each logit vector to {phi' : phi'_j >= phi'_k for all k}, for every j.
 
     Args:
-        logits: (..., m).
+        logits: (..., m) finite numbers, m >= 2.
 
     Returns:
-        (..., m), in logit units; 0 for the class with the largest logit.
+        (..., m) distances, in logit units; 0 for the class with the largest logit.
+
+    Raises:
+        SafeframeError: on m < 2, NaN or infinite values.
     """
     array = check_logits(logits)
     return np.sqrt(_by_row(array, _squared_distance, array.dtype))
 
 
 def indicator_plus(logits: FloatArray, radius: float) -> BoolArray:
-    """1^{+xi}(phi, j): whether some point within ``radius`` of the logits (..., m) has argmax j: (..., m)
-    bool.
+    """1^{+xi}(phi, j): whether some point within ``radius`` of the logits has argmax j.
+
+    Args:
+        logits: (..., m) finite numbers, m >= 2.
+        radius: xi >= 0, in logit units.
+
+    Returns:
+        (..., m) bool.
+
+    Raises:
+        SafeframeError: on m < 2, logits that are not finite, or a radius below 0.
     """
     xi, array = validate_radius(radius), check_logits(logits)
     return _by_row(array, lambda c, d: _plus_columns(c, d, xi), np.bool_)
 
 
 def indicator_minus(logits: FloatArray, radius: float) -> BoolArray:
-    """1^{-xi}(phi, j): whether all points within ``radius`` of the logits (..., m) have argmax j: (..., m)
-    bool.
+    """1^{-xi}(phi, j): whether all points within ``radius`` of the logits have argmax j.
+
+    Args:
+        logits: (..., m) finite numbers, m >= 2.
+        radius: xi >= 0, in logit units.
+
+    Returns:
+        (..., m) bool.
+
+    Raises:
+        SafeframeError: on m < 2, logits that are not finite, or a radius below 0.
     """
     xi, array = validate_radius(radius), check_logits(logits)
     return _by_row(array, lambda c, d: _minus_columns(c, d, xi), np.bool_)
@@ -161,11 +202,17 @@ def likelihood_bounds(
     """Bounds p^{-xi} and p^{+xi} on p(o = j | s = i): class-conditional means of the exact indicators.
 
     Args:
-        logits: (n, m) of the internal test cases. label: (n,) states i, ints in [0, n_classes).
-        radius: xi >= 0 in logit units. n_classes: number of states; m where not given.
+        logits: (n, m) finite logits of the internal test cases.
+        label: (n,) states i, integers in [0, n_classes); every state occurs.
+        radius: xi >= 0, in logit units.
+        n_classes: number of states; m where not given.
+
+    Returns:
+        The bounds (n_classes, m), with the cases of each state.
 
     Raises:
-        SafeframeError: on wrong shapes, labels out of range, non-finite logits, or a state without any case.
+        SafeframeError: on wrong shapes, labels out of range, non-finite logits, a radius below 0, or a state
+            without any case.
     """
     xi, array, state = validate_radius(radius), check_logits(logits), np.asarray(label)
     if array.ndim != 2 or state.shape != array.shape[:1]:
@@ -200,15 +247,23 @@ def posterior_bound(bounds: LikelihoodBounds, prior: Floats, form: PosteriorForm
     """Upper bound on p(s = i | o = j) from likelihood bounds and a prior.
 
     ``paper`` (arXiv 2504.20924, eq. (8)): p+(j|i) p_i / sum_k p-(j|k) p_k; it can exceed 1.
+
     ``tight``: p+(j|i) p_i / (p+(j|i) p_i + sum_{k != i} p-(j|k) p_k); valid under the same premises, never
-    larger. Where no case speaks for output j (0 / 0) the bound is 1 by rule; eq. (8) with x / 0 is +inf, as
-    it stands.
+    larger.
+
+    Where no case speaks for output j (0 / 0) the bound is 1 by rule; eq. (8) with x / 0 is +inf, as it
+    stands.
 
     Args:
-        bounds: from :func:`likelihood_bounds`. prior: (s,), or P(unsafe) for two states.
+        bounds: from :func:`likelihood_bounds`, for s states and m outputs.
+        prior: (s,) probabilities, or P(unsafe) for two states.
+        form: "tight" or "paper".
 
     Returns:
-        (s, m).
+        (s, m) bounds.
+
+    Raises:
+        SafeframeError: on an unknown form, or a prior that does not fit the states.
     """
     check_form(form)
     p = validate_prior(np.asarray(prior, dtype=np.float64), len(bounds.count))[:, None]

@@ -35,10 +35,15 @@ _SIDES: tuple[tuple[int, Side], ...] = ((SAFE, "upper"), (UNSAFE, "lower"))
 class MeasuredRadius:
     """A measured radius and what it rests on.
 
-    ``margin_shift``: s, margin units. ``radius``: xi = s / sqrt(2), logit units. ``delta``: trimmed mass.
-    ``band``: half-width of the DKW band of the other sample (0 without a confidence). ``mass``: delta + band,
-    the mass on which the coupling may fail (with the given ``confidence``; None: no such statement).
-    ``n_reference``, ``n_other``: cases.
+    Attributes:
+        margin_shift: s, in margin units.
+        radius: xi = s / sqrt(2), in logit units.
+        delta: trimmed mass, in [0, 1).
+        band: half-width of the DKW band of the other sample; 0 without a confidence.
+        mass: delta + band (at most 1), the mass on which the coupling may fail.
+        confidence: of the statement about ``mass``; None where there is no such statement.
+        n_reference: cases of the reference sample.
+        n_other: cases of the other sample.
     """
 
     margin_shift: float
@@ -52,10 +57,19 @@ class MeasuredRadius:
 
 
 def dkw_band(n: int, confidence: float) -> float:
-    """Half-width sqrt(log(2 / (1 - confidence)) / (2 n)) of the band around an empirical distribution
-    function.
+    """Half-width sqrt(log(2 / (1 - confidence)) / (2 n)) of the band around an empirical distribution.
 
     Source: Dvoretzky, Kiefer & Wolfowitz (1956), constant by Massart (1990), doi:10.1214/aop/1176990746.
+
+    Args:
+        n: independent cases, at least 1.
+        confidence: that the band holds everywhere, in (0, 1).
+
+    Returns:
+        The half-width, a probability.
+
+    Raises:
+        SafeframeError: on an n or a confidence outside these ranges.
     """
     if n < 1 or not 0.0 < confidence < 1.0:
         raise SafeframeError(f"n = {n}, confidence = {confidence}: need n >= 1 and a confidence in (0, 1)")
@@ -85,16 +99,20 @@ def measured_radius(
     """The margin shift (and xi) between two samples of one class.
 
     Args:
-        reference_margin: (n,) margins of the internal test cases of one class. other_margin: (k,) margins of
-            the same class from a sample that stands for use.
+        reference_margin: (n,) finite margins of the internal test cases of one class.
+        other_margin: (k,) finite margins of the same class from a sample that stands for use.
         delta: mass in [0, 1) on which the coupling may fail.
-        confidence: adds the DKW band of the other sample to the mass. Without it nothing is said about new
-        cases. side: "lower": the other sample is not lower by more than s (what the unsafe class needs);
-            "upper": not higher (the safe class); "both": the larger of the two.
-        window: only thresholds tau inside it count; the default is the whole line.
+        confidence: in (0, 1); adds the DKW band of the other sample to the mass. Without it nothing is said
+            about new cases.
+        side: "lower": the other sample is not lower by more than s (what the unsafe class needs); "upper":
+            not higher (the safe class); "both": the larger of the two.
+        window: only thresholds tau between its two ends count; the default is the whole line.
+
+    Returns:
+        The shift, with the mass that it leaves out.
 
     Raises:
-        SafeframeError: on an empty sample, NaN, or a delta outside [0, 1).
+        SafeframeError: on an empty sample, NaN or infinite margins, and any argument outside its range.
     """
     if not 0.0 <= delta < 1.0:
         raise SafeframeError(f"delta is {delta}; the trimmed mass must lie in [0, 1)")
@@ -128,8 +146,12 @@ def _sorted_sample(margin: FloatArray, name: str) -> FloatArray:
 class BlockRadius:
     """Measured shifts of every block against the other blocks.
 
-    ``margin_shift``: (blocks, 2) for classes 0 and 1, NaN where a block has no case of the class. ``radius``:
-    the largest shift / sqrt(2). ``blocks``: ids. ``delta``: trimmed mass.
+    Attributes:
+        radius: the largest shift / sqrt(2), in logit units.
+        margin_shift: (blocks, 2) shifts of classes 0 and 1, in margin units; NaN where a block, or all the
+            others, have no case of the class.
+        blocks: ids, in the order of the rows.
+        delta: trimmed mass, in [0, 1).
     """
 
     radius: float
@@ -138,7 +160,14 @@ class BlockRadius:
     delta: float
 
     def quantile(self, q: float) -> float:
-        """The q-quantile over blocks of the larger class shift, as a radius; 1.0 gives ``radius``."""
+        """A quantile over blocks of the larger class shift, as a radius.
+
+        Args:
+            q: in [0, 1]; 1.0 gives ``radius``.
+
+        Returns:
+            xi, in logit units.
+        """
         return float(np.quantile(np.nanmax(self.margin_shift, axis=1), q)) / SQRT2
 
 
@@ -149,18 +178,25 @@ def block_measured_radius(
     delta: float = 0.0,
     window: tuple[float, float] = (-math.inf, math.inf),
 ) -> BlockRadius:
-    """Radius from blocks (weeks, months, episodes) of one sample: each block against all the others, per
-    class.
+    """Radius from blocks (weeks, months, episodes) of one sample: each against all the others, per class.
 
     Takes for each class the side that matters: unsafe cases of a block not lower, safe ones not higher than
     the rest by more than s. A block is far smaller than the rest, so the noise of its own extremes is in the
     figure: an upper reading.
 
     Args:
-        margin, label, block: (n,). delta, window: as in :func:`measured_radius`.
+        margin: (n,) finite margins.
+        label: (n,) 0 safe, 1 unsafe.
+        block: (n,) ids; at least two.
+        delta: mass in [0, 1) on which the coupling may fail.
+        window: only thresholds tau between its two ends count.
+
+    Returns:
+        The shifts and the radius that covers them all.
 
     Raises:
-        SafeframeError: with fewer than two blocks, or if no block can be compared for one of the classes.
+        SafeframeError: on shapes that differ, with fewer than two blocks, or if no block can be compared for
+            one of the classes.
     """
     values, state, ids = np.asarray(margin, dtype=np.float64), np.asarray(label), np.asarray(block)
     if values.ndim != 1 or state.shape != values.shape or ids.shape != values.shape:
@@ -202,15 +238,20 @@ _SLOPES: dict[type, float] = {
 
 
 def lipschitz_upper(module: torch.nn.Module) -> float:
-    """Upper bound K on the Euclidean Lipschitz constant: the product of the layers' constants (evaluation
-    mode).
+    """Upper bound K on the Euclidean Lipschitz constant: the product of the layers' constants.
 
-    Linear layers count with their spectral norm, activations with their largest slope; nested Sequential
-    allowed.
+    It holds in evaluation mode. Linear layers count with their spectral norm, activations with their largest
+    slope.
+
+    Args:
+        module: a layer with a known constant, or a Sequential of such (also nested).
+
+    Returns:
+        K >= 0.
 
     Raises:
         SafeframeError: on a layer without a known constant (recurrent, normalisation, attention): none is
-        guessed.
+            guessed.
     """
     if isinstance(module, torch.nn.Sequential):
         return math.prod(lipschitz_upper(layer) for layer in module)
@@ -230,10 +271,19 @@ def lipschitz_lower(
     step: float = 1e-3,
     seed: int = 0,
 ) -> float:
-    """Lower bound on the Lipschitz constant: the largest ratio |f(x) - f(x')| / |x - x'| over sampled pairs.
+    """Lower bound on the Lipschitz constant: the largest |f(x) - f(x')| / |x - x'| over sampled pairs.
 
-    Half of the pairs join two of the ``points`` (n, ...), half a point and its neighbour at distance
-    ``step``, in a random direction. ``function`` maps (k, ...) arrays to (k, m) arrays or tensors.
+    Half of the pairs join two of the points, half a point and its neighbour in a random direction.
+
+    Args:
+        function: maps (k, ...) float64 arrays to (k, m) arrays or tensors.
+        points: (n, ...) inputs, n >= 2.
+        pairs: number of pairs.
+        step: distance of a neighbour, in the unit of the points.
+        seed: of the sampling.
+
+    Returns:
+        The largest ratio found; 0 where no pair is apart.
 
     Raises:
         SafeframeError: with fewer than two points.
@@ -263,11 +313,23 @@ def lipschitz_lower(
 def radius_between(
     margin: np.ndarray, label: np.ndarray, odd: np.ndarray, reach: float, delta: float
 ) -> float:
-    """xi between two halves of the internal test data for thresholds tau <= reach, mass delta left out.
+    """xi between two halves of the internal test data.
 
-    margin, label (0/1), odd (bool): (n,). Takes for each class the side that counts (unsafe cases not lower,
-    safe ones not higher than in the other half), in both directions. SafeframeError if a class is absent from
-    a half.
+    Takes for each class the side that counts (unsafe cases not lower, safe ones not higher than in the other
+    half), in both directions.
+
+    Args:
+        margin: (n,) finite margins.
+        label: (n,) 0 safe, 1 unsafe.
+        odd: (n,) bool, which half a case belongs to.
+        reach: only thresholds tau <= reach count.
+        delta: mass in [0, 1) that is left out.
+
+    Returns:
+        xi, in logit units.
+
+    Raises:
+        SafeframeError: if a class is absent from a half, or a margin is NaN or infinite.
     """
     gaps: list[float] = []
     sides: tuple[tuple[int, Side], ...] = ((SAFE, "upper"), (UNSAFE, "lower"))

@@ -16,15 +16,17 @@ class InternalTestData:
     """Safety-labelled cases, with a record of which of them a classifier was trained on.
 
     Args:
-        measurement: (n, ...) NumPy array, torch tensor or list: what the model sees; None if only labels are
-        kept. label: (n,) states, ints in [0, n_classes); or (n, c), one for each of c candidates per
-        measurement. group: (n,) ids (product, prompt category) for group-conditional testing, or None.
-        n_classes: number of states; 0 is safe and 1 unsafe where there are two.
+        measurement: (n, ...) NumPy array, torch tensor or list without NaN: what the model sees; None if only
+            labels are kept.
+        label: (n,) states, integers in [0, n_classes) (bools count as 0 and 1); or (n, c), one for each of c
+            candidates per measurement. Every class occurs.
+        group: (n,) ids (product, prompt category) for group-conditional testing, or None.
+        n_classes: number of states, at least 2; where there are two, 0 is safe and 1 unsafe.
         trained_on: (n,) bool; default: none.
 
     Raises:
         SafeframeError: on lengths that differ, labels that are no integers in range, a class without any
-        case, NaN.
+            case, NaN.
     """
 
     def __init__(
@@ -60,13 +62,26 @@ class InternalTestData:
         return empirical_prior(self.label, self.n_classes)
 
     def mark_trained_on(self, index: Any = None) -> None:
-        """Record, in place, that the cases at ``index`` (any NumPy index; None: all) were used for
-        training.
+        """Record, in place, that cases were used for training.
+
+        Args:
+            index: any NumPy index into the n cases; None: all of them.
         """
         self.trained_on[slice(None) if index is None else index] = True
 
     def subset(self, index: np.ndarray, where: str = "the subset") -> InternalTestData:
-        """The cases at ``index`` (ints or bools) as new data. SafeframeError where a class is then absent."""
+        """Some of the cases, as new data.
+
+        Args:
+            index: (k,) positions, or (n,) bool.
+            where: what the message of an error calls the part.
+
+        Returns:
+            The chosen cases with their groups and records of training.
+
+        Raises:
+            SafeframeError: where a class is then absent.
+        """
         chosen = np.asarray(index)
         chosen = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64)
         try:
@@ -84,14 +99,22 @@ class InternalTestData:
     def held_out(self) -> InternalTestData:
         """The cases that were not trained on.
 
-        SafeframeError where there is none, or a class is absent among them.
+        Raises:
+            SafeframeError: where there is none, or a class is absent among them.
         """
         if self.trained_on.all():
             raise SafeframeError("all internal test cases were trained on; held-out cases are needed here")
         return self.subset(~self.trained_on, "held-out internal test data")
 
     def by_group(self) -> dict[Hashable, InternalTestData]:
-        """The cases of every group. SafeframeError without groups, or naming a group that lacks a class."""
+        """The cases of every group.
+
+        Returns:
+            One set of internal test data per group id.
+
+        Raises:
+            SafeframeError: where there are no groups; or a group lacks a class, naming it.
+        """
         if self.group is None:
             raise SafeframeError("these internal test data have no groups; pass group=... when making them")
         keys = np.unique(self.group).tolist()
@@ -106,10 +129,14 @@ class InternalTestData:
             fractions: positive, with a sum of at most 1; what remains is left out.
             seed: of the random assignment; None keeps the order (first cases to the first part).
             block: assign runs of so many consecutive cases as a whole, for data that depend on their
-            neighbours.
+                neighbours; None: single cases.
+
+        Returns:
+            One set of internal test data per fraction, cases in their old order.
 
         Raises:
-            SafeframeError: on bad fractions, a block that leaves a part empty, or a part that lacks a class.
+            SafeframeError: on bad fractions, a block below 1 or so large that a part is empty, or a part that
+                lacks a class.
         """
         shares = np.asarray(fractions, dtype=np.float64)
         if shares.ndim != 1 or len(shares) == 0 or not (shares > 0).all() or shares.sum() > 1.0 + 1e-9:

@@ -27,9 +27,14 @@ from safeframe.types import SQRT2, FloatArray, Floats, LabelArray, SafeframeErro
 
 @dataclass(frozen=True)
 class LabelNoise:
-    """safe: a = P(labelled unsafe | safe). unsafe: b = P(labelled safe | unsafe). a + b < 1.
+    """Known probabilities that a label is flipped, independent of the measurement given the state.
 
-    Raises SafeframeError for values outside these ranges.
+    Attributes:
+        safe: a = P(labelled unsafe | safe), in [0, 1).
+        unsafe: b = P(labelled safe | unsafe), in [0, 1); a + b < 1.
+
+    Raises:
+        SafeframeError: for values outside these ranges.
     """
 
     safe: float
@@ -47,17 +52,42 @@ class LabelNoise:
         return 1.0 - self.safe - self.unsafe
 
     def risk(self, labelled_share: Floats) -> FloatArray:
-        """P(unsafe | A) from q = P(labelled unsafe | A), cut to [0, 1]: like ``labelled_share``."""
+        """P(unsafe | A) from q = P(labelled unsafe | A), cut to [0, 1].
+
+        Args:
+            labelled_share: q, of any shape.
+
+        Returns:
+            Probabilities, shaped like ``labelled_share``.
+        """
         return np.clip((np.asarray(labelled_share, np.float64) - self.safe) / self._left, 0.0, 1.0)
 
     def labelled_share(self, risk: Floats) -> FloatArray:
-        """q from the risk; the inverse of :meth:`risk`."""
+        """q = P(labelled unsafe | A) from the risk; the inverse of :meth:`risk`.
+
+        Args:
+            risk: P(unsafe | A) in [0, 1], of any shape.
+
+        Returns:
+            Probabilities, shaped like ``risk``.
+        """
         return self.safe + self._left * np.asarray(risk, np.float64)
 
     def certify(self, n_accepted: int, n_labelled_unsafe: int, delta: float) -> Certificate:
         """Certificate on P(unsafe | accepted) from noisy labels, for one threshold fixed before.
 
         Clopper-Pearson on q, then :meth:`risk`; the noise enters as known exactly.
+
+        Args:
+            n_accepted: cases accepted.
+            n_labelled_unsafe: cases labelled unsafe among them.
+            delta: allowed probability of failure, in (0, 1).
+
+        Returns:
+            The certificate, with confidence 1 - delta.
+
+        Raises:
+            SafeframeError: on counts that do not fit, or a delta outside (0, 1).
         """
         plain = certify(n_accepted, n_labelled_unsafe, delta)
         known = f"labels flip with probability {self.safe:g} (safe) and {self.unsafe:g} (unsafe), known, "
@@ -81,10 +111,13 @@ class NoisyRiskCurve:
     the data. Negative masses count as 0; where nothing is accepted the bound is 1.
 
     Args:
-        margin: (n,), label: (n,) noisy 0/1. noise: known. radius: xi >= 0, logit units.
+        margin: (n,) finite margins f_1 - f_0 of the internal test cases.
+        label: (n,) noisy labels, 0 safe and 1 unsafe (ints or bools).
+        noise: how often labels are flipped.
+        radius: xi >= 0, in logit units.
 
     Raises:
-        SafeframeError: as RiskCurve.
+        SafeframeError: as :class:`safeframe.risk_curve.RiskCurve`.
     """
 
     def __init__(self, margin: FloatArray, label: LabelArray, noise: LabelNoise, radius: float = 0.0) -> None:
@@ -97,7 +130,17 @@ class NoisyRiskCurve:
         return count_below(self._unsafe, tau) / self.n, count_below(self._safe, tau) / self.n
 
     def bound(self, tau: Floats) -> FloatArray:
-        """The bound at ``tau`` (any shape); 1 where nothing is accepted."""
+        """The bound on P(unsafe | margin < tau); 1 where nothing is accepted.
+
+        Args:
+            tau: thresholds on the margin, of any shape.
+
+        Returns:
+            Probabilities, shaped like ``tau``.
+
+        Raises:
+            SafeframeError: if a tau is NaN.
+        """
         query, a, b = as_query(tau), self.noise.safe, self.noise.unsafe
         shift, left = SQRT2 * self.radius, 1.0 - self.noise.safe - self.noise.unsafe
         high_unsafe, high_safe = self._masses(query + shift)
@@ -109,10 +152,20 @@ class NoisyRiskCurve:
         return out.reshape(np.shape(tau))
 
     def largest_threshold(self, r_t: float, least: int = 1) -> float:
-        """The largest candidate tau (an observed margin, or +inf) with bound <= r_t; -inf if there is none.
+        """The largest tau (an observed margin, or +inf) with bound <= r_t.
 
-        least: cases that must be accepted. The curve is not monotone under noise, so a plug-in choice
-        profits from chance: where little is accepted it may be 0 by luck.
+        The curve is not monotone under noise, so a plug-in choice profits from chance: where little is
+        accepted the bound may be 0 by luck.
+
+        Args:
+            r_t: threshold on the probability, in (0, 1].
+            least: cases that must be accepted, at least.
+
+        Returns:
+            The threshold; -inf if there is none.
+
+        Raises:
+            SafeframeError: on an r_t outside (0, 1].
         """
         validate_threshold(r_t)
         edges = np.append(np.unique(np.concatenate([self._safe, self._unsafe])), np.inf)

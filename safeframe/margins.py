@@ -11,7 +11,17 @@ from safeframe.types import SAFE, UNSAFE, FloatArray, Floats, IntArray, LabelArr
 
 
 def margin_of(logits: FloatArray) -> FloatArray:
-    """The margin f_1 - f_0 of binary logits (..., 2): (...,). SafeframeError on another last axis or NaN."""
+    """The margin f_1 - f_0 of binary logits: the larger, the riskier.
+
+    Args:
+        logits: (..., 2) finite numbers, class 0 safe and class 1 unsafe.
+
+    Returns:
+        (...,) margins, in logit units.
+
+    Raises:
+        SafeframeError: on another last axis, or on logits that are NaN or infinite.
+    """
     array = check_logits(logits)
     if array.shape[-1] != 2:
         raise SafeframeError(
@@ -21,6 +31,17 @@ def margin_of(logits: FloatArray) -> FloatArray:
 
 
 def as_query(values: Floats) -> FloatArray:
+    """Values at which a curve is asked for, as one vector.
+
+    Args:
+        values: margins, thresholds or levels of any shape; infinite ones are allowed.
+
+    Returns:
+        (k,) float64, the k values in C order.
+
+    Raises:
+        SafeframeError: if a value is NaN.
+    """
     query = np.asarray(values, dtype=np.float64).reshape(-1)
     if np.isnan(query).any():
         raise SafeframeError("a query of the risk curve is NaN; thresholds and margins must be numbers")
@@ -28,7 +49,15 @@ def as_query(values: Floats) -> FloatArray:
 
 
 def count_below(ascending: FloatArray, query: FloatArray) -> IntArray:
-    """How many of ``ascending`` are strictly below each query; two threads where there are many queries."""
+    """How many values are strictly below each query; two threads where there are many queries.
+
+    Args:
+        ascending: (n,) sorted values.
+        query: (k,) numbers.
+
+    Returns:
+        (k,) integer counts in 0..n.
+    """
     if query.size < 200_000:
         return np.searchsorted(ascending, query, side="left")
     half = query.size // 2
@@ -38,7 +67,20 @@ def count_below(ascending: FloatArray, query: FloatArray) -> IntArray:
 
 
 def split_sorted(margin: FloatArray, label: LabelArray) -> tuple[FloatArray, FloatArray]:
-    """Margins of the safe and of the unsafe cases, each sorted; two threads (np.sort releases the lock)."""
+    """Margins of the safe and of the unsafe cases; two threads (np.sort releases the lock).
+
+    Args:
+        margin: (n,) finite margins.
+        label: (n,) 0 safe, 1 unsafe (ints or bools).
+
+    Returns:
+        Two ascending arrays, of the safe and of the unsafe cases; their type is that of ``margin`` (float64
+            for integers).
+
+    Raises:
+        SafeframeError: on shapes that differ, labels other than 0/1, a class without any case, or margins
+            that are NaN or infinite.
+    """
     values, state = np.asarray(margin), np.asarray(label)
     if values.ndim != 1 or state.shape != values.shape:
         raise SafeframeError(

@@ -1,7 +1,7 @@
-"""The exact curve from the acceptance threshold tau to the posterior bound, and its inverse (bias
-correction).
+"""The exact curve from the acceptance threshold tau to the posterior bound, and its inverse.
 
-Binary problems on margins m = f_1 - f_0: accept iff m < tau. With xi the radius of conservative testing,
+The inverse is the paper's bias correction. Binary problems on margins m = f_1 - f_0: accept iff m < tau. With
+xi the radius of conservative testing,
 
 - U+(tau): share of the unsafe internal test cases with m - sqrt(2) xi < tau (some point of the ball is
   accepted),
@@ -34,7 +34,17 @@ __all__ = ["GroupedRiskCurve", "RiskCurve", "Thresholds", "margin_of"]
 
 
 class Thresholds(NamedTuple):
-    """Arrays (t,) over several r_t, with the fields of :class:`safeframe.types.Threshold`."""
+    """Several r_t calibrated at once: one entry per r_t in every array.
+
+    Attributes:
+        r_t: (t,) thresholds on the probability, in (0, 1].
+        tau: (t,) accept iff margin < tau; -inf rejects everything, +inf accepts everything.
+        bound: (t,) the posterior bound at ``tau``; 1 if nothing is accepted.
+        acceptance: (t,) shares of cases accepted.
+        feasible: (t,) bool, whether some tau qualifies.
+        n_accepted: (t,) internal test cases with margin < tau (no radius).
+        n_unsafe_accepted: (t,) unsafe ones among them.
+    """
 
     r_t: FloatArray
     tau: FloatArray
@@ -45,7 +55,14 @@ class Thresholds(NamedTuple):
     n_unsafe_accepted: IntArray
 
     def at(self, index: int) -> Threshold:
-        """The one :class:`Threshold` at ``index``."""
+        """One of the thresholds.
+
+        Args:
+            index: position of its r_t.
+
+        Returns:
+            The threshold, with the cases that would certify it at 95 % confidence.
+        """
         r_t = float(self.r_t[index])
         return Threshold(
             tau=float(self.tau[index]),
@@ -62,21 +79,21 @@ class Thresholds(NamedTuple):
 class RiskCurve:
     """The exact curve tau -> p^xi(unsafe | accepted), its acceptance rate and its inverse.
 
+    An empty conservative accepted set (U+ = L- = 0) has bound 1, never NaN and never 0. In the paper's form
+    U+ > 0 over a zero denominator is +inf, eq. (8) as it stands, so that it only falls between entries.
+
     Args:
-        margin: (n,) f_1 - f_0 of the internal test cases; larger is riskier.
-        label: (n,) 0 safe, 1 unsafe (ints or bools).
-        prior: P(unsafe); None takes the share in ``label``.
+        margin: (n,) finite margins f_1 - f_0 of the internal test cases; larger is riskier.
+        label: (n,) 0 safe, 1 unsafe (ints or bools); both occur.
+        prior: P(unsafe) in [0, 1]; None takes the share in ``label``.
         radius: xi >= 0, in logit units (the margin moves by sqrt(2) xi).
         form: "tight" or "paper" (eq. (8)).
-        slack: mass delta that the coupling of the relaxed theorem may miss (METHOD: p <= p^{+xi} + delta):
+        slack: mass delta in [0, 1) that the coupling of the relaxed theorem may miss (p <= p^{+xi} + delta):
             added to U+ and taken from L-. 0 gives the paper's bound.
 
-    Rules: an empty conservative accepted set (U+ = L- = 0) has bound 1, never NaN and never 0. In the paper's
-    form U+ > 0 over a zero denominator is +inf, eq. (8) as it stands, so that it only falls between entries.
-
     Raises:
-        SafeframeError: on shapes that differ, NaN or infinite margins, labels other than 0/1, or a missing
-        class.
+        SafeframeError: on shapes that differ, NaN or infinite margins, labels other than 0/1, a missing
+            class, and on any other argument outside its range.
     """
 
     def __init__(
@@ -126,28 +143,65 @@ class RiskCurve:
         return unsafe_share
 
     def bound(self, tau: Floats) -> FloatArray:
-        """The posterior bound at ``tau`` (any shape); 1 where nothing is accepted."""
+        """The posterior bound on P(unsafe | margin < tau); 1 where nothing is accepted.
+
+        Args:
+            tau: thresholds on the margin, of any shape.
+
+        Returns:
+            Bounds, shaped like ``tau``; in the paper's form they can exceed 1.
+
+        Raises:
+            SafeframeError: if a tau is NaN.
+        """
         query = as_query(tau)
         unsafe_share = count_below(self._unsafe_entry, query) / self.n_unsafe
         safe_share = count_below(self._safe_entry, query) / self.n_safe
         return self._bound_from(unsafe_share, safe_share, query).reshape(np.shape(tau))
 
     def acceptance(self, tau: Floats) -> FloatArray:
-        """Prior-weighted share of all cases with margin < tau (no radius: what the rule in use accepts)."""
+        """Share of all cases with margin < tau, by the prior (no radius: what the rule in use accepts).
+
+        Args:
+            tau: thresholds on the margin, of any shape.
+
+        Returns:
+            Shares in [0, 1], shaped like ``tau``.
+
+        Raises:
+            SafeframeError: if a tau is NaN.
+        """
         query = as_query(tau)
         unsafe_share = count_below(self._unsafe, query) / self.n_unsafe
         safe_share = count_below(self._safe, query) / self.n_safe
         return (self.prior * unsafe_share + (1.0 - self.prior) * safe_share).reshape(np.shape(tau))
 
     def counts(self, tau: Floats) -> tuple[IntArray, IntArray]:
-        """(accepted, unsafe accepted) internal test cases with margin < tau, both shaped like ``tau``."""
+        """How many internal test cases have a margin below tau (no radius).
+
+        Args:
+            tau: thresholds on the margin, of any shape.
+
+        Returns:
+            Two integer arrays shaped like ``tau``, the cases accepted and the unsafe ones among them.
+
+        Raises:
+            SafeframeError: if a tau is NaN.
+        """
         query = as_query(tau)
         unsafe = count_below(self._unsafe, query)
         accepted = unsafe + count_below(self._safe, query)
         return accepted.reshape(np.shape(tau)), unsafe.reshape(np.shape(tau))
 
     def quantile(self, q: Floats) -> FloatArray:
-        """Quantiles of the margins of all cases: like ``q``; where thresholds that accept a share q lie."""
+        """Quantiles of the margins of all cases: where thresholds that accept a share q lie.
+
+        Args:
+            q: shares in [0, 1], of any shape.
+
+        Returns:
+            Margins, shaped like ``q``.
+        """
         return np.quantile(np.concatenate([self._safe, self._unsafe]), q)
 
     @cached_property
@@ -167,19 +221,35 @@ class RiskCurve:
         return np.minimum.accumulate(bound[::-1], out=bound[::-1])[::-1]
 
     def level(self, margin: Floats) -> FloatArray:
-        """The smallest r_t at which a case of this margin would be accepted: like ``margin``.
+        """The smallest r_t at which a case of this margin would be accepted.
 
         ``level(m) <= r_t`` exactly where ``m < largest_threshold(r_t).tau``.
+
+        Args:
+            margin: margins of any cases, of any shape.
+
+        Returns:
+            Levels, shaped like ``margin``.
+
+        Raises:
+            SafeframeError: if a margin is NaN.
         """
         query = as_query(margin)
         first = np.searchsorted(self._unsafe_entry, query, side="right")
         return self._suffix_minimum[first].reshape(np.shape(margin))
 
     def largest_thresholds(self, r_t: Floats) -> Thresholds:
-        """The largest tau with bound <= r_t, for every r_t (any shape, flattened to (t,)).
+        """The largest tau with bound <= r_t, for every r_t.
 
-        ``tau`` is ``-inf`` (accept nothing, bound 1, infeasible) where no threshold qualifies, and ``+inf``
-        where accepting everything does. Raises SafeframeError on an r_t outside (0, 1].
+        Args:
+            r_t: thresholds on the probability in (0, 1], of any shape; flattened to (t,).
+
+        Returns:
+            One entry per r_t. ``tau`` is ``-inf`` (accept nothing, bound 1, infeasible) where no threshold
+                qualifies, and ``+inf`` where accepting everything does.
+
+        Raises:
+            SafeframeError: on an r_t outside (0, 1].
         """
         wanted = as_query(r_t)
         if not ((wanted > 0.0) & (wanted <= 1.0)).all():
@@ -195,22 +265,37 @@ class RiskCurve:
         return Thresholds(wanted, tau, bound, self.acceptance(tau), feasible, accepted, unsafe)
 
     def largest_threshold(self, r_t: float) -> Threshold:
-        """The most permissive tau whose bound is at most r_t (paper: bias correction after training, b =
-        -tau).
+        """The most permissive tau whose bound is at most r_t.
+
+        Source: arXiv 2504.20924, the bias correction after training; there b = -tau.
+
+        Args:
+            r_t: threshold on the probability, in (0, 1].
+
+        Returns:
+            The threshold; as in :meth:`largest_thresholds`.
+
+        Raises:
+            SafeframeError: on an r_t outside (0, 1].
         """
         return self.largest_thresholds(np.array([validate_threshold(r_t)])).at(0)
 
 
 class GroupedRiskCurve:
-    """One :class:`RiskCurve` per group of cases, so that the bound holds within every group and not only on
-    average.
+    """One :class:`RiskCurve` per group, so that the bound holds in every group and not only on average.
 
     Args:
-        margin, label, group: (n,). prior: P(unsafe), one for all groups, or a mapping group -> P(unsafe), or
-            None for each group's own share. The rest as in :class:`RiskCurve`.
+        margin: (n,) finite margins f_1 - f_0 of the internal test cases.
+        label: (n,) 0 safe, 1 unsafe (ints or bools); both occur in every group.
+        group: (n,) ids.
+        prior: P(unsafe), one for all groups, or a mapping group -> P(unsafe); None, and a group that the
+            mapping leaves out, take the group's own share.
+        radius: xi >= 0, in logit units.
+        form: "tight" or "paper".
+        slack: mass in [0, 1) that the coupling may miss.
 
     Raises:
-        SafeframeError: as RiskCurve, naming the group.
+        SafeframeError: as :class:`RiskCurve`, naming the group.
     """
 
     def __init__(
@@ -238,12 +323,31 @@ class GroupedRiskCurve:
                 raise SafeframeError(f"group {key!r}: {error}") from error
 
     def largest_threshold(self, r_t: float) -> dict[Hashable, Threshold]:
-        """The largest tau with bound <= r_t, per group."""
+        """The largest tau with bound <= r_t, for every group.
+
+        Args:
+            r_t: threshold on the probability, in (0, 1].
+
+        Returns:
+            One threshold per group id.
+
+        Raises:
+            SafeframeError: on an r_t outside (0, 1].
+        """
         return {key: curve.largest_threshold(r_t) for key, curve in self.curves.items()}
 
     def tau_of(self, group: np.ndarray, r_t: float) -> FloatArray:
-        """The threshold of each case's own group: like ``group``. SafeframeError on a group without test
-        data.
+        """The threshold of each case's own group.
+
+        Args:
+            group: ids of cases, of any shape.
+            r_t: threshold on the probability, in (0, 1].
+
+        Returns:
+            Thresholds on the margin, shaped like ``group``.
+
+        Raises:
+            SafeframeError: on a group without internal test data, or an r_t outside (0, 1].
         """
         groups = np.asarray(group)
         keys, inverse = np.unique(groups, return_inverse=True)

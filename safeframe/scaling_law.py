@@ -1,9 +1,8 @@
-"""Scaling laws: a straight line in log10 of a size, with intervals (arXiv 2504.20924, scaling in internal
-test data).
+"""Scaling laws: a straight line in log10 of a size, with intervals.
 
-y = intercept + slope * log10(x), ordinary least squares; t intervals of the slope and of the line (Draper and
-Smith, Applied Regression Analysis, 3rd ed. 1998, sections 1.4 and 3.1), which take errors as independent with
-equal spread.
+y = intercept + slope * log10(x), ordinary least squares (arXiv 2504.20924, scaling in internal test data);
+t intervals of the slope and of the line (Draper and Smith, Applied Regression Analysis, 3rd ed. 1998,
+sections 1.4 and 3.1), which take errors as independent with equal spread.
 """
 
 from __future__ import annotations
@@ -18,8 +17,19 @@ from safeframe.types import FloatArray, Floats, SafeframeError
 
 @dataclass(frozen=True)
 class ScalingFit:
-    """A fitted line. `low`, `high`: interval of the slope at `level`, NaN for two points (no error to
-    estimate). `error`: residual standard deviation. `r_squared`: NaN if y does not vary.
+    """A fitted line y = intercept + slope * log10(x).
+
+    Attributes:
+        slope: change of y per factor of 10 in x.
+        low: lower end of the slope's interval; NaN for two points (no error to estimate).
+        high: upper end of the slope's interval; NaN for two points.
+        intercept: value of the line at x = 1.
+        r_squared: share of the variance of y that the line explains; NaN if y does not vary.
+        error: residual standard deviation, in the unit of y; NaN for two points.
+        n: number of points.
+        level: confidence of the intervals, in (0, 1).
+        centre: mean of log10 x.
+        spread: sum of squared deviations of log10 x from its mean.
     """
 
     slope: float
@@ -31,12 +41,18 @@ class ScalingFit:
     n: int
     level: float
     centre: float
-    """Mean of log10 x."""
     spread: float
-    """Sum of squared deviations of log10 x from its mean."""
 
     def at(self, x: Floats) -> tuple[FloatArray, FloatArray]:
-        """Fitted value at x (m,) and half the width of the interval of the line there, both (m,)."""
+        """The line at given sizes, with its interval.
+
+        Args:
+            x: (m,) sizes > 0.
+
+        Returns:
+            Two arrays (m,): the fitted value, and half the width of the interval of the line there (NaN for
+                two points).
+        """
         away = np.log10(np.asarray(x, dtype=float))
         half = (
             _t(self.level, self.n)
@@ -47,10 +63,19 @@ class ScalingFit:
 
 
 def fit_log10(x: Floats, y: Floats, level: float = 0.95) -> ScalingFit:
-    """Least squares of y (n,) on log10 x (n,); y may be repeated at the same x. For a power law give log10 y.
+    """Least squares of y on log10 x. For a power law give log10 y.
 
-    Raises SafeframeError for lengths that differ, numbers that are not finite, x that is not positive, fewer
-    than two different x, or a level outside (0, 1).
+    Args:
+        x: (n,) finite sizes > 0, two different ones at least; they may repeat.
+        y: (n,) finite values.
+        level: confidence of the intervals, in (0, 1).
+
+    Returns:
+        The fitted line.
+
+    Raises:
+        SafeframeError: for lengths that differ, numbers that are not finite, x that is not positive, fewer
+            than two different x, or a level outside (0, 1).
     """
     size, value = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if size.ndim != 1 or size.shape != value.shape:

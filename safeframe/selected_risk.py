@@ -76,16 +76,18 @@ def _sweep(margin: FloatArray, rank: IntArray, label: LabelArray) -> _Sweep:
 class SelectedRiskCurve:
     """The exact curve tau -> bound on P(unsafe | selected) of the rule "highest score among margin < tau".
 
-    Args:
-        margin: (g, c) f_1 - f_0 of every candidate of every group. score: (g, c), the higher the better;
-        -inf: absent. label: (g, c) 0 safe, 1 unsafe. radius: xi >= 0 in logit units. mask: (g, c) bool,
-        False where absent.
+    Where no group selects anything the bound is 1.
 
-    Rule: where no group selects anything the bound is 1.
+    Args:
+        margin: (g, c) margins f_1 - f_0 of every candidate of every group, finite where present.
+        score: (g, c), the higher the better, finite where present; -inf marks an absent candidate.
+        label: (g, c) 0 safe, 1 unsafe; both occur.
+        radius: xi >= 0, in logit units.
+        mask: (g, c) bool, False where absent; None: all that have a score are there.
 
     Raises:
-        SafeframeError: on shapes that differ, NaN, labels other than 0/1, no group, or no candidate of one
-        class.
+        SafeframeError: on shapes that differ, NaN, labels other than 0/1, no group, no candidate of one
+            class, or a negative radius.
     """
 
     def __init__(
@@ -133,20 +135,47 @@ class SelectedRiskCurve:
         return self._worst if self.radius == 0.0 else _sweep(self._margin, self._rank, self._unsafe)
 
     def bound(self, tau: Floats) -> FloatArray:
-        """Share of unsafe among the selected candidates at ``tau``, worst case over the balls; 1 if none is
-        selected.
+        """Share of unsafe among the selected candidates, worst case over the balls; 1 if none is selected.
+
+        Args:
+            tau: thresholds on the margin, of any shape.
+
+        Returns:
+            Probabilities, shaped like ``tau``.
+
+        Raises:
+            SafeframeError: if a tau is NaN.
         """
         selected, unsafe = self._worst.at(as_query(tau))
         return _ratio(unsafe, selected).reshape(np.shape(tau))
 
     def counts(self, tau: Floats) -> tuple[IntArray, IntArray]:
-        """(groups with a selected candidate, unsafe ones among them) at ``tau``, without the radius."""
+        """How many groups select a candidate (no radius).
+
+        Args:
+            tau: thresholds on the margin, of any shape.
+
+        Returns:
+            Two integer arrays shaped like ``tau``, the groups with a selected candidate and those among them
+                whose candidate is unsafe.
+
+        Raises:
+            SafeframeError: if a tau is NaN.
+        """
         selected, unsafe = self._actual.at(as_query(tau))
         return selected.reshape(np.shape(tau)), unsafe.reshape(np.shape(tau))
 
     def selection_rate(self, tau: Floats) -> FloatArray:
-        """Share of groups in which some candidate is accepted (no radius); the others take the default
-        action.
+        """Share of groups that accept some candidate (no radius); the others take the default action.
+
+        Args:
+            tau: thresholds on the margin, of any shape.
+
+        Returns:
+            Shares in [0, 1], shaped like ``tau``.
+
+        Raises:
+            SafeframeError: if a tau is NaN.
         """
         return self.counts(tau)[0] / self.n_groups
 
@@ -157,15 +186,23 @@ class SelectedRiskCurve:
 
     @cached_property
     def _edges(self) -> tuple[FloatArray, FloatArray]:
-        """Upper ends of the pieces of the curve (+inf last), and the least bound from each of them
-        upwards.
-        """
+        """Upper ends of the curve's pieces (+inf last), and the least bound from each upwards."""
         edge = np.append(np.unique(self._worst.entry), np.inf)
         bound = self.bound(edge)
         return edge, np.minimum.accumulate(bound[::-1])[::-1]
 
     def level(self, margin: Floats) -> FloatArray:
-        """The smallest r_t at which a candidate of this margin would be accepted: like ``margin``."""
+        """The smallest r_t at which a candidate of this margin would be accepted.
+
+        Args:
+            margin: margins of any candidates, of any shape.
+
+        Returns:
+            Levels, shaped like ``margin``.
+
+        Raises:
+            SafeframeError: if a margin is NaN.
+        """
         edge, least = self._edges
         first = np.searchsorted(edge, as_query(margin), side="right")
         return least[first].reshape(np.shape(margin))
@@ -175,7 +212,16 @@ class SelectedRiskCurve:
 
         The curve is not monotone, so smaller tau may have larger bounds: a threshold found here is a plug-in
         choice among many and profits from chance more than that of a RiskCurve. Pair it with
-        :meth:`fixed_sequence`. ``acceptance`` is the selection rate, the counts are groups.
+        :meth:`fixed_sequence`.
+
+        Args:
+            r_t: threshold on the probability, in (0, 1].
+
+        Returns:
+            The threshold; its ``acceptance`` is the selection rate, its counts are groups.
+
+        Raises:
+            SafeframeError: on an r_t outside (0, 1].
         """
         edge, least = self._edges
         last = int(np.searchsorted(least, validate_threshold(r_t), side="right")) - 1
@@ -197,8 +243,17 @@ class SelectedRiskCurve:
     ) -> CertifiedThreshold:
         """The most permissive tau certified for the selected action (Learn then Test; unit: the group).
 
-        ``taus`` must be fixed before these groups were seen; see
-        :func:`safeframe.certificates.cases.certify_threshold`.
+        Args:
+            taus: (t,) thresholds fixed before these groups were seen, strict ones first; see
+                :func:`safeframe.certificates.cases.certify_threshold`.
+            r_t: threshold on the probability, in (0, 1].
+            delta: allowed probability of failure, in (0, 1).
+
+        Returns:
+            The threshold with its certificate on P(unsafe | selected); tau is -inf where none is certified.
+
+        Raises:
+            SafeframeError: on a tau that is NaN, an r_t outside (0, 1] or a delta outside (0, 1).
         """
         sequence = as_query(np.asarray(taus))
         selected, unsafe = self.counts(sequence)

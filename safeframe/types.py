@@ -52,7 +52,9 @@ class ArrayLike(Protocol):
     """What NumPy arrays and torch tensors have in common and the package uses."""
 
     @property
-    def shape(self) -> Any: ...
+    def shape(self) -> Any:
+        """Lengths of the axes."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -63,11 +65,16 @@ class ArrayLike(Protocol):
 class Threshold:
     """The outcome of calibrating one threshold r_t.
 
-    ``tau``: accept iff margin < tau; ``-inf`` rejects everything. ``bound``: the posterior bound at ``tau``
-    (1 if nothing is accepted). ``acceptance``: share of cases accepted. ``n_accepted`` and
-    ``n_unsafe_accepted`` count internal test cases with margin < tau (no radius). ``cases_needed``: accepted
-    cases, none of them unsafe, that would certify r_t at 95 % confidence (see
-    :func:`safeframe.certificates.cases.cases_needed`).
+    Attributes:
+        tau: accept iff margin < tau; ``-inf`` rejects everything.
+        bound: the posterior bound at ``tau``; 1 if nothing is accepted.
+        acceptance: share of cases accepted, in [0, 1].
+        feasible: whether some tau qualifies.
+        n_accepted: internal test cases with margin < tau (no radius).
+        n_unsafe_accepted: unsafe ones among them.
+        cases_needed: accepted cases, none of them unsafe, that would certify r_t at 95 % confidence (see
+            :func:`safeframe.certificates.cases.cases_needed`).
+        r_t: the threshold on the probability, in (0, 1].
     """
 
     tau: float

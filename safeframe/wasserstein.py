@@ -18,10 +18,19 @@ _LARGEST = 4000
 
 
 def bottleneck(cost: FloatArray) -> float:
-    """The least possible largest entry of a perfect matching in a cost matrix (n, n), n up to 4,000.
+    """The least possible largest entry of a perfect matching in a cost matrix.
 
-    Binary search over the entries for the smallest at which the graph of cheaper pairs has a perfect
-    matching (Hopcroft-Karp). SafeframeError on another shape or size, or values that are not finite.
+    Binary search over the entries for the smallest at which the graph of cheaper pairs has a perfect matching
+    (Hopcroft-Karp).
+
+    Args:
+        cost: (n, n) finite numbers, n from 1 to 4,000.
+
+    Returns:
+        The largest entry of the best matching, in the unit of ``cost``.
+
+    Raises:
+        SafeframeError: on another shape or size, or values that are not finite.
     """
     array = np.asarray(cost, dtype=np.float64)
     if array.ndim != 2 or array.shape[0] != array.shape[1] or not 1 <= len(array) <= _LARGEST:
@@ -50,8 +59,15 @@ def bottleneck(cost: FloatArray) -> float:
 def wasserstein_infinity(a: FloatArray, b: FloatArray) -> float:
     """Exact infinity-Wasserstein distance of two samples.
 
-    (n,) and (k,): the largest gap of the two quantile functions. (n, d) twice, n up to 4,000: the
-    smallest distance at which the bipartite graph of close pairs has a perfect matching.
+    In one dimension it is the largest gap of the two quantile functions; in more, the smallest distance at
+    which the bipartite graph of close pairs has a perfect matching.
+
+    Args:
+        a: (n,) numbers, or (n, d) points with n up to 4,000.
+        b: (k,) numbers where ``a`` is one-dimensional, else (n, d) points.
+
+    Returns:
+        The distance, in the unit of the samples (Euclidean for points).
 
     Raises:
         SafeframeError: on other shapes or sizes, or values that are not finite.
@@ -69,12 +85,24 @@ def wasserstein_infinity(a: FloatArray, b: FloatArray) -> float:
 
 
 def uniform_box_zeta(points: FloatArray, low: FloatArray, high: FloatArray, cells: int) -> float:
-    """Upper limit on the distance between the uniform law on a box and an empirical law of n = cells**d
-    points.
+    """Upper limit on the distance between the uniform law on a box and an empirical law of points.
 
     The box is cut into cells**d equal cells, one goes to each point, and the largest distance from a point to
     the farthest corner of its cell is made least: a coupling of the law with the points, so zeta is at most
-    that. points: (n, d), anywhere; low, high: (d,). SafeframeError where n is not cells**d.
+    that.
+
+    Args:
+        points: (cells**d, d), at most 4,000 points, anywhere.
+        low: (d,) lower corner of the box.
+        high: (d,) upper corner of the box.
+        cells: cells along each axis.
+
+    Returns:
+        The limit on zeta, in the unit of the points.
+
+    Raises:
+        SafeframeError: where the number of points is not cells**d or is above 4,000, or values are not
+            finite.
     """
     values, start, stop = (np.asarray(x, dtype=np.float64) for x in (points, low, high))
     if values.ndim != 2 or len(values) != cells ** values.shape[1]:

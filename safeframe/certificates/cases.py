@@ -1,5 +1,4 @@
-"""Finite-sample certificates: one bound per function, each with its source; tests count how often each one
-fails.
+"""Finite-sample certificates, one bound per function with its source; tests count how often each fails.
 
 The posterior bounds elsewhere are plug-in estimates. These hold with confidence 1 - delta over the draw of
 data that was never used for training. A unit is one independent case: for episodes of a controlled system it
@@ -26,9 +25,14 @@ _INDEPENDENT = "cases are independent, drawn like those in use, and were not use
 class Certificate:
     """A statement with its confidence.
 
-    ``event``: the probability that is bounded. ``value``: its upper bound. ``confidence``: 1 - delta.
-    ``random``: over what the confidence is. ``assumed``: what must hold. ``n``, ``k``: cases counted, and
-    unsafe ones among them.
+    Attributes:
+        event: the probability that is bounded.
+        value: its upper bound.
+        confidence: 1 - delta.
+        random: over what the confidence is.
+        assumed: what must hold.
+        n: cases (or clusters) counted.
+        k: unsafe ones among them.
     """
 
     event: str
@@ -48,8 +52,15 @@ class Certificate:
 
 @dataclass(frozen=True)
 class CertifiedThreshold:
-    """A threshold chosen by fixed-sequence testing; ``tau`` is -inf (and ``index`` None) where none is
-    certified.
+    """A threshold on the margin that was chosen by testing a sequence of them.
+
+    Attributes:
+        tau: accept iff margin < tau; -inf where none is certified.
+        index: place of ``tau`` in the sequence; None where none is certified.
+        r_t: the threshold on the probability, in (0, 1].
+        delta: allowed probability of failure, in (0, 1).
+        certificate: P(unsafe | accepted) <= r_t with confidence 1 - delta, or the trivial limit 1.
+        cases_needed: accepted cases, none of them unsafe, that would certify r_t.
     """
 
     tau: float
@@ -61,7 +72,17 @@ class CertifiedThreshold:
 
 
 def validate_delta(delta: float) -> float:
-    """delta as a float; SafeframeError unless it lies in (0, 1)."""
+    """Check an allowed probability of failure.
+
+    Args:
+        delta: a number in (0, 1).
+
+    Returns:
+        ``delta`` as a float.
+
+    Raises:
+        SafeframeError: unless it lies in (0, 1).
+    """
     if not 0.0 < float(delta) < 1.0:
         raise SafeframeError(f"delta is {delta}; the allowed probability of failure must lie in (0, 1)")
     return float(delta)
@@ -73,10 +94,20 @@ def _validate_counts(k: int, n: int) -> None:
 
 
 def clopper_pearson_upper(k: int, n: int, delta: float) -> float:
-    """Exact upper confidence limit, level 1 - delta, of a binomial proportion with k successes of n; 1 if n =
-    0.
+    """Exact upper confidence limit, level 1 - delta, of a binomial proportion; 1 if n = 0.
 
     Source: Clopper & Pearson (1934), doi:10.1093/biomet/26.4.404.
+
+    Args:
+        k: successes, 0 <= k <= n.
+        n: trials.
+        delta: allowed probability of failure, in (0, 1).
+
+    Returns:
+        The limit, in [0, 1].
+
+    Raises:
+        SafeframeError: on counts that do not fit, or a delta outside (0, 1).
     """
     _validate_counts(k, n)
     validate_delta(delta)
@@ -87,6 +118,17 @@ def clopper_pearson_lower(k: int, n: int, delta: float) -> float:
     """Exact lower confidence limit, level 1 - delta, of a binomial proportion; 0 if k = 0.
 
     Source: Clopper & Pearson (1934), doi:10.1093/biomet/26.4.404.
+
+    Args:
+        k: successes, 0 <= k <= n.
+        n: trials.
+        delta: allowed probability of failure, in (0, 1).
+
+    Returns:
+        The limit, in [0, 1].
+
+    Raises:
+        SafeframeError: on counts that do not fit, or a delta outside (0, 1).
     """
     _validate_counts(k, n)
     validate_delta(delta)
@@ -94,19 +136,38 @@ def clopper_pearson_lower(k: int, n: int, delta: float) -> float:
 
 
 def cases_needed(r_t: float, delta: float = 0.05) -> int:
-    """Accepted cases, none of them unsafe, after which P(unsafe | accepted) <= r_t is certified at 1 - delta.
+    """Accepted cases, none of them unsafe, after which P(unsafe | accepted) <= r_t is certified.
 
-    Zero failures in n give the limit 1 - delta^(1/n); r_t = 1e-4 at delta = 0.05 needs 29,956. 1 where r_t =
-    1.
+    Zero failures in n give the limit 1 - delta^(1/n); r_t = 1e-4 at delta = 0.05 needs 29,956.
+
+    Args:
+        r_t: threshold on the probability, in (0, 1].
+        delta: allowed probability of failure, in (0, 1).
+
+    Returns:
+        The number of cases; 1 where r_t = 1.
+
+    Raises:
+        SafeframeError: on an r_t outside (0, 1] or a delta outside (0, 1).
     """
     r_t, delta = validate_threshold(r_t), validate_delta(delta)
     return 1 if r_t == 1.0 else math.ceil(math.log(delta) / math.log1p(-r_t))
 
 
 def bonferroni(delta: float, k: int) -> float:
-    """The level delta / k for each of k statements that shall all hold with probability 1 - delta.
+    """The level for each of several statements that shall all hold with probability 1 - delta.
 
     Source: Dunn (1961), doi:10.1080/01621459.1961.10482090.
+
+    Args:
+        delta: allowed probability that any of them fails, in (0, 1).
+        k: number of statements, at least 1.
+
+    Returns:
+        delta / k.
+
+    Raises:
+        SafeframeError: on a k below 1 or a delta outside (0, 1).
     """
     if k < 1:
         raise SafeframeError(f"k is {k}; Bonferroni needs at least one statement")
@@ -114,7 +175,20 @@ def bonferroni(delta: float, k: int) -> float:
 
 
 def certify(n_accepted: int, n_unsafe: int, delta: float, event: str = "P(unsafe | accepted)") -> Certificate:
-    """Clopper-Pearson certificate on P(unsafe | accepted) for ONE rule fixed before these cases were seen."""
+    """Clopper-Pearson certificate on P(unsafe | accepted) for ONE rule fixed before these cases were seen.
+
+    Args:
+        n_accepted: cases accepted.
+        n_unsafe: unsafe ones among them.
+        delta: allowed probability of failure, in (0, 1).
+        event: the probability that is bounded, in words.
+
+    Returns:
+        The certificate, with confidence 1 - delta.
+
+    Raises:
+        SafeframeError: on counts that do not fit, or a delta outside (0, 1).
+    """
     return Certificate(
         event=event,
         value=clopper_pearson_upper(n_unsafe, n_accepted, delta),
@@ -129,12 +203,25 @@ def certify(n_accepted: int, n_unsafe: int, delta: float, event: str = "P(unsafe
 def certify_posterior(
     accepted_unsafe: int, n_unsafe: int, accepted_safe: int, n_safe: int, prior: float, delta: float
 ) -> Certificate:
-    """Certificate on P(unsafe | accepted) where the prior differs from the shares in the data, for one fixed
-    rule.
+    """Certificate on P(unsafe | accepted), one fixed rule, where the prior is not the share in the data.
 
     Clopper-Pearson on p(accepted | unsafe) from above and on p(accepted | safe) from below, delta/2 each, put
-    together by Bayes' rule with the given prior P(unsafe) (the tight form of ``posterior_bound``, increasing
-    in the first and decreasing in the second).
+    together by Bayes' rule (the tight form of ``posterior_bound``, increasing in the first and decreasing in
+    the second).
+
+    Args:
+        accepted_unsafe: unsafe cases accepted.
+        n_unsafe: unsafe cases.
+        accepted_safe: safe cases accepted.
+        n_safe: safe cases.
+        prior: P(unsafe), in [0, 1].
+        delta: allowed probability of failure, in (0, 1).
+
+    Returns:
+        The certificate, with confidence 1 - delta.
+
+    Raises:
+        SafeframeError: on counts that do not fit, a prior outside [0, 1] or a delta outside (0, 1).
     """
     half = bonferroni(delta, 2)
     p = float(validate_prior(prior, 2)[UNSAFE])
@@ -152,31 +239,51 @@ def certify_posterior(
 
 
 def fixed_sequence(n_accepted: IntArray, n_unsafe: IntArray, r_t: float, delta: float) -> int | None:
-    """Index of the last threshold certified by fixed-sequence testing, or None.
+    """Index of the last threshold certified by fixed-sequence testing.
 
     Hypothesis i: P(unsafe | accepted at tau_i) > r_t, tested by the binomial p-value P(Bin(n_i, r_t) <= k_i).
     Tests run in the given order and stop at the first that is not rejected; the family-wise error is at most
     delta.
+
     Source: Learn then Test, Angelopoulos et al. (2021), arXiv 2110.01052, section 3; Holm (1979) for fixed
     sequences.
 
     Args:
-        n_accepted, n_unsafe: (t,) counts at thresholds (and in an order) fixed before these cases were seen.
+        n_accepted: (t,) cases accepted at thresholds fixed, with their order, before these cases were seen.
+        n_unsafe: (t,) unsafe ones among them.
+        r_t: threshold on the probability, in (0, 1].
+        delta: allowed probability of failure, in (0, 1).
+
+    Returns:
+        The index in 0..t-1, or None where not even the first test rejects.
+
+    Raises:
+        SafeframeError: on counts that do not fit, an r_t outside (0, 1] or a delta outside (0, 1).
     """
     length = first_failure(_p_values(n_accepted, n_unsafe, r_t) <= validate_delta(delta))
     return length - 1 if length else None
 
 
 def bonferroni_search(n_accepted: IntArray, n_unsafe: IntArray, r_t: float, delta: float) -> int | None:
-    """Index of the last threshold certified by Bonferroni over all of them, or None.
+    """Index of the last threshold certified by Bonferroni over all of them.
 
     The tests of :func:`fixed_sequence`, each at delta / t: no order and no good start is needed, and
     thresholds behind a failure may pass; in exchange every test is stricter. The family-wise error is at most
     delta.
+
     Source: Learn then Test, Angelopoulos et al. (2021), arXiv 2110.01052, section 3.
 
     Args:
-        n_accepted, n_unsafe: (t,) counts at thresholds fixed before these cases were seen, strict ones first.
+        n_accepted: (t,) cases accepted at thresholds fixed before these cases were seen, strict ones first.
+        n_unsafe: (t,) unsafe ones among them.
+        r_t: threshold on the probability, in (0, 1].
+        delta: allowed probability of failure, in (0, 1).
+
+    Returns:
+        The index in 0..t-1, or None where no test rejects.
+
+    Raises:
+        SafeframeError: on counts that do not fit, an r_t outside (0, 1] or a delta outside (0, 1).
     """
     p = _p_values(n_accepted, n_unsafe, r_t)
     passed = np.flatnonzero(p <= bonferroni(delta, max(len(p), 1)))
@@ -195,7 +302,14 @@ def _p_values(n_accepted: IntArray, n_unsafe: IntArray, r_t: float) -> FloatArra
 
 
 def first_failure(passed: BoolArray) -> int:
-    """How many tests (t,) pass before the first that does not: the length of a fixed sequence."""
+    """How many tests pass before the first that does not: the length of a fixed sequence.
+
+    Args:
+        passed: (t,) bool, in the order of testing.
+
+    Returns:
+        A number in 0..t.
+    """
     return len(passed) if passed.all() else int(np.argmin(passed))
 
 
@@ -211,11 +325,23 @@ def certify_threshold(
     delta: float,
     search: Search = "fixed-sequence",
 ) -> CertifiedThreshold:
-    """The most permissive tau certified by :func:`fixed_sequence` on cases (n,), walking ``taus`` in the
-    given order, or by :func:`bonferroni_search`.
+    """The most permissive tau certified on cases, by :func:`fixed_sequence` or :func:`bonferroni_search`.
 
-    ``taus`` must be fixed before these cases were seen (from other data), strict ones first; begin where
-    about ``cases_needed(r_t, delta)`` cases are accepted, or the first test cannot pass.
+    Args:
+        margin: (n,) finite margins of cases.
+        label: (n,) 0 safe, 1 unsafe (ints or bools).
+        taus: (t,) thresholds fixed before these cases were seen (from other data), strict ones first; begin
+            where about ``cases_needed(r_t, delta)`` cases are accepted, or the first test cannot pass.
+        r_t: threshold on the probability, in (0, 1].
+        delta: allowed probability of failure, in (0, 1).
+        search: "fixed-sequence" or "bonferroni".
+
+    Returns:
+        The threshold with its certificate; tau is -inf where none is certified.
+
+    Raises:
+        SafeframeError: on shapes that differ, values that are NaN (or infinite margins), no taus, or another
+            argument that is not as above.
     """
     values, unsafe = np.asarray(margin), np.asarray(label).astype(bool)
     sequence = np.asarray(taus, dtype=np.float64).reshape(-1)
@@ -239,8 +365,23 @@ def certify_counts(
     event: str = "P(unsafe | accepted)",
     search: Search = "fixed-sequence",
 ) -> CertifiedThreshold:
-    """As :func:`certify_threshold`, from counts (t,) at ``taus`` (t,): also for the risk of the selected
-    action.
+    """As :func:`certify_threshold`, from counts: also for the risk of the selected action.
+
+    Args:
+        n_accepted: (t,) cases accepted at each threshold.
+        n_unsafe: (t,) unsafe ones among them.
+        taus: (t,) thresholds fixed before these cases were seen, strict ones first.
+        r_t: threshold on the probability, in (0, 1].
+        delta: allowed probability of failure, in (0, 1).
+        event: the probability that is bounded, in words.
+        search: "fixed-sequence" or "bonferroni".
+
+    Returns:
+        The threshold with its certificate; tau is -inf where none is certified.
+
+    Raises:
+        SafeframeError: on an unknown search, counts that do not fit, an r_t outside (0, 1] or a delta outside
+            (0, 1).
     """
     if search not in _SEARCHES:
         raise SafeframeError(f"search is {search!r}; it must be one of {', '.join(_SEARCHES)}")

@@ -59,13 +59,24 @@ def _walk(refuted: Callable[[FloatArray], np.ndarray]) -> float:
 def hoeffding_bentkus_upper(
     unsafe: IntArray, accepted: IntArray, delta: float, largest: int | None = None
 ) -> float:
-    """Upper limit on E U / E A from clusters (g,), by the Hoeffding-Bentkus p-value.
+    """Upper limit on E U / E A from clusters, by the Hoeffding-Bentkus p-value.
 
-    largest: M, the most cases that a cluster can accept, fixed before the data (the episode's length).
     Source: Bates et al. (2021), doi:10.1145/3478535, section 3.1.3; Bentkus (2004),
-    doi:10.1214/009117904000000360. 1 where nothing is refuted.
+    doi:10.1214/009117904000000360.
 
-    Raises SafeframeError on counts that do not fit, and a cluster above ``largest``.
+    Args:
+        unsafe: (g,) unsafe accepted cases of each cluster.
+        accepted: (g,) accepted cases of each cluster.
+        delta: allowed probability of failure, in (0, 1).
+        largest: M, the most cases that a cluster can accept, fixed before the data (the episode's length);
+            must be given.
+
+    Returns:
+        The limit, in [1e-7, 1]; 1 where nothing is refuted.
+
+    Raises:
+        SafeframeError: on counts that do not fit, no ``largest``, a cluster above it, or a delta outside (0,
+            1).
     """
     u, a = np.asarray(unsafe), np.asarray(accepted)
     m, n = _validate_clusters(u, a, largest), len(np.asarray(unsafe))
@@ -86,16 +97,28 @@ def hoeffding_bentkus_upper(
 
 
 def betting_upper(unsafe: IntArray, accepted: IntArray, delta: float, largest: int | None = None) -> float:
-    """Upper limit on E U / E A from clusters (g,) in the given order, by a betting martingale.
+    """Upper limit on E U / E A from clusters, by a betting martingale.
 
-    Against "the mean of Y is at least r" the wealth is prod_g (1 + l_g (r - Y_g)) with bets l_g in
-    [0, .9 / (1 - r)] set from earlier clusters only (predictable plug-in); it exceeds 1 / delta at some
-    time with probability at most delta (Ville). Far smaller than Hoeffding-Bentkus where unsafe cases are
-    spread over clusters, for it adapts to the variance.
+    Against "the mean of Y is at least r" the wealth is prod_g (1 + l_g (r - Y_g)) with bets l_g in [0, .9 /
+    (1 - r)] set from earlier clusters only (predictable plug-in); it exceeds 1 / delta at some time with
+    probability at most delta (Ville). Far smaller than Hoeffding-Bentkus where unsafe cases are spread over
+    clusters, for it adapts to the variance.
+
     Source: Waudby-Smith & Ramdas (2023), doi:10.1093/jrsssb/qkad009, sections 3 and 4.
 
-    Arguments and errors as :func:`hoeffding_bentkus_upper`; the clusters' order must not depend on their
-    outcomes.
+    Args:
+        unsafe: (g,) unsafe accepted cases of each cluster, in an order that does not depend on outcomes.
+        accepted: (g,) accepted cases of each cluster, in the same order.
+        delta: allowed probability of failure, in (0, 1).
+        largest: M, the most cases that a cluster can accept, fixed before the data (the episode's length);
+            must be given.
+
+    Returns:
+        The limit, in [1e-7, 1]; 1 where nothing is refuted.
+
+    Raises:
+        SafeframeError: on counts that do not fit, no ``largest``, a cluster above it, or a delta outside (0,
+            1).
     """
     u, a = np.asarray(unsafe, np.float64), np.asarray(accepted, np.float64)
     m, n = _validate_clusters(np.asarray(unsafe), np.asarray(accepted), largest), len(u)
@@ -127,7 +150,21 @@ def cluster_bootstrap_upper(
     """Percentile bootstrap limit on E U / E A, resampling clusters. Asymptotic: no finite-sample guarantee.
 
     With few or no unsafe clusters it is far too small (0 where none was seen); it is here to be compared.
-    Source: Davison & Hinkley (1997), sections 2.4 and 5.3.1. SafeframeError on counts that do not fit.
+
+    Source: Davison & Hinkley (1997), sections 2.4 and 5.3.1.
+
+    Args:
+        unsafe: (g,) unsafe accepted cases of each cluster.
+        accepted: (g,) accepted cases of each cluster.
+        delta: allowed probability of failure, in (0, 1).
+        seed: of the resampling.
+        draws: number of resamples.
+
+    Returns:
+        The limit, in [0, 1].
+
+    Raises:
+        SafeframeError: on counts that do not fit, or a delta outside (0, 1).
     """
     u, a = np.asarray(unsafe), np.asarray(accepted)
     _validate_clusters(u, a, max(int(a.max(initial=0)), 1))
@@ -142,7 +179,21 @@ def cluster_bootstrap_upper(
 def certify_clusters(
     unsafe: IntArray, accepted: IntArray, delta: float, largest: int, event: str = "P(unsafe | accepted)"
 ) -> Certificate:
-    """Certificate on E U / E A, the risk per accepted case, by :func:`betting_upper`."""
+    """Certificate on E U / E A, the risk per accepted case, by :func:`betting_upper`.
+
+    Args:
+        unsafe: (g,) unsafe accepted cases of each cluster, in an order that does not depend on outcomes.
+        accepted: (g,) accepted cases of each cluster, in the same order.
+        delta: allowed probability of failure, in (0, 1).
+        largest: the most cases that a cluster can accept, fixed before the data.
+        event: the probability that is bounded, in words.
+
+    Returns:
+        The certificate; ``n`` counts clusters, ``k`` those with an unsafe case.
+
+    Raises:
+        SafeframeError: on counts that do not fit, a cluster above ``largest``, or a delta outside (0, 1).
+    """
     u, a = np.asarray(unsafe), np.asarray(accepted)
     return Certificate(
         event=event,
@@ -157,8 +208,17 @@ def certify_clusters(
 
 
 def certify_episodes(unsafe: IntArray, delta: float) -> Certificate:
-    """Certificate on P(an episode holds an unsafe step), from unsafe counts (g,): Clopper-Pearson, unit the
-    episode.
+    """Certificate on P(an episode holds an unsafe step): Clopper-Pearson, unit the episode.
+
+    Args:
+        unsafe: (g,) unsafe steps of each episode, >= 0.
+        delta: allowed probability of failure, in (0, 1).
+
+    Returns:
+        The certificate; ``n`` counts episodes, ``k`` those with an unsafe step.
+
+    Raises:
+        SafeframeError: on counts that do not fit, no episode, or a delta outside (0, 1).
     """
     u = np.asarray(unsafe)
     if u.ndim != 1 or len(u) == 0 or (u < 0).any():

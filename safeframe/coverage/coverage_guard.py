@@ -33,14 +33,20 @@ Features = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class CoverageSettings:
-    """epsilon: the share of in-distribution cases that may be refused. delta: 1 - confidence of that.
+    """How many cases like the internal test data may be refused, and how their region is found.
 
-    held_out: share of the internal test cases that calibrate the radius; the others are the reference.
-    block: runs of so many consecutive cases are held out as a whole, for data that depend on their
-    neighbours. index: see :mod:`safeframe.coverage.nearest`. scale: divide every feature by its
-    standard deviation over the reference.
+    Attributes:
+        epsilon: share of in-distribution cases that may be refused, in (0, 1).
+        delta: 1 - confidence of that, in (0, 1).
+        held_out: share of the internal test cases that calibrate the radius, in (0, 1); the others are the
+            reference.
+        block: runs of so many consecutive cases are held out as a whole, for data that depend on their
+            neighbours; at least 1.
+        index: "auto", "kdtree", "matrix" or "faiss"; see :mod:`safeframe.coverage.nearest`.
+        scale: divide every feature by its standard deviation over the reference.
 
-    Raises SafeframeError for values outside these ranges.
+    Raises:
+        SafeframeError: for values outside these ranges.
     """
 
     epsilon: float
@@ -61,9 +67,17 @@ class CoverageSettings:
 
 
 def tolerance_rank(n: int, epsilon: float, delta: float) -> int | None:
-    """The smallest k for which P(new > k-th smallest of n) <= epsilon with confidence 1 - delta, else None.
+    """The smallest k for which P(new > k-th smallest of n) <= epsilon with confidence 1 - delta.
 
     Source: Wilks (1941), doi:10.1214/aoms/1177731788.
+
+    Args:
+        n: independent cases.
+        epsilon: probability in (0, 1).
+        delta: 1 - confidence, in (0, 1).
+
+    Returns:
+        k in 1..n, or None where n cases are too few.
     """
     rank = np.arange(1, n + 1)
     # P(Beta(n - k + 1, k) > epsilon) is P(fewer than k of n lie below the (1 - epsilon)-quantile).
@@ -75,7 +89,17 @@ def conditional_inflation(acceptance: float, epsilon: float) -> float:
     """By what P(unsafe | accepted and covered) may exceed P(unsafe | accepted), as a factor.
 
     P(unsafe, accepted, covered) <= P(unsafe, accepted) and P(accepted, covered) >= P(accepted) - epsilon, so
-    it is acceptance / (acceptance - epsilon); infinite where epsilon takes all that is accepted.
+    it is acceptance / (acceptance - epsilon).
+
+    Args:
+        acceptance: P(accepted), in [0, 1].
+        epsilon: share refused at most, in [0, 1].
+
+    Returns:
+        The factor >= 1; infinite where epsilon takes all that is accepted.
+
+    Raises:
+        SafeframeError: for values outside [0, 1].
     """
     if not (0.0 <= acceptance <= 1.0 and 0.0 <= epsilon <= 1.0):
         raise SafeframeError(f"acceptance {acceptance} and epsilon {epsilon} must lie in [0, 1]")
@@ -83,7 +107,17 @@ def conditional_inflation(acceptance: float, epsilon: float) -> float:
 
 
 def flat_features(measurement: Any) -> FloatArray:
-    """The default feature space: the measurement itself, flattened to (n, d)."""
+    """The default feature space: the measurement itself, flattened.
+
+    Args:
+        measurement: (n, ...) numbers, an array or a tensor.
+
+    Returns:
+        (n, d) features, in the type of the measurement.
+
+    Raises:
+        SafeframeError: on anything that is not numbers with a first axis.
+    """
     return _as_rows(measurement)
 
 
@@ -100,13 +134,13 @@ class CoverageGuard:
     """The reference, its index and the calibrated radius.
 
     Args:
-        reference: (n, ...) features of internal test cases. held_out: (m, ...) features of others, drawn like
-            the cases in use and not part of the reference.
+        reference: (n, ...) finite features of internal test cases.
+        held_out: (m, ...) features of others, drawn like the cases in use and not part of the reference.
         settings: epsilon and the rest.
 
     Raises:
-        SafeframeError: on features that are not finite or of different shapes, on no spread at all, and
-        where m is too small to certify epsilon, saying how many it takes.
+        SafeframeError: on reference features that are not finite or features of different shapes, and where m
+            is too small to certify epsilon, saying how many it takes.
     """
 
     def __init__(self, reference: Any, held_out: Any, settings: CoverageSettings) -> None:
@@ -143,7 +177,17 @@ class CoverageGuard:
         return np.ascontiguousarray((rows - self.mean) / self.scale, dtype=np.float32)
 
     def distance(self, features: Any) -> FloatArray:
-        """(n,) distance to the nearest reference case; +inf where a feature is NaN or infinite."""
+        """Distance to the nearest reference case, in scaled features.
+
+        Args:
+            features: (n, ...) features of any cases.
+
+        Returns:
+            (n,) Euclidean distances; +inf where a feature is NaN or infinite.
+
+        Raises:
+            SafeframeError: on features of another width than the reference.
+        """
         rows = _as_rows(features)
         if rows.shape[1] != len(self.mean):
             raise SafeframeError(
@@ -157,7 +201,17 @@ class CoverageGuard:
         return found
 
     def covers(self, features: Any) -> BoolArray:
-        """(n,) whether the distance is at most the radius."""
+        """Whether the distance is at most the radius.
+
+        Args:
+            features: (n, ...) features of any cases.
+
+        Returns:
+            (n,) bool.
+
+        Raises:
+            SafeframeError: on features of another width than the reference.
+        """
         return self.distance(features) <= self.radius
 
     @property
@@ -174,7 +228,17 @@ class CoverageGuard:
         )
 
     def firing_rate(self, features: Any) -> tuple[float, float]:
-        """(share refused among other cases, its one-sided upper limit at the settings' confidence)."""
+        """How often other cases are refused.
+
+        Args:
+            features: (n, ...) features of those cases, n >= 1.
+
+        Returns:
+            Two numbers, the share refused and its one-sided upper limit at the settings' confidence.
+
+        Raises:
+            SafeframeError: on features of another width than the reference.
+        """
         refused = ~self.covers(features)
         return float(refused.mean()), clopper_pearson_upper(
             int(refused.sum()), len(refused), self.settings.delta
@@ -184,7 +248,20 @@ class CoverageGuard:
 def fit_coverage(
     features: Any, trained_on: BoolArray, settings: CoverageSettings, seed: int
 ) -> CoverageGuard:
-    """A coverage guard on internal test cases: features (n, ...), part of them held out at random."""
+    """A coverage guard on internal test cases, part of them held out at random.
+
+    Args:
+        features: (n, ...) finite features of all the cases.
+        trained_on: (n,) bool; such cases serve as reference only.
+        settings: epsilon and the rest.
+        seed: of the choice of held-out cases.
+
+    Returns:
+        The calibrated guard; its ``rows`` are the features of all cases.
+
+    Raises:
+        SafeframeError: on lengths that differ, too few cases, or features that are not finite.
+    """
     rows = _as_rows(features)
     if len(rows) != len(trained_on):
         raise SafeframeError(
@@ -199,9 +276,21 @@ def fit_coverage(
 def split_reference(
     n: int, settings: CoverageSettings, allowed: BoolArray, seed: int
 ) -> tuple[IntArray, IntArray]:
-    """(reference, held-out) indices of n cases: random blocks, held out only where ``allowed`` (n,).
+    """Which cases are the reference and which are held out: random blocks.
 
     Cases that a classifier (and so perhaps the features) were trained on may serve as reference only.
+
+    Args:
+        n: number of cases.
+        settings: block and share of held-out cases.
+        allowed: (n,) bool, which cases may be held out; a block is only if all of its cases are allowed.
+        seed: of the choice.
+
+    Returns:
+        Two ascending integer arrays, the positions of the reference and of the held-out cases.
+
+    Raises:
+        SafeframeError: where either would be empty.
     """
     units = -(-n // settings.block)
     of_unit = np.arange(n) // settings.block

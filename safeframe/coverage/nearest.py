@@ -29,17 +29,35 @@ _PROBED = 32  # cells looked into, of sqrt(n) to 4 sqrt(n)
 
 
 class Nearest(Protocol):
-    """An index of points (n, d)."""
+    """An index of points (n, d).
+
+    Attributes:
+        kind: how it searches: "kdtree", "matrix" or "faiss".
+    """
 
     kind: str
 
     def distance(self, query: FloatArray) -> FloatArray:
-        """(k,) Euclidean distance of each query (k, d) to its nearest point."""
+        """Distance of each query to its nearest point.
+
+        Args:
+            query: (k, d) finite numbers.
+
+        Returns:
+            (k,) float64 Euclidean distances, in the unit of the points.
+        """
         ...
 
 
 def kind_of_dimension(d: int) -> str:
-    """What "auto" means in d dimensions."""
+    """What "auto" means.
+
+    Args:
+        d: dimensions of the points.
+
+    Returns:
+        "kdtree" or "matrix".
+    """
     return "kdtree" if d <= _TREE_UP_TO else "matrix"
 
 
@@ -54,8 +72,9 @@ class _Tree:
 
 
 class _Matrix:
-    """|q - x|^2 = |q|^2 - 2 q'x + |x|^2 finds the neighbour; its distance is then computed without that
-    cancellation.
+    """|q - x|^2 = |q|^2 - 2 q'x + |x|^2 finds the neighbour.
+
+    Its distance is then computed without that cancellation.
     """
 
     kind = "matrix"
@@ -103,10 +122,18 @@ class _Cells:
 
 
 def build(points: FloatArray, kind: Kind | str = "auto") -> Nearest:
-    """An index of points (n, d), n >= 1.
+    """An index of points.
 
-    Raises SafeframeError for another shape, values that are not finite, a kind that does not exist, and for
-    "faiss" where it is not installed.
+    Args:
+        points: (n, d) finite numbers, n and d >= 1.
+        kind: "auto" (decided by d), "kdtree", "matrix" or "faiss".
+
+    Returns:
+        The index.
+
+    Raises:
+        SafeframeError: for another shape, values that are not finite, a kind that does not exist, and for
+            "faiss" where it is not installed.
     """
     array = np.asarray(points)
     if array.ndim != 2 or len(array) == 0 or array.shape[1] == 0:

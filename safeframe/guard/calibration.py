@@ -1,6 +1,4 @@
-"""From evidence (margins, labels, scores of internal test cases) to the thresholds that a SafetyGuard
-uses.
-"""
+"""From evidence (margins, labels, scores of internal test cases) to the thresholds of a SafetyGuard."""
 
 from __future__ import annotations
 
@@ -32,17 +30,19 @@ _GRID = 40
 
 
 class TrainedOnWarning(UserWarning):
-    """Internal test cases that the classifier was trained on are left out of a calibration without a
-    radius.
-    """
+    """Cases that the classifier was trained on are left out of a calibration without a given radius."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the models said about the internal test cases.
+    """What the models said about the n internal test cases.
 
-    ``margin``, ``label``: (n,), or (n, c) with candidates; then ``score`` (n, c), -inf where absent, else
-    None. ``group``: (n,) or None. ``trained_on``: (n,).
+    Attributes:
+        margin: (n,) margins f_1 - f_0, or (n, c) with candidates.
+        label: (n,) or (n, c) 0 safe, 1 unsafe.
+        score: (n, c) with candidates, -inf where absent; else None.
+        group: (n,) ids, or None.
+        trained_on: (n,) bool, whether the classifier was trained on the case.
     """
 
     margin: FloatArray
@@ -52,7 +52,14 @@ class Evidence:
     trained_on: BoolArray
 
     def subset(self, index: np.ndarray) -> Evidence:
-        """The rows at ``index``."""
+        """Some of the rows.
+
+        Args:
+            index: (k,) positions.
+
+        Returns:
+            The evidence of those rows.
+        """
         return Evidence(
             self.margin[index],
             self.label[index],
@@ -72,7 +79,18 @@ class Evidence:
 
 
 class GroupCurves:
-    """The curves of one group of evidence, and the threshold they give."""
+    """The curves of one group of evidence, and the threshold they give.
+
+    Args:
+        evidence: of the cases of the group.
+        settings: of the guard.
+        radius: xi >= 0, in logit units.
+        group: id of the group.
+
+    Raises:
+        SafeframeError: where a class is absent, values are not finite, or the settings' prior lacks the
+            group.
+    """
 
     def __init__(self, evidence: Evidence, settings: GuardSettings, radius: float, group: Hashable) -> None:
         margin, label, _ = evidence.flat
@@ -88,7 +106,18 @@ class GroupCurves:
         self.ruling = self.accepted if settings.calibrate == "accepted" else self.selected
 
     def calibration(self, r_t: float, tau: float | None = None) -> GuardCalibration:
-        """Calibrate r_t by the ruling curve, or report on a given ``tau``."""
+        """Calibrate r_t by the ruling curve, or report on a given tau.
+
+        Args:
+            r_t: threshold on the probability, in (0, 1].
+            tau: threshold on the margin; None: the largest whose bound is at most r_t.
+
+        Returns:
+            What that threshold accepts, and the bounds on its risks.
+
+        Raises:
+            SafeframeError: on an r_t outside (0, 1].
+        """
         assert self.ruling is not None
         if tau is None:
             tau = self.ruling.largest_threshold(r_t).tau
@@ -112,8 +141,14 @@ class GroupCurves:
 
 
 def usable_evidence(evidence: Evidence, radius: float | Literal["measured"]) -> Evidence:
-    """The cases that may calibrate: all of them with a radius > 0, only held-out ones without or when it is
-    measured.
+    """The cases that may calibrate: all with a radius > 0, else the held-out ones, with a warning.
+
+    Args:
+        evidence: of all internal test cases.
+        radius: xi >= 0 in logit units, or "measured".
+
+    Returns:
+        The evidence without cases that were trained on, where these may not count.
 
     Raises:
         SafeframeError: if the radius is 0 or measured and every case was trained on.
@@ -136,7 +171,18 @@ def usable_evidence(evidence: Evidence, radius: float | Literal["measured"]) -> 
 
 
 def radius_of(evidence: Evidence, settings: GuardSettings) -> float:
-    """The radius as a number: given, or measured over consecutive blocks of the held-out cases."""
+    """The radius as a number: given, or measured over consecutive blocks of the held-out cases.
+
+    Args:
+        evidence: of the cases that may calibrate, in the order in which they arose.
+        settings: radius, and the number of blocks where it is measured.
+
+    Returns:
+        xi, in logit units.
+
+    Raises:
+        SafeframeError: where no block can be compared for one of the classes.
+    """
     if settings.radius != "measured":
         return settings.radius
     margin, label, row = evidence.flat
@@ -145,8 +191,17 @@ def radius_of(evidence: Evidence, settings: GuardSettings) -> float:
 
 
 def split_for_certificate(evidence: Evidence, seed: int) -> tuple[Evidence, Evidence]:
-    """(cases that choose, cases that certify): a random half of the held-out rows certifies, the rest
-    chooses.
+    """A random half of the held-out rows certifies, all the rest chooses.
+
+    Args:
+        evidence: of the cases that may calibrate.
+        seed: of the random half.
+
+    Returns:
+        Two parts, the cases that choose and the cases that certify.
+
+    Raises:
+        SafeframeError: with fewer than two held-out cases.
     """
     held_out = np.flatnonzero(~evidence.trained_on)
     if len(held_out) < 2:
@@ -157,7 +212,18 @@ def split_for_certificate(evidence: Evidence, seed: int) -> tuple[Evidence, Evid
 
 
 def split_groups(evidence: Evidence, settings: GuardSettings) -> dict[Hashable, Evidence]:
-    """The evidence per group, or all of it under the one key ``EVERYTHING``."""
+    """The evidence per group.
+
+    Args:
+        evidence: of any cases.
+        settings: whether the guard is group-conditional.
+
+    Returns:
+        One part per group id, or all under the one key ``EVERYTHING``.
+
+    Raises:
+        SafeframeError: where the guard is group-conditional and the evidence has no groups.
+    """
     if not settings.group_conditional:
         return {EVERYTHING: evidence}
     if evidence.group is None:
@@ -173,11 +239,20 @@ def certified(
     settings: GuardSettings,
     statements: int,
 ) -> GuardCalibration:
-    """Add a certificate from ``fresh`` cases; with rule "certificate" also choose tau by fixed-sequence
-    testing.
+    """Add a certificate from fresh cases; with rule "certificate" also choose tau by fixed-sequence testing.
 
     The unit is the measurement, so with candidates the certified event is P(unsafe | selected).
-    ``statements``: how many certificates shall hold together (Bonferroni).
+
+    Args:
+        found: the plug-in calibration of one r_t.
+        curves: of the cases that chose it.
+        fresh: evidence of cases that had no part in that.
+        settings: of the guard, with its ``certificate_delta``.
+        statements: how many certificates shall hold together (Bonferroni).
+
+    Returns:
+        The calibration with its certificate; with rule "certificate" also with its own tau, -inf where none
+            is certified.
     """
     assert settings.certificate_delta is not None
     delta = bonferroni(settings.certificate_delta, statements)
@@ -198,8 +273,9 @@ def certified(
 
 
 def _counts(tau: float, fresh: Evidence) -> tuple[int, int, int, int]:
-    """(unsafe chosen, unsafe, safe chosen, safe) among fresh measurements; chosen: accepted, or selected if
-    any.
+    """(unsafe chosen, unsafe, safe chosen, safe) among fresh measurements.
+
+    Chosen means accepted, or with candidates selected if any.
     """
     if fresh.score is None:
         chosen, unsafe = fresh.margin < tau, fresh.label == 1
@@ -225,9 +301,7 @@ def _certificate(tau: float, curves: GroupCurves, fresh: Evidence, delta: float)
 
 
 def _sequence(curves: GroupCurves, r_t: float, n_fresh: int) -> FloatArray:
-    """Thresholds to test, from the choosing cases only: begin where the test is likeliest to pass, then go
-    up.
-    """
+    """Thresholds to test, from the choosing cases: from where the test is likeliest to pass, upwards."""
     curve = curves.accepted if curves.selected is None else curves.selected
     grid = np.append(curves.accepted.quantile(np.linspace(0.0, 1.0, _GRID)), np.inf)
     counted, unsafe = curve.counts(grid)
@@ -239,8 +313,18 @@ def _sequence(curves: GroupCurves, r_t: float, n_fresh: int) -> FloatArray:
 def calibrate_evidence(
     evidence: Evidence, settings: GuardSettings
 ) -> tuple[dict[Hashable, GroupCurves], dict[float, dict[Hashable, GuardCalibration]]]:
-    """(curves per group, calibrations per r_t and group). SafeframeError where a group lacks a class or
-    cases.
+    """Calibrate all thresholds of a guard, per group.
+
+    Args:
+        evidence: of all internal test cases.
+        settings: of the guard.
+
+    Returns:
+        Two dictionaries, the curves by group, and the calibrations by r_t and group.
+
+    Raises:
+        SafeframeError: where a group lacks a class or cases, scores are missing for "selected", or no case
+            may calibrate.
     """
     if settings.calibrate == "selected" and evidence.score is None:
         raise SafeframeError("calibrate='selected' needs a model that returns (candidates, score)")

@@ -14,28 +14,64 @@ from safeframe.types import SafeframeError
 
 
 def is_tensor(value: Any) -> bool:
-    """Whether a value is a torch tensor."""
+    """Whether a value is a torch tensor.
+
+    Args:
+        value: anything.
+
+    Returns:
+        True for a tensor.
+    """
     return isinstance(value, torch.Tensor)
 
 
 def as_tensor(value: np.ndarray) -> torch.Tensor:
-    """An array as a tensor that shares its memory."""
+    """An array as a tensor that shares its memory.
+
+    Args:
+        value: array of any shape.
+
+    Returns:
+        The tensor, on the CPU.
+    """
     return torch.from_numpy(value)
 
 
 def to_numpy(value: Any) -> np.ndarray:
-    """A NumPy view or copy of an array, tensor or sequence."""
+    """A NumPy view or copy of an array, tensor or sequence.
+
+    Args:
+        value: what is converted; a tensor may be on any device.
+
+    Returns:
+        An array of the same shape.
+    """
     return value.detach().cpu().numpy() if is_tensor(value) else np.asarray(value)
 
 
 def like(value: np.ndarray, measurement: Any) -> Any:
-    """``value`` as a tensor on the measurement's device where that is a tensor, else unchanged."""
+    """An array in the kind of a measurement.
+
+    Args:
+        value: array of any shape.
+        measurement: what decides the kind.
+
+    Returns:
+        ``value`` as a tensor on the measurement's device where that is a tensor, else unchanged.
+    """
     return as_tensor(value).to(measurement.device) if is_tensor(measurement) else value
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a model without gradients; torch modules run in evaluation mode on tensors of their own type and
-    device.
+    """Call a model without gradients.
+
+    Args:
+        function: any callable; a torch module runs in evaluation mode (and is then left in its own) on
+            tensors of its type and device.
+        *arguments: arrays or tensors.
+
+    Returns:
+        What ``function`` returns.
     """
     with torch.no_grad():
         if not isinstance(function, torch.nn.Module):
@@ -60,13 +96,19 @@ def _for_module(module: torch.nn.Module, value: Any) -> torch.Tensor:
 def look(
     model: Callable[..., Any], classifier: Callable[..., Any], measurement: Any, classify_actions: bool
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """What model and classifier say of a batch of measurements (n, ...), checked.
+    """What model and classifier say of a batch of n measurements, checked.
 
-    With ``classify_actions`` the classifier is called with the model's actions (or candidates) too. Returns
-    actions (n, ...), None and margins (n,), or candidates (n, c, ...), scores (n, c) and margins (n, c).
+    Args:
+        model: measurement -> actions (n, ...), or (candidates (n, c, ...), score (n, c)).
+        classifier: measurement -> logits (n, 2), or (n, c, 2) with candidates.
+        measurement: (n, ...) array, tensor or sequence.
+        classify_actions: call the classifier with the model's actions (or candidates) too.
+
+    Returns:
+        Actions (n, ...), None and margins (n,); or candidates (n, c, ...), scores (n, c) and margins (n, c).
 
     Raises:
-        SafeframeError: on outputs of other shapes, and on NaN.
+        SafeframeError: on outputs of other shapes, on NaN, and on scores that are +inf.
     """
     seen = measurement if hasattr(measurement, "shape") else np.asarray(measurement)
     output = call(model, seen)
@@ -100,10 +142,18 @@ def look(
 def with_default(
     default_action: np.ndarray, action: np.ndarray, score: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Actions (or candidates, where there are scores) and the default action in one type.
+    """Actions and the default action in one type.
+
+    Args:
+        default_action: broadcast to one action.
+        action: (n, ...) actions, or (n, c, ...) candidates where there are scores.
+        score: (n, c), or None.
+
+    Returns:
+        Two arrays, the actions and the default action (...).
 
     Raises:
-        SafeframeError: where the default action is no such action.
+        SafeframeError: where the default is no such action, by its shape or its type.
     """
     shape = action.shape[1:] if score is None else action.shape[2:]
     try:

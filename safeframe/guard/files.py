@@ -42,10 +42,14 @@ def _write_atomically(path: Path, content: bytes) -> None:
 def write_guard(
     directory: str | os.PathLike[str], settings: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> None:
-    """Write settings (JSON) and arrays (npz) to ``directory``; a reader sees the old guard or the new one,
-    whole.
+    """Write settings and arrays; a reader sees the old guard or the new one, whole.
 
     The arrays' file is named by its checksum, and guard.json, replaced last and atomically, points to it.
+
+    Args:
+        directory: where; made if it does not exist.
+        settings: what JSON can hold.
+        arrays: what an npz file can hold without pickling.
     """
     target = Path(directory)
     target.mkdir(parents=True, exist_ok=True)
@@ -64,6 +68,12 @@ def write_guard(
 
 def read_guard(directory: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read what :func:`write_guard` wrote.
+
+    Args:
+        directory: where it was written.
+
+    Returns:
+        Settings and arrays by name.
 
     Raises:
         SafeframeError: where a file is missing, was changed or cut short, or has another format.
@@ -98,10 +108,16 @@ def read_guard(directory: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
 class SavedGuard:
     """What a calibrated guard is on disk: all but its model and its classifier.
 
-    ``tau`` holds (r_t, tau) pairs of one group, to recognise the calibration by. ``probe``: a few
-    measurements (NumPy), ``probe_is_torch`` whether they were tensors; None where there are none.
-    ``coverage``: the features (n, d) that the coverage guard was fitted on, with its radius; None without
-    one.
+    Attributes:
+        settings: of the guard.
+        evidence: of its internal test cases.
+        default_action: taken where an action is rejected.
+        classify_actions: whether the classifier is called with the actions too.
+        tau: (r_t, tau) pairs of one group, to recognise the calibration by.
+        probe: a few measurements, to recognise model and classifier by; None where there are none.
+        probe_is_torch: whether they were tensors.
+        coverage: (n, d) features that the coverage guard was fitted on; None without one.
+        coverage_radius: its radius, a distance in scaled features; None without one.
     """
 
     settings: GuardSettings
@@ -116,7 +132,11 @@ class SavedGuard:
 
 
 def save_guard(directory: str | os.PathLike[str], saved: SavedGuard) -> None:
-    """Write a guard to ``directory``, atomically.
+    """Write a guard, atomically.
+
+    Args:
+        directory: where; made if it does not exist.
+        saved: the guard.
 
     Raises:
         SafeframeError: where groups, default action or measurements are Python objects.
@@ -153,6 +173,12 @@ def save_guard(directory: str | os.PathLike[str], saved: SavedGuard) -> None:
 
 def load_guard(directory: str | os.PathLike[str]) -> SavedGuard:
     """Read what :func:`save_guard` wrote.
+
+    Args:
+        directory: where it was written.
+
+    Returns:
+        The guard, all but its model and its classifier.
 
     Raises:
         SafeframeError: where a file is missing, was changed or cut short, or has another format.

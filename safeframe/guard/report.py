@@ -16,13 +16,24 @@ EVERYTHING: Hashable = "all"
 
 @dataclass(frozen=True)
 class GuardCalibration:
-    """One threshold r_t calibrated (for one group): which tau, and every probability by the event it belongs
-    to.
+    """One threshold r_t calibrated (for one group), with every probability by the event it belongs to.
 
-    ``accepted_risk``: bound on P(unsafe | accepted). ``selected_risk``: bound on P(unsafe | selected), None
-    where there are no candidates to select from. ``acceptance``: share of cases accepted; ``selection_rate``:
-    share of measurements with an accepted candidate. ``n_accepted``, ``n_unsafe_accepted``: counts of the
-    event calibrated. ``certificate``: from cases that had no part in choosing tau, or None.
+    Attributes:
+        r_t: threshold on the probability, in (0, 1].
+        group: id of the group, or ``EVERYTHING``.
+        tau: accept iff margin < tau; -inf rejects everything.
+        feasible: whether some tau qualifies.
+        accepted_risk: bound on P(unsafe | accepted).
+        selected_risk: bound on P(unsafe | selected); None where there are no candidates to select from.
+        acceptance: share of cases accepted.
+        selection_rate: share of measurements with an accepted candidate.
+        n_accepted: internal test cases that the calibrated event counts: accepted ones, or measurements with
+            a selected candidate.
+        n_unsafe_accepted: unsafe ones among them.
+        n_t: internal test cases that calibrated.
+        radius: xi, in logit units.
+        cases_needed: accepted cases, none of them unsafe, that would certify r_t.
+        certificate: from cases that had no part in the plug-in calibration, or None.
     """
 
     r_t: float
@@ -64,13 +75,21 @@ class GuardCalibration:
 class GuardedActions:
     """What a guard did with a batch of n measurements, and why.
 
-    ``action``: (n, ...), the default action where rejected. ``accepted``: (n,) bool. ``index``: (n,) chosen
-    candidate, 0 without candidates, -1 where rejected. ``margin``: (n,) of the action taken, or the least one
-    where all were rejected. ``bound``: (n,) the smallest r_t whose plug-in threshold accepts that margin.
-    ``tau``: (n,) in force. ``status``: (n,) "optimal", "default" (rejected) or "infeasible" (no threshold
-    qualifies at all). ``threshold``: r_t. ``calibration``: per group, with the bounds per accepted and per
-    selected action. ``distance``, ``covered``: (n,) to the internal test data, and whether it is within
-    ``coverage_radius`` (None without a coverage guard); beyond it the bound is not trusted: ``bound`` is 1.
+    Attributes:
+        action: (n, ...) actions, the default action where rejected.
+        accepted: (n,) bool.
+        bound: (n,) the smallest r_t whose plug-in threshold accepts the margin; 1 where the measurement is
+            not covered.
+        threshold: r_t.
+        tau: (n,) thresholds on the margin in force.
+        margin: (n,) of the action taken, or the least one where all were rejected.
+        index: (n,) chosen candidate, 0 without candidates, -1 where rejected.
+        status: (n,) "optimal", "default" (rejected) or "infeasible" (no threshold qualifies at all).
+        group: (n,) ids, or None.
+        calibration: per group, with the bounds per accepted and per selected action.
+        distance: (n,) to the internal test data, in scaled features; None without a coverage guard.
+        covered: (n,) bool, whether the distance is within ``coverage_radius``; None without a coverage guard.
+        coverage_radius: distance beyond which a bound is not trusted; None without a coverage guard.
     """
 
     action: Any
@@ -88,7 +107,14 @@ class GuardedActions:
     coverage_radius: float | None = None
 
     def explain(self, i: int) -> str:
-        """Why action ``i`` was taken, in one sentence."""
+        """Why an action was taken.
+
+        Args:
+            i: its position in the batch.
+
+        Returns:
+            One sentence.
+        """
         found = self.calibration[EVERYTHING if self.group is None else self.group[i].item()]
         if self.status[i] == Status.INFEASIBLE:
             return f"default action: {found.summary}"

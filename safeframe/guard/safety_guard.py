@@ -51,15 +51,22 @@ class SafetyGuard:
         prior: P(unsafe) per case (or per group, as a mapping); None: the share in the internal test data. It
             enters the bound per accepted case, not the one per selected action.
         radius: xi in logit units, or "measured": over ``blocks`` consecutive blocks of the held-out internal
-        test data. calibrate: "accepted" bounds P(unsafe | accepted), "selected" P(unsafe | selected), which
-        needs candidates. form: "tight" or "paper" posterior bound. default_action: taken where rejected;
-        broadcast to one action. certificate_delta: sets half of the held-out cases aside and certifies, all
-            thresholds and groups together, with confidence 1 - delta. rule: "plug-in", or "certificate": tau
-        from fixed-sequence testing on that half. group_conditional: calibrate within every group of the
-        internal test data. classify_actions: call classifier(measurement, action or candidates).
+            test data.
+        calibrate: "accepted" bounds P(unsafe | accepted), "selected" P(unsafe | selected), which needs
+            candidates.
+        form: "tight" or "paper" posterior bound.
+        default_action: taken where rejected; broadcast to one action. It must be given.
+        certificate_delta: in (0, 1); sets half of the held-out cases aside and certifies, all thresholds and
+            groups together, with confidence 1 - delta. None: no certificates.
+        rule: "plug-in", or "certificate": tau from fixed-sequence testing on that half.
+        group_conditional: calibrate within every group of the internal test data.
+        classify_actions: call classifier(measurement, action or candidates).
+        blocks: over which a radius is measured, at least 2.
+        seed: of the random choice of cases that certify, and of those held out for coverage.
         coverage: epsilon, or CoverageSettings: take the default action too where the measurement lies farther
             from the internal test data than all but a share epsilon of new cases like them do. None: no such
-            test. coverage_features: measurement -> (n, d), the space of that distance; default: itself, flat.
+            test.
+        coverage_features: measurement -> (n, d), the space of that distance; default: itself, flat.
 
     Raises:
         SafeframeError: on any bad setting, at once; on bad outputs of model or classifier, when they appear.
@@ -119,9 +126,13 @@ class SafetyGuard:
     def calibrate(self) -> dict[float, dict[Hashable, GuardCalibration]]:
         """Run model and classifier on the internal test data and find tau for every threshold, per group.
 
+        Returns:
+            The calibrations by r_t and group id (``EVERYTHING`` without groups).
+
         Raises:
-            SafeframeError: on logits of a wrong shape or with NaN, on data that were all trained on (radius
-                0), and where a class is absent. The guard is then as it was before.
+            SafeframeError: on logits of a wrong shape or with NaN, on data without measurements or all
+                trained on (radius 0 or measured), and where a class is absent. The guard is then as it was
+                before.
         """
         data = self.internal_test
         if data.measurement is None:
@@ -145,19 +156,28 @@ class SafetyGuard:
         return self.calibrations
 
     def adopt(self, evidence: Evidence) -> None:
-        """Calibrate from evidence that is already there (margins, labels, scores); nothing changes on an
-        error.
+        """Calibrate from evidence that is already there; nothing changes on an error.
+
+        Args:
+            evidence: margins, labels and scores of the internal test cases.
+
+        Raises:
+            SafeframeError: where a class is absent, or no case may calibrate.
         """
         curves, calibrations = calibrate_evidence(evidence, self.settings)
         self.evidence, self._curves, self.calibrations = evidence, curves, calibrations
 
     def act(self, measurement: Any, r_t: float | None = None, group: Any = None) -> GuardedActions:
-        """Actions for a batch of measurements (n, ...), the default action where none is accepted.
+        """Actions for a batch of measurements, the default action where none is accepted.
 
         Args:
+            measurement: (n, ...) array, tensor or sequence.
             r_t: one of the thresholds; may be left out if there is only one. Without certificates any other
                 r_t in (0, 1] is calibrated on the spot from the same curve (the paper's bias correction).
             group: (n,) ids, where the guard is group-conditional.
+
+        Returns:
+            The actions with what decided on them; tensors where the measurements are tensors.
 
         Raises:
             SafeframeError: if not calibrated, on a group without internal test data, or on bad outputs.
@@ -215,7 +235,17 @@ class SafetyGuard:
         return distance, distance <= self.coverage.radius
 
     def margins(self, measurement: Any) -> np.ndarray:
-        """The classifier's margins for a batch: (n,), or (n, c) with candidates."""
+        """The classifier's margins for a batch.
+
+        Args:
+            measurement: (n, ...) array, tensor or sequence.
+
+        Returns:
+            (n,) margins f_1 - f_0, or (n, c) with candidates.
+
+        Raises:
+            SafeframeError: on bad outputs of model or classifier.
+        """
         return look(self.model, self.classifier, measurement, self.classify_actions)[2]
 
     def _calibration(self, r_t: float | None) -> dict[Hashable, GuardCalibration]:
@@ -253,8 +283,14 @@ class SafetyGuard:
         return ids
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Save settings and evidence (not model or classifier) with checksums; atomic. SafeframeError before
-        calibrate.
+        """Save settings and evidence (not model or classifier) with checksums; atomic.
+
+        Args:
+            directory: where; made if it does not exist.
+
+        Raises:
+            SafeframeError: before calibrate, or where groups, default action or measurements are Python
+                objects.
         """
         if self.evidence is None:
             raise SafeframeError("the guard is not calibrated: call calibrate() before save()")
@@ -282,9 +318,19 @@ class SafetyGuard:
     ) -> SafetyGuard:  # fmt: skip
         """A saved guard around the given model and classifier.
 
-        With ``check`` a few saved measurements must give the saved margins again; leave it out only for
-        models that draw at random. ``coverage_features``: as when the guard was made. SafeframeError where a
-        file is corrupt, or the classifier or the features are others.
+        Args:
+            directory: where it was saved.
+            model: as when the guard was made.
+            classifier: as when the guard was made.
+            check: whether a few saved measurements must give the saved margins again; leave it out only for
+                models that draw at random.
+            coverage_features: as when the guard was made.
+
+        Returns:
+            The guard, calibrated.
+
+        Raises:
+            SafeframeError: where a file is missing or corrupt, or the classifier or the features are others.
         """
         saved = load_guard(directory)
         evidence, stored = saved.evidence, vars(saved.settings)

@@ -19,6 +19,20 @@ ThresholdRule = Literal["plug-in", "certificate"]
 class GuardSettings:
     """The choices of a guard that its calibration depends on; see SafetyGuard for their meaning.
 
+    Attributes:
+        threshold: one r_t in (0, 1] or several.
+        prior: P(unsafe), or one per group id (group-conditional only); None: the share in the internal test
+            data.
+        radius: xi >= 0 in logit units, or "measured".
+        calibrate: "accepted" or "selected".
+        form: "tight" or "paper".
+        certificate_delta: allowed probability in (0, 1) that a certificate fails; None: no certificates.
+        rule: "plug-in", or "certificate", which needs ``certificate_delta``.
+        group_conditional: calibrate within every group.
+        blocks: over which a radius is measured, at least 2.
+        seed: of the random choice of cases that certify, and of those held out for coverage.
+        coverage: of the test for unlike inputs; None: no such test.
+
     Raises:
         SafeframeError: on a value that is not allowed.
     """
@@ -61,8 +75,16 @@ class GuardSettings:
                 validate_prior(value, 2)
 
     def prior_of(self, group: Hashable) -> float | None:
-        """P(unsafe) of a group; None for the share in its cases. SafeframeError where a mapping lacks the
-        group.
+        """P(unsafe) of a group.
+
+        Args:
+            group: its id.
+
+        Returns:
+            The probability; None for the share in the group's cases.
+
+        Raises:
+            SafeframeError: where priors are given per group and this group has none.
         """
         if not isinstance(self.prior, Mapping):
             return self.prior

@@ -1,9 +1,8 @@
-"""The optimisation stage for a finite set of candidates with a default action (arXiv 2504.20924, section
-3.1).
+"""The optimisation stage for a finite set of candidates with a default action.
 
-The default action is taken where no candidate is feasible. With J(default) > 0 and J = 0 elsewhere the
-paper's rule is to sample from the model's own distribution restricted to the feasible candidates ("sample");
-choosing the highest score is the other case ("rank").
+The default action is taken where no candidate is feasible (arXiv 2504.20924, section 3.1). With J(default) >
+0 and J = 0 elsewhere the paper's rule is to sample from the model's own distribution restricted to the
+feasible candidates ("sample"); choosing the highest score is the other case ("rank").
 """
 
 from __future__ import annotations
@@ -24,9 +23,10 @@ DEFAULT = -1
 class Decisions:
     """The chosen candidate of every case.
 
-    ``index``: (n,), -1 where the default action is taken. ``status``: (n,) of
-    :class:`safeframe.types.Status` values, "optimal" or "default". ``n_feasible``: (n,) candidates that were
-    feasible.
+    Attributes:
+        index: (n,) integers, -1 where the default action is taken.
+        status: (n,) of :class:`safeframe.types.Status` values, "optimal" or "default".
+        n_feasible: (n,) candidates that were feasible.
     """
 
     index: IntArray
@@ -39,8 +39,15 @@ class Decisions:
         return self.index != DEFAULT
 
     def take(self, candidates: np.ndarray, default: np.ndarray | float) -> np.ndarray:
-        """The actions: candidates (n, c, ...) at the chosen index, ``default`` (broadcast to (...))
-        elsewhere.
+        """The actions that were decided on.
+
+        Args:
+            candidates: (n, c, ...) actions.
+            default: the default action, broadcast to (...).
+
+        Returns:
+            (n, ...) candidates at the chosen index, the default action elsewhere; in the type of
+                ``candidates``.
         """
         pool = np.asarray(candidates)
         chosen = pool[np.arange(len(pool)), np.maximum(self.index, 0)].copy()
@@ -49,7 +56,18 @@ class Decisions:
 
 
 def feasible_candidates(bound: FloatArray, r_t: float) -> BoolArray:
-    """Where a bound on P(unsafe) is at most r_t. SafeframeError on NaN bounds or an r_t outside (0, 1]."""
+    """Where a bound on P(unsafe) is at most r_t.
+
+    Args:
+        bound: bounds of any shape.
+        r_t: threshold on the probability, in (0, 1].
+
+    Returns:
+        Bools, shaped like ``bound``.
+
+    Raises:
+        SafeframeError: on NaN bounds or an r_t outside (0, 1].
+    """
     values = np.asarray(bound, dtype=np.float64)
     if np.isnan(values).any():
         raise SafeframeError("bound holds NaN; a bound is a number, 1 where nothing is known")
@@ -67,13 +85,20 @@ def choose(
     """Choose one feasible candidate per case, or the default action.
 
     Args:
-        bound_or_feasible: (n, c) bool, or bounds on P(unsafe), which need ``r_t``.
-        score: (n, c), the higher the better, for "rank"; the lowest index wins among equals; -inf is never
-        chosen. rule: "rank", or "sample": draw with ``probability`` (n, c), not negative, restricted to the
-        feasible. rng: the random generator, required for "sample".
+        bound_or_feasible: (n, c) bool, or bounds on P(unsafe), which need ``r_t``; c >= 1.
+        score: (n, c), the higher the better, required for "rank"; the lowest index wins among equals; -inf is
+            never chosen.
+        rule: "rank", or "sample": draw from ``probability`` restricted to the feasible.
+        probability: (n, c) finite and not negative, required for "sample"; it need not sum to 1.
+        rng: the random generator, required for "sample".
+        r_t: threshold on the probability in (0, 1], required with bounds.
+
+    Returns:
+        The choice for every case.
 
     Raises:
-        SafeframeError: on shapes that differ, NaN, a missing score, probability, generator or r_t.
+        SafeframeError: on shapes that differ, NaN, an unknown rule, probabilities that are negative or
+            infinite, a missing score, probability, generator or r_t.
     """
     first = np.asarray(bound_or_feasible)
     if first.ndim != 2 or first.shape[1] == 0:

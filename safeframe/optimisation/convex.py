@@ -31,15 +31,16 @@ from safeframe.types import BoolArray, FloatArray, SafeframeError, Status
 class ConvexSolution:
     """Solutions of a batch of B programs with an action of n entries.
 
-    action: (B, n); the default action where the status is not optimal (NaN if the program has none), entries
-    behind a closed gate exactly 0 where it is optimal.
-    status: (B,) of `Status` values. optimal; infeasible (no default action given) or default (given) where no
-    action satisfies the constraints; inaccurate where the solver failed, stopped short, or its answer
-    violates the constraints.
-    objective: (B,) in the sense of the user's problem (maximum or minimum), NaN where not optimal.
-    residual: (B,) largest violation of a constraint by the action returned by the solver, in the constraint's
-    own unit; NaN where the solver returned none.
-    solver_status: (B,) what CVXPY reported.
+    Attributes:
+        action: (B, n); the default action where the status is not optimal (NaN if the program has none),
+            entries behind a closed gate exactly 0 where it is optimal.
+        status: (B,) of `Status` values. optimal; infeasible (no default action given) or default (given)
+            where no action satisfies the constraints; inaccurate where the solver failed, stopped short, or
+            its answer violates the constraints.
+        objective: (B,) in the sense of the user's problem (maximum or minimum), NaN where not optimal.
+        residual: (B,) largest violation of a constraint by the action returned by the solver, in the
+            constraint's own unit; NaN where the solver returned none.
+        solver_status: (B,) what CVXPY reported.
     """
 
     action: FloatArray
@@ -49,7 +50,14 @@ class ConvexSolution:
     solver_status: np.ndarray
 
     def count(self, status: Status) -> int:
-        """Number of rows with this status."""
+        """Number of rows with a status.
+
+        Args:
+            status: the status counted.
+
+        Returns:
+            A number in 0..B.
+        """
         return int((self.status == status.value).sum())
 
 
@@ -75,20 +83,22 @@ class _Block:
 class GatedConvexProgram:
     """A convex program with parameters and one gate per entry of the action, compiled once.
 
-    build: makes the CVXPY problem and says which variable (one-dimensional) is the action. Whatever changes
-    from input to input must be a `cp.Parameter` with a name, used according to DPP (the product of a
-    parameter and a variable is allowed, of two parameters is not), since only then does CVXPY compile once.
-    Called again for every row of a stack.
-    default_action: (n,) taken, and counted by status, where there is no optimal solution; None: NaN there
-    instead.
-    tolerance: largest accepted violation of a constraint, in the constraint's own unit.
-    stack: rows that are solved as one problem (module docstring). The solver's gap then holds for the sum of
-    the objectives.
-    solver_options: passed to Clarabel.
+    Args:
+        build: makes the CVXPY problem and says which variable (one-dimensional) is the action. Whatever
+            changes from input to input must be a `cp.Parameter` with a name, used according to DPP (the
+            product of a parameter and a variable is allowed, of two parameters is not), since only then does
+            CVXPY compile once. Called again for every row of a stack.
+        default_action: (n,) taken, and counted by status, where there is no optimal solution; None: NaN there
+            instead.
+        tolerance: largest accepted violation of a constraint, > 0, in the constraint's own unit.
+        stack: rows that are solved as one problem (module docstring), at least 1. The solver's gap then holds
+            for the sum of the objectives.
+        solver_options: passed to Clarabel.
 
-    Raises SafeframeError: not convex, not DPP, integer variables, parameters without unique names, an action
-    that is not a variable of the problem, a default action that does not fit, and a builder that returns the
-    same variables again.
+    Raises:
+        SafeframeError: on a problem that is not convex, not DPP or has integer variables, parameters without
+            unique names, an action that is not a variable of the problem, a default action that does not fit,
+            a tolerance or stack outside its range, and a builder that returns the same variables again.
     """
 
     def __init__(
@@ -122,14 +132,20 @@ class GatedConvexProgram:
         return tuple(self._single.parameters)
 
     def solve(self, gate: ArrayLike | None = None, **values: ArrayLike) -> ConvexSolution:
-        """Solve for a batch.
+        """Solve for a batch of B rows.
 
-        gate: (n,) or (B, n) bool, True = open (None: all open). values: one entry per parameter, of the
-        parameter's shape (shared by all rows) or with a leading B.
+        Args:
+            gate: (n,) or (B, n) bool, True = open (None: all open).
+            **values: one entry per parameter of the problem, of the parameter's shape (shared by all rows) or
+                with a leading B.
 
-        Raises SafeframeError: parameters missing or unknown, shapes that do not fit or batches of different
-        length, values that are not finite or that the parameter does not admit, and a problem that is
-        unbounded (then it is wrongly posed).
+        Returns:
+            One solution per row.
+
+        Raises:
+            SafeframeError: on parameters missing or unknown, shapes that do not fit or batches of different
+                length, values that are not finite or that the parameter does not admit, and a problem that is
+                unbounded (then it is wrongly posed).
         """
         gates, batch, size = self._batch(gate, values)
         default = np.full(self.n, np.nan) if self.default_action is None else self.default_action

@@ -48,12 +48,13 @@ CHUNK = 1 << 17
 class QPSolution:
     """Solutions of a batch of B problems with n variables.
 
-    action: (B, n); zero where the row has no certified solution.
-    status: (B,) of `Status` values: optimal, infeasible (no point satisfies the constraints under this gate)
-    or inaccurate.
-    objective: (B,) 1/2 u'Hu - c'u, NaN where not optimal.
-    residual: (B,) largest violation of the optimality conditions, relative as in `ExplicitQP`; inf where
-    nothing was found.
+    Attributes:
+        action: (B, n); zero where the row has no certified solution.
+        status: (B,) of `Status` values: optimal, infeasible (no point satisfies the constraints under this
+            gate) or inaccurate.
+        objective: (B,) 1/2 u'Hu - c'u, NaN where not optimal.
+        residual: (B,) largest violation of the optimality conditions, relative as in `ExplicitQP`; inf where
+            nothing was found.
     """
 
     action: FloatArray
@@ -62,7 +63,14 @@ class QPSolution:
     residual: FloatArray
 
     def count(self, status: Status) -> int:
-        """Number of rows with this status."""
+        """Number of rows with a status.
+
+        Args:
+            status: the status counted.
+
+        Returns:
+            A number in 0..B.
+        """
         return int((self.status == status.value).sum())
 
 
@@ -87,13 +95,20 @@ class _Pattern:
 class ExplicitQP:
     """Quadratic programs that share H, G and h, solved for many linear terms and gates at once.
 
-    hessian: (n, n) symmetric positive definite, or (n,) its diagonal. rows: (m, n) G. rhs: (m,) h.
-    tolerance: a solution counts as certified if, with every row of G scaled to length 1, the constraints are
-    violated by at most tolerance * (1 + max|h|), and negative multipliers, the gradient of the Lagrangian and
-    the products multiplier * slack are at most tolerance * (1 + max|c|) (the products times 1 + max|h| too).
+    A solution counts as certified if, with every row of G scaled to length 1, the constraints are violated by
+    at most tolerance * (1 + max|h|), and negative multipliers, the gradient of the Lagrangian and the
+    products multiplier * slack are at most tolerance * (1 + max|c|) (the products times 1 + max|h| too).
 
-    Raises SafeframeError: shapes that do not fit, values that are not finite, H not symmetric positive
-    definite, a row of G that is zero, more than `MAX_ACTIVE_SETS` active sets.
+    Args:
+        hessian: (n, n) symmetric positive definite H, or (n,) its diagonal.
+        rows: (m, n) G, no row zero.
+        rhs: (m,) h.
+        tolerance: of a certified solution, between 0 and 0.01.
+
+    Raises:
+        SafeframeError: on shapes that do not fit, values that are not finite, H not symmetric positive
+            definite, a row of G that is zero, a tolerance out of range, more than `MAX_ACTIVE_SETS` active
+            sets.
     """
 
     def __init__(self, hessian: ArrayLike, rows: ArrayLike, rhs: ArrayLike, tolerance: float = 1e-9) -> None:
@@ -142,11 +157,18 @@ class ExplicitQP:
         return len(self.hessian)
 
     def solve(self, linear: ArrayLike, gate: ArrayLike | None = None) -> QPSolution:
-        """Solve for every row of `linear`.
+        """Solve for a batch of B rows.
 
-        linear: (B, n) c. gate: (B, n) bool, True = open (None: all open).
-        Raises SafeframeError for shapes that do not fit, values that are not finite and gates that are not
-        boolean.
+        Args:
+            linear: (B, n) c.
+            gate: (B, n) bool, True = open (None: all open).
+
+        Returns:
+            One solution per row.
+
+        Raises:
+            SafeframeError: for shapes that do not fit, values that are not finite and gates that are not
+                boolean.
         """
         c = _finite("linear", linear)
         if c.ndim != 2 or c.shape[1] != self.n:

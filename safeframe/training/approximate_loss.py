@@ -36,16 +36,22 @@ Term = Callable[[Any, Any], Tensor]
 class ApproximateLoss:
     """L~ for a user's own objective, loss, constraints and minimiser; b inputs, k constraints.
 
-    objective(action, output) -> (b,): J, minimised. loss(action, output) -> (b,): L; it must not depend on
-    the weights. constraints(action, output) -> (b, k): c, satisfied where >= 0; logarithms of probabilities
-    do well here. minimiser(weight, output) -> action: minimises weight L + J - beta' min(c, 0); called
-    without gradients, with weight lambda and 0. What an action and an output are is up to the user (tensors,
-    indices, tuples).
-    penalty: beta >= 0, a number or (k,). perturbation: lambda > 0, finite.
-    multipliers(weight, action, output) -> (b, k): mu in [0, beta], 0 where c > 0, beta where c < 0; for
-    minimisers that can sit at c = 0, not needed for finite sets of actions.
+    What an action and an output are is up to the user (tensors, indices, tuples).
 
-    Raises SafeframeError for lambda <= 0, beta < 0, and terms or multipliers that are not finite.
+    Attributes:
+        objective: (action, output) -> (b,) J, minimised.
+        loss: (action, output) -> (b,) L; it must not depend on the weights.
+        constraints: (action, output) -> (b, k) c, satisfied where >= 0; logarithms of probabilities do well
+            here.
+        minimiser: (weight, output) -> action that minimises weight L + J - beta' min(c, 0); called without
+            gradients, with weight lambda and 0.
+        penalty: beta >= 0, a number or (k,).
+        perturbation: lambda > 0, finite.
+        multipliers: (weight, action, output) -> (b, k) mu in [0, beta], 0 where c > 0, beta where c < 0; for
+            minimisers that can sit at c = 0, not needed for finite sets of actions.
+
+    Raises:
+        SafeframeError: for lambda <= 0 or infinite, or beta < 0.
     """
 
     objective: Term
@@ -63,7 +69,16 @@ class ApproximateLoss:
             raise SafeframeError(f"penalty (beta) is {self.penalty}; it must be >= 0")
 
     def penalised(self, weight: float, action: Any, output: Any) -> Tensor:
-        """(b,) weight L + J - beta' min(c, 0) at an action, differentiable in the output."""
+        """weight L + J - beta' min(c, 0) at an action, differentiable in the output.
+
+        Args:
+            weight: of the loss L; 0 leaves it out.
+            action: one action per input.
+            output: what the networks put out for the b inputs.
+
+        Returns:
+            (b,) values.
+        """
         slack = self.constraints(action, output)
         penalty = -(torch.clamp(slack, max=0.0) * torch.as_tensor(self.penalty)).sum(-1)
         if self.multipliers is not None:
@@ -75,7 +90,17 @@ class ApproximateLoss:
         return value + weight * self.loss(action, output) if weight else value
 
     def __call__(self, output: Any) -> Tensor:
-        """(b,) L~ of every input; its gradient in `output` is the envelope gradient."""
+        """L~ of every input; its gradient in ``output`` is the envelope gradient.
+
+        Args:
+            output: what the networks put out for the b inputs.
+
+        Returns:
+            (b,) values, in the unit of L.
+
+        Raises:
+            SafeframeError: where a value is not finite: some term or multiplier is not.
+        """
         with torch.no_grad():
             with_loss = self.minimiser(self.perturbation, output)
             without = self.minimiser(0.0, output)

@@ -25,11 +25,19 @@ _SEED_STRIDE = 1_000_003
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """steps: number of updates. learning_rate: of AdamW, peak of a one-cycle schedule if `one_cycle`.
-    weight_decay: of AdamW. average: decay of the weights' moving average in [0, 1), which starts at the first
-    weights; 0 = none. clip: largest norm of the gradient. checkpoint_every: steps between checkpoints.
+    """How long and how fast to train.
 
-    Raises SafeframeError for values outside these ranges.
+    Attributes:
+        steps: number of updates, > 0.
+        learning_rate: of AdamW, > 0; the peak of a one-cycle schedule if ``one_cycle``.
+        weight_decay: of AdamW, >= 0.
+        one_cycle: whether the learning rate rises and falls once over the steps.
+        average: decay of the weights' moving average in [0, 1), which starts at the first weights; 0 = none.
+        clip: largest norm of the gradient, > 0.
+        checkpoint_every: steps between checkpoints, > 0.
+
+    Raises:
+        SafeframeError: for values outside these ranges.
     """
 
     steps: int
@@ -51,7 +59,15 @@ class TrainingSettings:
 
 
 def generator_of(seed: int, step: int) -> Generator:
-    """The random stream of one step."""
+    """The random stream of one step.
+
+    Args:
+        seed: of the training.
+        step: number of the update.
+
+    Returns:
+        A generator seeded by both.
+    """
     return torch.Generator().manual_seed((seed * _SEED_STRIDE + step) % 2**63)
 
 
@@ -63,13 +79,24 @@ def train(
     checkpoint: Path | None = None,
     progress: Callable[[range], Iterable[int]] = iter,
 ) -> nn.Module:
-    """A trained copy of `module`.
+    """Train a copy of a module.
 
-    loss(module, generator) -> scalar draws its batch from the generator. checkpoint: file that is written
-    atomically every `checkpoint_every` steps and resumed from if it exists; removing it is the caller's
-    business. progress: wraps the range of steps (tqdm). Buffers (batch normalisation) are the last ones.
-    Raises SafeframeError if the loss or its gradient is not finite, or the checkpoint is damaged or of
-    another training.
+    Args:
+        module: starting weights; left as it is.
+        loss: (module, generator) -> scalar; draws its batch from the generator.
+        settings: steps, learning rate and the rest.
+        seed: of the batches.
+        checkpoint: file that is written atomically every ``checkpoint_every`` steps and resumed from if it
+            exists; removing it is the caller's business. None: no checkpoint.
+        progress: wraps the range of steps (tqdm).
+
+    Returns:
+        The trained copy in evaluation mode, with averaged weights; buffers (batch normalisation) are the last
+            ones.
+
+    Raises:
+        SafeframeError: if the loss or its gradient is not finite, or the checkpoint is damaged or of another
+            training.
     """
     model = copy.deepcopy(module)
     averaged = copy.deepcopy(model)

@@ -42,11 +42,15 @@ _MIN_SLOPE = 0.05  # of log b in tau, per margin unit; keeps the implicit step f
 class RelaxedBound:
     """Relaxed violation probabilities of inputs, given the logits of internal test cases (see the module).
 
-    r_t: threshold in (0, 1]. prior: (g,) P(unsafe) of every constraint, strictly between 0 and 1.
-    margin_shift: (g,) sqrt(2) xi >= 0, in margin units. temperature: T of the indicators, temperature_output:
-    T_o of the output, both in margin units and > 0.
+    Attributes:
+        r_t: threshold on the probability, in (0, 1].
+        prior: (g,) P(unsafe) of every constraint, strictly between 0 and 1.
+        margin_shift: (g,) sqrt(2) xi >= 0, in margin units.
+        temperature: T > 0 of the indicators, in margin units.
+        temperature_output: T_o > 0 of the output, in margin units.
 
-    Raises SafeframeError for values outside these ranges.
+    Raises:
+        SafeframeError: for values outside these ranges.
     """
 
     r_t: float
@@ -69,19 +73,36 @@ class RelaxedBound:
             raise SafeframeError(f"margin_shift is {self.margin_shift.tolist()}; every entry must be >= 0")
 
     def log_bound(self, tau: Tensor, test_margin: Tensor, unsafe: Tensor) -> Tensor:
-        """(g,) log b(tau); tau (g,), test_margin (n, g), unsafe (n, g) as 0/1 floats.
+        """log b(tau) of every constraint.
 
-        Raises SafeframeError if a constraint has no safe or no unsafe case.
+        Args:
+            tau: (g,) thresholds, in margin units.
+            test_margin: (n, g) margins of the internal test cases.
+            unsafe: (n, g) labels as 0/1 floats.
+
+        Returns:
+            (g,) logarithms.
+
+        Raises:
+            SafeframeError: if a constraint has no safe or no unsafe case.
         """
         self._check(unsafe)
         log_unsafe, log_safe = self._log_shares(tau - test_margin, unsafe)
         return log_unsafe - torch.logaddexp(log_unsafe, log_safe)
 
     def threshold(self, test_margin: Tensor, unsafe: Tensor) -> Tensor:
-        """(g,) tau with b(tau) = r_t, differentiable in test_margin (n, g) by the implicit function theorem.
+        """tau with b(tau) = r_t, differentiable in the test margins by the implicit function theorem.
 
-        Where b stays above r_t it lies below every test margin (nothing is accepted), where b stays below r_t
-        above every one of them.
+        Args:
+            test_margin: (n, g) margins of the internal test cases.
+            unsafe: (n, g) labels as 0/1 floats.
+
+        Returns:
+            (g,) thresholds. Where b stays above r_t one lies below every test margin (nothing is accepted),
+                where b stays below r_t above every one of them.
+
+        Raises:
+            SafeframeError: if a constraint has no safe or no unsafe case.
         """
         self._check(unsafe)
         tau = self._solve(test_margin.detach(), unsafe)
@@ -93,10 +114,18 @@ class RelaxedBound:
         return tau - correction
 
     def log_violation(self, margin: Tensor, test_margin: Tensor, unsafe: Tensor) -> Tensor:
-        """(b, g) log of the relaxed violation probability if the action of each constraint is taken.
+        """Log of the relaxed violation probability if the action of each constraint is taken.
 
-        margin: (b, g) of the inputs. test_margin, unsafe: (n, g) of the internal test cases, unsafe as 0/1
-        floats. Differentiable in both margins.
+        Args:
+            margin: (b, g) margins of the inputs.
+            test_margin: (n, g) margins of the internal test cases.
+            unsafe: (n, g) labels of the internal test cases as 0/1 floats.
+
+        Returns:
+            (b, g) logarithms, differentiable in both margins.
+
+        Raises:
+            SafeframeError: if a constraint has no safe or no unsafe case.
         """
         tau = self.threshold(test_margin, unsafe)
         with torch.no_grad():
