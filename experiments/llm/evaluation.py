@@ -28,8 +28,14 @@ BLOCKS = 50
 
 @dataclass
 class Evaluation:
-    """Rows of results as methods are counted. default_reward: (n,) of the validation prompts. n_t: labelled
-    candidates that thresholds rest on.
+    """Rows of results as methods are counted.
+
+    Attributes:
+        pool: the validation prompts with their candidates.
+        default_reward: (n,) of the default answer to every prompt.
+        n_t: labelled candidates that thresholds rest on.
+        rows: of results, one per method, setting and metric.
+        blocks: sums over blocks of prompts, one table per method and setting.
     """
 
     pool: Pool

@@ -40,12 +40,18 @@ PRODUCED_ABOVE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class ProductionProblem:
-    """Constants of the production problem for p products (four by default).
+    """Constants of the production problem for p products (four by default), on the scale [0, 10] of demand.
 
-    price p (p,), slope k (p,) > 0, coupling A (p, p), capacity b (p,) >= 0, in units of demand on the scale
-    [0, 10].
-    Raises SafeframeError, naming the entry, for shapes that do not fit, values that are not finite, slopes <=
-    0 (revenue would grow without end) and negative capacity (not even producing nothing would be allowed).
+    Attributes:
+        price: (p,) p, where as much is made as is demanded.
+        slope: (p,) k > 0, by which the price falls with every unit beyond demand.
+        coupling: (p, p) A, through shared resources.
+        capacity: (p,) b >= 0 of these.
+
+    Raises:
+        SafeframeError: naming the entry, for shapes that do not fit, values that are not finite, slopes <= 0
+            (revenue would grow without end) and negative capacity (not even producing nothing would be
+            allowed).
     """
 
     price: np.ndarray = field(default_factory=lambda: np.array(PRICE))
@@ -100,10 +106,11 @@ class ProductionProblem:
 class Plan:
     """What to produce in n hours.
 
-    action: (n, p) amounts u, exactly 0 behind a closed gate. status: (n,) `Status` values: optimal; default
-    where every gate is closed (nothing is produced); inaccurate where no certified solution was found
-    (nothing is produced; none has been seen).
-    objective: (n,) negative predicted revenue (minimised).
+    Attributes:
+        action: (n, p) amounts u, exactly 0 behind a closed gate.
+        status: (n,) `Status` values: optimal; default where every gate is closed (nothing is produced);
+            inaccurate where no certified solution was found (nothing is produced; none has been seen).
+        objective: (n,) negative predicted revenue (minimised).
     """
 
     action: np.ndarray
@@ -118,8 +125,16 @@ class Plan:
 def plan(problem: ProductionProblem, predicted_demand: ArrayLike, gate: ArrayLike) -> Plan:
     """Exact plan for every hour.
 
-    predicted_demand: (n, p). gate: (n, p) bool, True = the product may be made.
-    Raises SafeframeError for shapes that do not fit and values that are not finite.
+    Args:
+        problem: prices and resources of p products.
+        predicted_demand: (n, p) finite numbers.
+        gate: (n, p) bool, True = the product may be made.
+
+    Returns:
+        The plan of all hours.
+
+    Raises:
+        SafeframeError: for shapes that do not fit and values that are not finite.
     """
     demand, open_ = _inputs(problem, predicted_demand, gate)
     solution = problem.qp.solve(problem.linear(demand), open_)

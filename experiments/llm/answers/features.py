@@ -28,8 +28,12 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Hidden:
-    """Hidden states of c texts: `state` (t, d) float16, all tokens one after another; text i has the rows
-    start[i] to start[i + 1]. `cut`: texts that were longer than allowed.
+    """Hidden states of c texts, those of all tokens one after another.
+
+    Attributes:
+        state: (t, d) float16; text i has the rows start[i] to start[i + 1].
+        start: (c + 1,) first row of every text, and the end.
+        cut: texts that were longer than allowed.
     """
 
     state: np.ndarray

@@ -29,13 +29,18 @@ _TEXTS = ("prompt", "answer", "group")
 class Pool:
     """n prompts with k candidate answers each.
 
-    prompt: n texts. answer: n lists of k texts. reward: (n, k) float32, larger is more helpful (reward model
-    or stated score). harmful: (n, k) int8, label of the internal test (cost model or human): 0, 1, or -1
-    unknown. true_harm: (n, k) float32, the known P(harm) (synthetic) or votes, NaN unknown. log_probability:
-    (n, k) float32 of each answer under the AI model, NaN unknown. group: n categories, topics or sources.
+    Attributes:
+        prompt: n texts, none empty.
+        answer: n lists of k texts.
+        reward: (n, k) float32, larger is more helpful (reward model or stated score); finite.
+        harmful: (n, k) int8, label of the internal test (cost model or human): 0, 1, or -1 unknown.
+        true_harm: (n, k) float32, the known P(harm) (synthetic) or votes, NaN unknown.
+        log_probability: (n, k) float32 of each answer under the AI model, NaN unknown.
+        group: n categories, topics or sources.
 
-    Raises SafeframeError for shapes that differ, labels outside {-1, 0, 1}, a reward that is not finite or an
-    empty prompt.
+    Raises:
+        SafeframeError: for shapes that differ, labels outside {-1, 0, 1}, a reward that is not finite or an
+            empty prompt.
     """
 
     prompt: list[str]

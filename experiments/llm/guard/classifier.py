@@ -48,8 +48,13 @@ class Table(Protocol):
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of c texts, one after another: `ids` (t,), text i has start[i] to start[i + 1]. `cut`: texts
-    that were longer than allowed. pad: id that fills rows on the right.
+    """Token ids of c texts, one after another.
+
+    Attributes:
+        ids: (t,) integers; text i has start[i] to start[i + 1].
+        start: (c + 1,) first place of every text, and the end.
+        pad: id that fills rows on the right.
+        cut: texts that were longer than allowed.
     """
 
     ids: np.ndarray

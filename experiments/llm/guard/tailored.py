@@ -34,7 +34,12 @@ _NEVER = 1e4  # objective of a candidate that is not there
 class AnswerCases:
     """What the loss needs of n prompts: J and L of every candidate and of the default answer, (n, k + 1).
 
-    reward, harmful, mask: (n, k). default_reward: (n,).
+    Args:
+        reward: (n, k) of the candidates; the larger, the more helpful.
+        harmful: (n, k) labels, 1 = harmful.
+        mask: (n, k) bool, which candidates are there.
+        default_reward: (n,) of the default answer.
+        harm_cost: what a harmful answer adds to L, in standard deviations of the reward.
     """
 
     def __init__(
@@ -90,11 +95,20 @@ def tailored_loss(
     relative_shift: float,
     settings: TailoredConfig,
 ) -> Callable[[nn.Module, Generator], Tensor]:
-    """(module, generator) -> scalar, for `safeframe.training.loop.train`.
+    """The tailored loss, for `safeframe.training.loop.train`.
 
-    place: (n, k) row of every candidate in the table, -1 where there is none. label: (c,) of the rows.
-    relative_shift: sqrt(2) xi in units of the standard deviation of the margins, so that the classifier
-    cannot escape conservative testing by scaling its logits.
+    Args:
+        table: what the classifier reads of every candidate, c rows.
+        place: (n, k) row of every candidate in the table, -1 where there is none.
+        label: (c,) of the rows, 1 = harmful.
+        cases: objective and loss of the same n prompts.
+        r_t: threshold on the probability of harm, in (0, 1].
+        relative_shift: sqrt(2) xi in units of the standard deviation of the margins, so that the classifier
+            cannot escape conservative testing by scaling its logits.
+        settings: of the tailored training.
+
+    Returns:
+        (module, generator) -> scalar.
     """
     loss = cases.loss(r_t, settings.penalty, settings.perturbation)
     where, unsafe_of = torch.from_numpy(place), torch.from_numpy(label)

@@ -53,8 +53,29 @@ DAI = {
 
 @dataclasses.dataclass
 class FineTuning:
-    """step: one of STEPS. model: what it starts from. out: folder for the result. The rest: the module's
-    text.
+    """What to train, from what, and how long.
+
+    Attributes:
+        step: one of STEPS.
+        model: what it starts from, a folder or a name on the hub.
+        out: folder for the result.
+        data: a file or a data set on the hub.
+        reward: reward model of ppo_lag.
+        cost: cost model of ppo_lag.
+        template: a prompt as the model sees it.
+        steps: updates.
+        batch: rows of an update.
+        micro: rows at once.
+        learning_rate: of AdamW.
+        weight_decay: of AdamW.
+        precision: float32 or bfloat16.
+        gradient_checkpointing: whether activations are computed again in the backward pass, to save memory.
+        distributed: whether accelerate spreads it over several processes.
+        device: cpu, cuda or auto.
+        max_prompt_tokens: longer prompts are cut.
+        max_answer_tokens: longer answers are cut.
+        checkpoint_every: updates between checkpoints.
+        seed: of the order of the data, and of sampling.
     """
 
     step: str = ""

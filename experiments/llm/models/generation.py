@@ -29,8 +29,16 @@ from safeframe.types import SafeframeError
 
 @dataclass(frozen=True)
 class Sampling:
-    """candidates: k answers a prompt. max_tokens: of an answer, its end included. temperature, top_p: of
-    the distribution sampled from. batch: sequences at once. shard: prompts in a file of the cache."""
+    """How answers are drawn.
+
+    Attributes:
+        candidates: k answers a prompt.
+        max_tokens: of an answer, its end included.
+        temperature: of the distribution sampled from, > 0.
+        top_p: mass of the nucleus sampled from, in (0, 1].
+        batch: sequences at once.
+        shard: prompts in a file of the cache.
+    """
 
     candidates: int = 16
     max_tokens: int = 24
@@ -51,8 +59,13 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Generated:
-    """tokens (n, k, max_tokens) int32, padded on the right; EOS is kept. log_probability (n, k) float32: of
-    the whole answer under the distribution sampled from. finished (n, k) bool: it has its EOS."""
+    """Answers to n prompts, k each.
+
+    Attributes:
+        tokens: (n, k, max_tokens) int32, padded on the right; EOS is kept.
+        log_probability: (n, k) float32 of the whole answer under the distribution sampled from.
+        finished: (n, k) bool, whether it has its EOS.
+    """
 
     tokens: NDArray[np.int32]
     log_probability: NDArray[np.float32]
@@ -147,9 +160,25 @@ def generate(
     directory: Path | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Generated:
-    """k answers to every prompt. directory: shards are kept there, and those that are there are not made
-    again; they depend on the model's weights, the prompts, the sampling and the seed, so a folder can serve
-    any number of generations. Raises CacheError for a damaged shard, SafeframeError where memory runs out.
+    """k answers to every prompt.
+
+    Args:
+        model: the language model.
+        tokenizer: of the model.
+        prompts: n texts as tokens.
+        sampling: k, lengths and temperature.
+        seed: of the sampling.
+        directory: shards are kept there, and those that are there are not made again; they depend on the
+            model's weights, the prompts, the sampling and the seed, so a folder can serve any number of
+            generations. None: nothing is kept.
+        progress: wraps the shards (tqdm).
+
+    Returns:
+        The answers, in the order of the prompts.
+
+    Raises:
+        CacheError: for a damaged shard.
+        SafeframeError: where memory runs out.
     """
     starts = range(0, len(prompts.ids), sampling.shard)
     key = None

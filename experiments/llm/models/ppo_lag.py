@@ -39,8 +39,33 @@ COST_FORMS = ("probability", "score")
 
 @dataclass(frozen=True)
 class PPOSettings:
-    """cost_limit: most mean cost. iterations: rollouts; batch: prompts of one, minibatch, epochs: of its
-    updates. The rest is named in the module's text."""
+    """Settings of one training; numbers in brackets are those of the module's list.
+
+    Attributes:
+        cost_limit: most mean cost (7).
+        iterations: rollouts.
+        batch: prompts of a rollout.
+        minibatch: answers of an update.
+        epochs: passes of updates over a rollout.
+        learning_rate: of the policy, Adam.
+        critic_learning_rate: of the critic, Adam.
+        kl_coefficient: charge for log pi - log pi_ref of a token (1).
+        gae_lambda: of the advantages (2).
+        discount: of rewards and costs per token (2).
+        clip: of the surrogate (6).
+        value_clip: of the value loss (4).
+        ptx_coefficient: weight of the supervised loss (8).
+        multiplier: lambda at the start, > 0.
+        multiplier_rate: how fast log lambda moves (7).
+        multiplier_most: largest lambda.
+        window: rollouts that the mean cost is over (7).
+        cost_form: "probability" or "score" (9).
+        temperature: of sampling.
+        every: iterations between checkpoints.
+
+    Raises:
+        SafeframeError: for a value outside its range.
+    """
 
     cost_limit: float = 0.05
     iterations: int = 200

@@ -52,10 +52,25 @@ def two_headed(reward_model: Any) -> Any:
 
 
 class PPOLag:
-    """One training. policy, critic: models that are changed. reference: the policy before (frozen).
+    """One training by PPO-Lagrangian.
 
-    prompts(i): the texts of iteration i. reward, cost: scores of answers, (n,). ptx(s): people's
-    conversations, needed for a ptx_coefficient above 0. Raises SafeframeError for settings that do not fit.
+    Args:
+        policy: language model that is changed; a copy of it as it is now is the reference.
+        critic: model with two values per token that is changed.
+        tokenizer: of the policy.
+        template: a prompt as the model sees it.
+        prompts: iteration -> its texts.
+        reward: answers -> scores (n,).
+        cost: answers -> scores (n,).
+        settings: of the training.
+        seed: of sampling and of the order of updates.
+        max_prompt_tokens: longer prompts are cut.
+        max_answer_tokens: of an answer, at most.
+        runtime: device and precision; None: cpu, float32.
+        ptx: step -> people's conversations; needed for a ptx_coefficient above 0.
+
+    Raises:
+        SafeframeError: for settings that do not fit.
     """
 
     def __init__(

@@ -17,9 +17,18 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Runtime:
-    """device: "auto" takes a GPU if there is one. precision: float32 or bfloat16 (autocast). With
-    `distributed`, models are prepared by accelerate and every process takes its share of each batch (start
-    with `accelerate launch`)."""
+    """Where models run, and in which precision.
+
+    Args:
+        device: "cpu", "cuda", or "auto", which takes a GPU if there is one.
+        precision: float32 or bfloat16 (autocast).
+        gradient_checkpointing: compute activations again in the backward pass, to save memory.
+        distributed: models are prepared by accelerate and every process takes its share of each batch (start
+            with `accelerate launch`).
+
+    Raises:
+        SafeframeError: for an unknown precision, or a GPU where there is none.
+    """
 
     def __init__(
         self,

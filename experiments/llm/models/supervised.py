@@ -30,8 +30,15 @@ Loss = Callable[[Any, Any], Tensor]
 
 @dataclass(frozen=True)
 class FitSettings:
-    """steps: updates. learning_rate, weight_decay: of AdamW. micro: rows at once (gradients are accumulated
-    over the batch). every: steps between checkpoints."""
+    """How long and how fast to train.
+
+    Attributes:
+        steps: updates.
+        learning_rate: of AdamW, its peak.
+        weight_decay: of AdamW.
+        micro: rows at once (gradients are accumulated over the batch).
+        every: steps between checkpoints.
+    """
 
     steps: int = 4000
     learning_rate: float = 3e-3

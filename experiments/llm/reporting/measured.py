@@ -37,9 +37,14 @@ the guard around the PPO-Lag model, and labels drawn from the known P(harm).
 
 @dataclass(frozen=True)
 class Measured(CurvePoints):
-    """`sums[name]` (runs, points, blocks). `points`: columns method, r_t, knob, from strict to loose within a
-    method. `runs`: columns run, seed, saved. `frame`: tidy results with a column run. `notes`: what was
-    left out.
+    """Pooled runs: sums over blocks of prompts.
+
+    Attributes:
+        points: columns method, r_t, knob, from strict to loose within a method.
+        runs: columns run, seed, saved.
+        sums: by name, (runs, points, blocks) each.
+        frame: tidy results with a column run.
+        notes: what was left out.
     """
 
     points: pd.DataFrame

@@ -36,9 +36,11 @@ def write(by_n_t: Mapping[int, Measured], data: str, r_t: float, place: Path = R
 
 
 def label_rows(measured: Measured) -> pd.DataFrame:
-    """Where a judge labels (the run's own answers, or those of transfer): its errors on people's labels, and
-    what people and the judge say of the human-labelled answers that ours accepts, pooled over runs (the judge
-    and its held-out pairs are the same in every run: counted once). over_threshold: value / r_t.
+    """Where a judge labels: its errors on people's labels, and what both say of answers that ours accepts.
+
+    The judge labels the run's own answers, or those of transfer. What people and the judge say of the
+    human-labelled answers that ours accepts is pooled over runs; the judge and its held-out pairs are the
+    same in every run: counted once. The column over_threshold is value / r_t.
     """
     frame, rows = measured.frame, []
     of_judge = frame[frame["method"].str.endswith("judge")].drop_duplicates(["method", "metric"])

@@ -40,9 +40,10 @@ def auc(measured: Measured, prefix: str) -> tuple[float, float, float, int]:
 
 
 def transfer_rows(measured: Measured, data: str) -> pd.DataFrame:
-    """Ours on the run's own answers and on the other set's, with and without coverage, at every r_t; empty
-    where no transfer was run. `refused`: share that the coverage guard of the method refuses. `auc`: of ours'
-    margins on the set's candidates.
+    """Ours on the run's own answers and on the other set's, with and without coverage, at every r_t.
+
+    Empty where no transfer was run. `refused`: share that the coverage guard of the method refuses. `auc`: of
+    ours' margins on the set's candidates.
     """
     others, table = other_sets(measured), curves(measured)
     if not others:

@@ -117,9 +117,17 @@ def make_bank(
 
 
 def comparisons(bank: Bank, batch: int, seed: int, about: str) -> Callable[[int], Comparisons]:
-    """Batches of noisy comparisons, number s a function of (seed, s). about: "helpfulness" (P(a preferred) =
-    sigma(2 difference)) or "harm" (P(a said more harmful) = sigma(0.5 difference of the logits)); labels of
-    harm are drawn with P(harm).
+    """Batches of noisy comparisons, number s a function of (seed, s).
+
+    Args:
+        bank: conversations that are compared.
+        batch: comparisons at once.
+        seed: of the draw.
+        about: "helpfulness" (P(a preferred) = sigma(2 difference)) or "harm" (P(a said more harmful) =
+            sigma(0.5 difference of the logits)); labels of harm are drawn with P(harm).
+
+    Returns:
+        s -> the batch of that number.
     """
 
     weight = np.cumsum(SOUGHT + bank.harm.max(axis=1)) if about == "harm" else np.arange(1.0, len(bank) + 1)

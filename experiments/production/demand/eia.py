@@ -42,15 +42,26 @@ def load_eia(
 ) -> DemandData:
     """Read, check, scale and cut an hourly demand file into cases (`series.build_cases`).
 
-    path: .csv or .csv.gz. columns: the four series, in the order of the products; None takes the four with
-    the largest share of hours below 3 in the training year (of CISO-SDGE .14, PJM-PL .16, PJM-PN .24, PJM-AEP
-    .34, ISNE-4003 .07 in 2021 it leaves out ISNE-4003), in the order of the file. Scaled by the minimum and
-    maximum of the training quarter, clipped to [0, 10], clipping reported. order: the role (`Quarter`) of
-    each consecutive quarter of time.
+    Demand is scaled by the minimum and maximum of the training quarter and clipped to [0, 10]; clipping is
+    reported.
 
-    Raises SafeframeError: file missing or unreadable, columns missing or repeated, times unparsable, hours
-    missing or duplicated, values missing, unparsable, infinite or negative, a series constant in the training
-    quarter, too few hours.
+    Args:
+        path: .csv or .csv.gz.
+        columns: the four series, in the order of the products; None takes the four with the largest share of
+            hours below 3 in the training year (of CISO-SDGE .14, PJM-PL .16, PJM-PN .24, PJM-AEP .34,
+            ISNE-4003 .07 in 2021 it leaves out ISNE-4003), in the order of the file.
+        lookback: hours of measured demand that a case holds.
+        lead: hours from the last measured one to the one that is planned.
+        hours_per_quarter: length of each quarter.
+        order: the role (`Quarter`) of each consecutive quarter of time.
+
+    Returns:
+        The cases of the four quarters.
+
+    Raises:
+        SafeframeError: file missing or unreadable, columns missing or repeated, times unparsable, hours
+            missing or duplicated, values missing, unparsable, infinite or negative, a series constant in the
+            training quarter, too few hours.
     """
     path = Path(path)
     table = _read(path)

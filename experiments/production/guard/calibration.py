@@ -91,10 +91,19 @@ def calibrate(
     radius: float | None,
     share: float,
 ) -> list[Calibration]:
-    """One product's choices, one for each r_t of the ascending `thresholds`.
+    """One product's choices, one for each r_t.
 
-    margin, label (0/1), hour: (n,). radius: xi, and nothing else; None = xi measured for each r_t with
-    delta = share * r_t, and one unsafe hour more than was seen.
+    Args:
+        margin: (n,) of the internal test hours.
+        label: (n,) 0/1.
+        hour: (n,) hours since the start.
+        thresholds: ascending r_t in (0, 1].
+        radius: xi, and nothing else; None = xi measured for each r_t with delta = share * r_t, and one unsafe
+            hour more than was seen.
+        share: of r_t, the mass that a measured radius leaves out.
+
+    Returns:
+        The choices, in the order of the thresholds.
     """
     plain = RiskCurve(margin, label)
     one_more = 1.0 / (int(label.sum()) + 1)
@@ -117,13 +126,22 @@ def calibrate(
 def certified_gates(
     margin: np.ndarray, test: np.ndarray, other: np.ndarray, label: np.ndarray, r_t: float, delta: float
 ) -> np.ndarray:
-    """(n, p) bool, products that may be made under a finite-sample certificate instead of the plug-in bound.
+    """Products that may be made under a finite-sample certificate instead of the plug-in bound.
 
-    Every product's threshold is chosen by fixed-sequence testing (`certify_threshold`) at confidence
-    1 - delta, for that product alone. margin: (n, p) to gate. test, label: (k, p) of the internal test
-    quarter for validation. other: (l, p) margins of the other internal test quarter, whose quantiles fix the
-    sequence beforehand. With fewer cases than r_t needs nothing may be made. Hours are dependent, the
-    certificate assumes that they are not: it is a stricter rule here, not a proof.
+    Every product's threshold is chosen by fixed-sequence testing (`certify_threshold`) at confidence 1 -
+    delta, for that product alone. With fewer cases than r_t needs nothing may be made. Hours are dependent,
+    the certificate assumes that they are not: it is a stricter rule here, not a proof.
+
+    Args:
+        margin: (n, p) to gate.
+        test: (k, p) margins of the internal test quarter for validation.
+        other: (l, p) margins of the other internal test quarter, whose quantiles fix the sequence beforehand.
+        label: (k, p) of the internal test quarter for validation.
+        r_t: threshold on the probability, in (0, 1].
+        delta: allowed probability of failure, in (0, 1).
+
+    Returns:
+        (n, p) bool.
     """
     share = _START * cases_needed(r_t, delta) / len(test)
     if share > 1:

@@ -59,8 +59,14 @@ def measure(
 ) -> pd.DataFrame:
     """Counts per change, product and r_t, with and without the guard, of one seed.
 
-    load: column names (None: those of the configuration) -> data in `ORDER`. region: a column that is no
-    product, or None to leave that change out.
+    Args:
+        config: of the experiment.
+        load: column names (None: those of the configuration) -> data in `ORDER`.
+        region: a column that is no product, or None to leave that change out.
+        seed: of the classifier's training.
+
+    Returns:
+        One row per change, product, r_t and guard.
     """
     data = load(None)
     inputs, seeds = Inputs(data, config.data.calendar), Seeds(seed)

@@ -28,11 +28,15 @@ from safeframe.training.relaxed_bound import RelaxedBound
 
 
 class PlanningCases:
-    """What the loss needs of n cases: the best plan of every gate pattern, with lambda L + J and with J
-    alone.
+    """What the loss needs of n cases: every gate pattern's best plan, for lambda L + J and for J alone.
 
-    demand, predicted: (n, p). unsafe: (n, p) bool. perturbation: lambda. violation_cost: in units of a
-    product's mean gain.
+    Args:
+        problem: prices and resources of p products.
+        predicted: (n, p) demand.
+        demand: (n, p) true demand.
+        unsafe: (n, p) bool, where making the product violates its constraint.
+        perturbation: lambda.
+        violation_cost: in units of a product's mean gain.
     """
 
     def __init__(

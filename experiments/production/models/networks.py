@@ -19,7 +19,11 @@ _CENTRE, _SPREAD = 5.0, 2.5  # of demand on its scale [0, 10]
 class SequenceNetwork(nn.Module):
     """(b, hours, p) measured demand and (b, k) calendar features -> (b, outputs).
 
-    hidden: units of the LSTM and of the head's one layer. calendar: k, 0 = none.
+    Args:
+        products: p.
+        outputs: numbers put out.
+        hidden: units of the LSTM and of the head's one layer.
+        calendar: k, 0 = none.
     """
 
     def __init__(self, products: int, outputs: int, hidden: int, calendar: int):

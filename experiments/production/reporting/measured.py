@@ -24,12 +24,18 @@ from experiments.support.results.saved import Saved
 
 @dataclass(frozen=True)
 class Measured(CurvePoints):
-    """Sums over the hours of each week: `produced`, `violations`, `revenue` (runs, points, weeks); `hours`
-    (runs, weeks).
+    """Pooled runs: sums over the hours of each week.
 
-    `points`: columns method, r_t, knob, from strict to loose within a method. `runs`: columns run, seed,
-    order, saved. `realisation` (runs,): runs with the same number validate on the same hours. `frame`:
-    tidy results with a column run, or None. `notes`: what was left out.
+    Attributes:
+        points: columns method, r_t, knob, from strict to loose within a method.
+        runs: columns run, seed, order, saved.
+        produced: (runs, points, weeks) how often a product was produced.
+        violations: (runs, points, weeks) how often one was produced although demand was below 3.
+        revenue: (runs, points, weeks).
+        hours: (runs, weeks).
+        realisation: (runs,): runs with the same number validate on the same hours.
+        frame: tidy results with a column run, or None.
+        notes: what was left out.
     """
 
     points: pd.DataFrame

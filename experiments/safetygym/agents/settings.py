@@ -16,18 +16,47 @@ POLICIES = ("categorical", "gaussian")
 class AgentSettings:
     """Hyper-parameters; where a source gives one, it stands beside ours.
 
-    steps: environment steps of the whole training. num_envs x horizon steps make one epoch. minibatch:
-    cases per gradient step, computed in chunks of `chunk` that fit the cache. hidden: widths of the tanh
-    layers (Safety Gym: 256-256; 128-128 reaches the same scores here). learning_rate falls linearly to
-    `final_learning_rate` (cleanrl anneals to 0). target_kl: an epoch's policy updates stop beyond 1.5 times
-    it (Spinning Up); 0 switches that off. observation_clip: in standard deviations (VecNormalize: 10).
+    Attributes:
+        task: a Safety Gym task.
+        method: one of METHODS.
+        policy: one of POLICIES.
+        steps: environment steps of the whole training.
+        seed: of everything drawn.
+        num_envs: environments; num_envs x horizon steps make one epoch.
+        horizon: steps of each environment in an epoch.
+        epochs: passes of updates over an epoch's steps.
+        minibatch: cases per gradient step.
+        chunk: cases computed at once, so many as fit the cache.
+        hidden: widths of the tanh layers (Safety Gym: 256-256; 128-128 reaches the same scores here).
+        learning_rate: at the start; it falls linearly.
+        final_learning_rate: at the end (cleanrl anneals to 0).
+        adam_epsilon: of Adam.
+        discount: of the reward.
+        gae_lambda: of the reward's advantages.
+        clip: of the surrogate.
+        entropy: weight of the policy's entropy.
+        max_grad_norm: largest norm of the gradient.
+        target_kl: an epoch's policy updates stop beyond 1.5 times it (Spinning Up); 0 switches that off.
+        observation_clip: in standard deviations (VecNormalize: 10).
+        initial_log_std: of the Gaussian policy.
+        cost_limit: mean cost per episode of 1,000 steps (Ray et al. 2019: 25).
+        cost_discount: of the cost.
+        cost_gae_lambda: of the cost's advantages.
+        lagrange_initial: multiplier at the start (Ray et al. 2019: 1).
+        lagrange_rate: Adam on the softplus parameter (Ray et al. 2019: .05).
+        barrier_rate: of the barrier condition (Yang et al. 2023 on Safety Gym, as all barrier_*: .1).
+        barrier_margin: of the barrier condition (.01).
+        barrier_steps: that it looks ahead (20).
+        barrier_penalty_rate: how fast the penalty moves (.01).
+        barrier_penalty_initial: penalty at the start.
+        barrier_penalty_max: largest penalty (2).
+        barrier_safe_seconds: time to collision from which a state is safe (2).
+        barrier_unsafe_seconds: time to collision below which it is unsafe (1).
+        saute_unsafe_reward: reward once the budget is spent (Sootla et al. 2022).
+        saute_discount: of the budget (Sootla et al. 2022).
 
-    cost_limit: mean cost per episode of 1,000 steps (Ray et al. 2019: 25). lagrange_*: Ray et al. 2019:
-    initial value 1, Adam at .05 on the softplus parameter. barrier_*: Yang et al. 2023 on Safety Gym: rate
-    .1, margin .01, 20 steps, penalty at most 2 with rate .01, times to collision 2 s and 1 s. saute_*:
-    Sootla et al. 2022: reward once the budget is spent and its discount.
-
-    Raises SafeframeError for values outside their ranges.
+    Raises:
+        SafeframeError: for values outside their ranges.
     """
 
     task: str = "Safexp-PointGoal1-v0"

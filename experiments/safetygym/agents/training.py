@@ -220,12 +220,27 @@ def train(
 ) -> Agent:
     """An agent trained for `settings.steps` steps.
 
-    env_factory(settings) makes the vector environment. directory: `checkpoint.pt` (every `checkpoint_every`
-    epochs; a training found there goes on), at the end `agent.safetensors` and `history.csv`, and the
-    checkpoint is removed. guard, default_action: see `rollout.collect`; not saved, so callback sets them
-    anew after a resume. callback(trainer) runs before every epoch. progress takes a line of text every
-    `progress_every` epochs. Raises SafeframeError for a checkpoint of another training, CacheError for a
-    damaged one.
+    Args:
+        settings: method, sizes and rates.
+        env_factory: settings -> the vector environment.
+        directory: `checkpoint.pt` (every `checkpoint_every` epochs; a training found there goes on), at the
+            end `agent.safetensors` and `history.csv`, and the checkpoint is removed. None: nothing is
+            written.
+        candidates: actions to choose from; see `rollout.collect`.
+        guard: see `rollout.collect`; not saved, so `callback` sets it anew after a resume.
+        default_action: as `guard`.
+        initial: agent to start from; None: a new one.
+        callback: called with the trainer before every epoch.
+        progress: takes a line of text every `progress_every` epochs.
+        progress_every: epochs.
+        checkpoint_every: epochs.
+
+    Returns:
+        The agent.
+
+    Raises:
+        SafeframeError: for a checkpoint of another training.
+        CacheError: for a damaged checkpoint.
     """
     folder = None if directory is None else Path(directory)
     trainer = Trainer(settings, env_factory(settings), candidates, guard, default_action, initial)

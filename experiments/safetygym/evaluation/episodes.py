@@ -32,11 +32,22 @@ def run_episodes(
     judge_every: int = 10,
     log: EntryLog | None = None,
 ) -> pd.DataFrame:
-    """Whole episodes with at least `steps` steps in all, one row each.
+    """Whole episodes with at least `steps` steps in all.
 
-    Columns: return, cost (steps in a hazard), entries (a cost that the step before did not have), defaults
-    (default actions), judged and unsafe: accepted actions whose true label was looked up (every `judge_every`
-    steps) and those among them that were unsafe. log: is told of every decision and entry."""
+    Args:
+        policy: agent, perhaps with a guard.
+        steps: of all episodes together, at least.
+        seed: of the environments and of the policy's draws.
+        vase: "faithful" or "fixed".
+        num_envs: environments at once, at most.
+        judge_every: steps between accepted actions whose true label is looked up.
+        log: is told of every decision and entry.
+
+    Returns:
+        One row per episode. Columns: return, cost (steps in a hazard), entries (a cost that the step before
+            did not have), defaults (default actions), judged (accepted actions whose true label was looked
+            up) and unsafe (those among them that were unsafe).
+    """
     task = policy.agent.task
     rounds = -(-steps // (num_envs * EPISODE_STEPS))
     num_envs = -(-steps // (rounds * EPISODE_STEPS))

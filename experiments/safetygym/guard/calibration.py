@@ -70,10 +70,21 @@ class _Cases:
 class Calibration:
     """Risk curves of the data of several behaviours.
 
-    data: one `Shard` per behaviour. mode "selected": all candidates must be labelled, the agent's
-    probabilities are the scores; "accepted": the paper's, over labelled cases alone. radius: xi in logits.
-    Data without an unsafe case say nothing about risk: every bound is 1, and no r_t can be kept. Raises
-    SafeframeError for data without a safe case, or unlabelled candidates in mode "selected"."""
+    Data without an unsafe case say nothing about risk: every bound is 1, and no r_t can be kept.
+
+    Args:
+        classifier: gives the margins.
+        agent: gives the scores of the candidates in mode "selected".
+        data: one `Shard` per behaviour.
+        radius: xi in logits.
+        mode: "selected": all candidates must be labelled, the agent's probabilities are the scores;
+            "accepted": the paper's, over labelled cases alone.
+        seed: of the draws.
+
+    Raises:
+        SafeframeError: for data without a safe case, an unknown mode, or unlabelled candidates in mode
+            "selected".
+    """
 
     def __init__(
         self,

@@ -48,9 +48,22 @@ def train_guarded(
 ) -> Agent:
     """An agent trained for settings.steps under the guard.
 
-    first: the agent that the first data come from; if it was itself trained under a guard, training goes on
-    from it. cases: labelled cases of each phase. Finished phases are found in `directory` and not repeated.
-    Raises SafeframeError if no threshold keeps r_t."""
+    Args:
+        first: the agent that the first data come from; if it was itself trained under a guard, training goes
+            on from it.
+        settings: of the agent.
+        r_t: threshold on the probability, in (0, 1].
+        cases: labelled cases of each phase.
+        directory: finished phases are found there and not repeated.
+        say: takes lines of text.
+        learning: of the classifier; None: the defaults.
+
+    Returns:
+        The agent.
+
+    Raises:
+        SafeframeError: if no threshold keeps r_t.
+    """
     task = get_task(settings.task)
     data: list[Shard] = []
     agent, guard, learning = first, None, learning or LearningSettings()

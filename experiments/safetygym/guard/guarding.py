@@ -14,10 +14,14 @@ from safeframe.types import SafeframeError
 
 @dataclass(frozen=True)
 class Guard:
-    """Feasible are the candidates whose margin is below tau (a number, or one for each candidate (k,)).
+    """Feasible are the candidates whose margin is below tau.
 
-    Called with observations (n, d) it returns feasible (n, k) bool: the form that training under a guard
-    takes."""
+    Called with observations (n, d) it returns feasible (n, k) bool: what training under a guard takes.
+
+    Attributes:
+        classifier: gives the margins.
+        tau: a number, or one for each candidate (k,).
+    """
 
     classifier: Classifier
     tau: float | np.ndarray

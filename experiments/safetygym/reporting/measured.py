@@ -38,11 +38,15 @@ HALF_STEP = 0.5
 
 @dataclass(frozen=True)
 class Measured(CurvePoints):
-    """`sums[name]` (runs, points, blocks) of steps, return, cost (steps inside a hazard), entries, episodes
-    and hit (episodes with cost); zero where a run lacks a point.
+    """Pooled runs: sums over blocks of episodes.
 
-    `points`: columns method, r_t, knob, from strict to loose within a method. `runs`: columns run, seed,
-    saved. `frame`: tidy results of all runs with a column run, or None. `notes`: what was left out.
+    Attributes:
+        points: columns method, r_t, knob, from strict to loose within a method.
+        runs: columns run, seed, saved.
+        sums: by name, (runs, points, blocks) of steps, return, cost (steps inside a hazard), entries,
+            episodes and hit (episodes with cost); zero where a run lacks a point.
+        frame: tidy results of all runs with a column run, or None.
+        notes: what was left out.
     """
 
     points: pd.DataFrame
@@ -131,9 +135,13 @@ def gather(parts: Iterable[Mapping[str, Any]]) -> Measured:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Runs of a task. `full`: those with most thresholds, every method, all calibrated on `n_t` cases.
-    `by_n_t`: those of ours that differ in nothing but seed and n_t, by n_t, largest first; perhaps other
-    settings than `full`.
+    """Runs of a task.
+
+    Attributes:
+        full: those with most thresholds, every method, all calibrated on `n_t` cases.
+        n_t: internal test cases of `full`.
+        by_n_t: those of ours that differ in nothing but seed and n_t, by n_t, largest first; perhaps other
+            settings than `full`.
     """
 
     full: Measured

@@ -142,10 +142,20 @@ def record(
     r_t: float = TRAINED_AT,
     dirty: bool = False,
 ) -> list[str]:
-    """Write a robot's claims to the ledger; what could not be claimed, and why, as texts.
+    """Write a robot's claims to the ledger.
 
-    `safer`: the table `times_safer`, computed if not given. `data`: the task. `dirty`: from runs of a dirty
-    tree too.
+    Args:
+        robot: its name, the second part of every claim.
+        loaded: runs of its task.
+        preset: of the runs.
+        data: the task.
+        safer: the table `times_safer`; computed if not given.
+        ledger: file of the claims; None: the repository's.
+        r_t: threshold that the claims are of.
+        dirty: whether runs of a dirty tree count too.
+
+    Returns:
+        What could not be claimed, and why, as texts.
     """
     measured = loaded.full
     table = curves(measured)

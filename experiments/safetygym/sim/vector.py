@@ -34,13 +34,22 @@ class Branch:
 class SafetyGymVector(VectorEnv):
     """num_envs copies of a Safety Gym task; see `State` for what one is.
 
-    vase: "faithful" (a free box, MuJoCo where it is in play) or "fixed" (seen by the lidar, touched by
-    nobody). layout: "fast" or "reference" (drawn exactly as the original draws with that seed; environment
-    i counts from seed + 100,003 i).
     info of a step: cost (n,) 0 or 1, goal_met (n,), and where episodes ended final_obs (n, d) with the mask
     _final_obs, and final_info, which holds cost and goal_met of the step again. An episode ends by
-    truncation: after 1,000 steps, or if a new goal finds no place. Raises SafeframeError for an unknown
-    task, vase or layout, actions that are not finite or of another shape, or physics that is not finite.
+    truncation: after 1,000 steps, or if a new goal finds no place.
+
+    Args:
+        task: its name.
+        num_envs: n.
+        seed: of the layouts and of everything drawn after them; None: a random one.
+        vase: "faithful" (a free box, MuJoCo where it is in play) or "fixed" (seen by the lidar, touched by
+            nobody).
+        layout: "fast" or "reference" (drawn exactly as the original draws with that seed; environment i
+            counts from seed + 100,003 i).
+
+    Raises:
+        SafeframeError: for an unknown task, vase or layout, actions that are not finite or of another shape,
+            or physics that is not finite.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
@@ -90,8 +99,16 @@ class SafetyGymVector(VectorEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """New episodes everywhere. options: stagger=True spreads the episodes' clocks over [0, 1000), so that
-        their ends do not coincide; reset_mask (n,) bool, as gymnasium has it, restarts only some."""
+        """New episodes everywhere.
+
+        Args:
+            seed: as of the class; None goes on with the present random stream.
+            options: stagger=True spreads the episodes' clocks over [0, 1000), so that their ends do not
+                coincide; reset_mask (n,) bool, as gymnasium has it, restarts only some.
+
+        Returns:
+            Observations (n, d), and an info without entries.
+        """
         if seed is not None:
             self._seed(seed)
         options = options or {}

@@ -34,10 +34,15 @@ class Shard:
 
 
 class InternalData:
-    """A collection on disk. fingerprint: what the cases are of (task, candidates, label kind, behaviour,
-    seed).
+    """A collection on disk.
 
-    Raises SafeframeError where the directory holds cases of another fingerprint, naming what differs."""
+    Args:
+        directory: where.
+        fingerprint: what the cases are of (task, candidates, label kind, behaviour, seed).
+
+    Raises:
+        SafeframeError: where the directory holds cases of another fingerprint, naming what differs.
+    """
 
     def __init__(self, directory: Path | str, fingerprint: dict[str, Any]):
         self.directory = Path(directory)

@@ -1,12 +1,17 @@
 """Tidy results: one row per measured number, the same columns for every experiment, checked when written.
 
-experiment  name of the experiment                      metric    what was measured, dotted if it has parts
-("violation.product_1") method      which method it is of ("ours", "two_stage") value     the number (NaN
-only where n = 0) seed        root seed of the run                        n         units behind the number
-(hours, episodes, prompts) r_t         threshold in (0, 1]; NaN if it has none     low, high the interval's
-ends, both or neither n_t         internal test cases; missing if none        interval  which interval
-("Clopper-Pearson 95%"); empty if none xi          radius of conservative testing; NaN if none knob
-optional: a baseline's own setting, where its curve is not over r_t
+- experiment: name of the experiment.
+- method: which method it is of ("ours", "two_stage").
+- seed: root seed of the run, an integer >= 0.
+- r_t: threshold in (0, 1]; NaN if it has none.
+- n_t: internal test cases; missing if none.
+- xi: radius of conservative testing, >= 0; NaN if none.
+- metric: what was measured, dotted if it has parts ("violation.product_1").
+- value: the number, finite (NaN only where n = 0).
+- n: units behind the number (hours, episodes, prompts), >= 0.
+- low, high: the interval's ends, both or neither; low <= value <= high.
+- interval: which interval ("Clopper-Pearson 95%"); empty if none.
+- knob: optional, a baseline's own setting, where its curve is not over r_t.
 """
 
 from __future__ import annotations

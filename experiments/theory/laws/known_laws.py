@@ -34,8 +34,14 @@ def irwin_hall(x: np.ndarray, d: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ProjectionLaw:
-    """d: dimensions. shift: (s,) of the states along u. weight, offset: (m,); logits sin(weight t + offset),
-    or weight t + offset if `linear`.
+    """Logits sin(weight t + offset) of the projection t of uniform inputs; s states, m outputs.
+
+    Attributes:
+        d: dimensions.
+        shift: (s,) of the states along u.
+        weight: (m,) of the logits.
+        offset: (m,) of the logits.
+        linear: logits are weight t + offset instead.
     """
 
     d: int

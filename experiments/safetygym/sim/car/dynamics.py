@@ -25,9 +25,16 @@ ROBOT_SIZE, ROBOT_QPOS, VASE_SIZE, VASE_QPOS, SENSOR_SIZE = 24, 13, 13, 7, 24
 
 
 class CarDynamics:
-    """Steps many Cars. vase: "faithful" simulates the vase where the robot can reach it or it moves;
-    "fixed" lets the robot through. compiled=False leaves everything to MuJoCo. Raises SafeframeError for
-    another word."""
+    """Steps many Cars.
+
+    Args:
+        vase: "faithful" simulates the vase where the robot can reach it or it moves; "fixed" lets the robot
+            through.
+        compiled: False leaves everything to MuJoCo.
+
+    Raises:
+        SafeframeError: for another word than these.
+    """
 
     def __init__(self, vase: str = "faithful", compiled: bool = True):
         if vase not in ("faithful", "fixed"):

@@ -189,9 +189,11 @@ def wheel(on1, D1, r1, s1, on2, D2, r2, s2, axle, drive):
 
 @scalar
 def ball(on, D, depth, s, drive, centre):
-    """The ball, eliminated: matrix (21) and force (6) it adds, and what its acceleration needs. depth: z of
-    the contact relative to its centre (3, from the origin); drive (3). Its own angular block is
-    diagonal."""
+    """The ball, eliminated: matrix (21) and force (6) it adds, and what its acceleration needs.
+
+    depth: z of the contact relative to its centre (3, from the origin); drive (3). Its own angular block is
+    diagonal.
+    """
     W = weights(on, D)
     ax, ay, nn, bx, by, cx, cy, cz, ex, ey, ez = W
     fx, fy, fz, gx, gy, gz = local_force(W, s)

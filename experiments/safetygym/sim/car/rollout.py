@@ -118,7 +118,9 @@ def farthest(state):
 @njit(cache=True)
 def may_reach(robot, gap):
     """(n,) bool: what is gap (n,) m away from robot (n, 24) may be reached by an action and braking.
-    Turning is allowed for by .05 m."""
+
+    Turning is allowed for by .05 m.
+    """
     reached = np.zeros(len(robot), np.bool_)
     for row in range(len(robot)):
         reached[row] = gap[row] < farthest(robot[row]) + 0.05
