@@ -1,5 +1,4 @@
-"""Measure the core: the risk curve of 10^7 cases and conservative testing of 10^6 x 8 logits, beside naive
-forms.
+"""Measure the core beside naive forms: the risk curve of 10^7 cases, testing of 10^6 x 8 logits.
 
     python scripts/bench_core.py
 

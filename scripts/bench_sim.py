@@ -1,5 +1,6 @@
-"""Measure the simulator on one core: environment steps a second, observation, reward, cost and resets
-included.
+"""Measure the simulator on one core: environment steps a second, everything included.
+
+Observation, reward, cost and resets count.
 
     python scripts/bench_sim.py
     python scripts/bench_sim.py --other safety-gymnasium=/path/to/python --other safety-gym=/path/to/python
@@ -132,8 +133,7 @@ def check() -> None:
 
 
 def measure(repeats: int, seconds: float) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """(rates by name, one per repeat; share of faithful Point steps in MuJoCo and of control steps that
-    score)."""
+    """Rates by name, one per repeat; and shares of faithful Point steps in MuJoCo and of steps that score."""
     environments = {
         "Point, vase fixed": SafetyGymVector(POINT, 256, seed=0, vase="fixed"),
         "Point, vase faithful": SafetyGymVector(POINT, 256, seed=0, vase="faithful"),

@@ -1,7 +1,8 @@
-"""The coverage guard on production planning:  python scripts/production_coverage.py --data eia --path
-demand.csv.gz
+"""The coverage guard on production planning.
 
-trains and calibrates as production does (first two years, third year), and counts on the fourth year, as it
+    python scripts/production_coverage.py --data eia --path demand.csv.gz
+
+Trains and calibrates as production does (first two years, third year), and counts on the fourth year, as it
 is, with another region in the place of a product, and with a sensor at half; see
 experiments/production/guard/coverage.py. Writes results/tables/production_coverage_<data>.csv (finished
 seeds are kept: an interrupted run goes on) and the claims production.coverage.*.

@@ -1,3 +1,1 @@
-"""Language generation: a guard chooses among candidate answers of a chat model (arXiv 2504.20924, section
-5.3).
-"""
+"""Language generation: a guard chooses a chat model's answers (arXiv 2504.20924, section 5.3)."""

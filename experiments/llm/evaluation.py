@@ -65,8 +65,13 @@ class Evaluation:
             self.count(method, decide(margin, tau, self.pool, rule).index, knob=knob)
 
     def count(self, method: str, index: np.ndarray, pool: Pool | None = None, **at: float) -> None:
-        """Count the answers at `index` (n,), -1 the default; `pool`: another model's candidates to the same
-        prompts.
+        """Count the answers of a method at one setting.
+
+        Args:
+            method: its name.
+            index: (n,) candidate given to every prompt, -1 the default answer.
+            pool: another model's candidates to the same prompts; None: those of this evaluation.
+            **at: columns of the setting (r_t, xi, n_t or knob).
         """
         pool = pool or self.pool
         given, place = index != DEFAULT, (np.arange(len(index)), np.maximum(index, 0))

@@ -1,5 +1,6 @@
-"""Language generation end to end: candidates, classifiers, thresholds, answers, counts (arXiv 2504.20924,
-section 5.3; figure 4).
+"""Language generation end to end: candidates, classifiers, thresholds, answers, counts.
+
+Source: arXiv 2504.20924, section 5.3 and figure 4.
 
 Prompts are split in three that share none: the classifier is trained on the first (both halves serve as
 inputs and as internal test data in turn), thresholds are chosen on the second, answers are counted on the

@@ -1,5 +1,6 @@
-"""A guard calibrated on one set of recorded answers, applied to another: what breaks, what a coverage guard
-catches, and what fresh internal test data mend.
+"""A guard calibrated on one set of recorded answers, applied to another.
+
+What breaks, what a coverage guard catches, and what fresh internal test data mend.
 
 The classifier, the thresholds and the radius are those of the run; nothing is fitted on the other set, whose
 labels are human or its own judge's. Methods, after "transfer.<format>.":

@@ -1,5 +1,6 @@
-"""Production planning end to end: train, calibrate, plan, count (arXiv 2504.20924, production planning;
-figure 2).
+"""Production planning end to end: train, calibrate, plan, count.
+
+Source: arXiv 2504.20924, production planning and figure 2.
 
 Quarters: networks are trained on the training quarter and the internal test quarter for training, every
 method on the same cases; thresholds are chosen on the internal test quarter for validation; revenue and

@@ -154,8 +154,10 @@ def plan_with_cvxpy(
 
 
 def literal_program(problem: ProductionProblem, stack: int = 1) -> GatedConvexProgram:
-    """The problem as written above, compiled once; parameter `linear` (p,) is p + k s, the default action is
-    u = 0."""
+    """The problem as written above, compiled once.
+
+    Its parameter `linear` (p,) is p + k s, its default action u = 0.
+    """
 
     def build() -> tuple[cp.Problem, cp.Variable]:
         amount = cp.Variable(problem.n_products, name="amount")

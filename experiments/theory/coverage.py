@@ -45,9 +45,7 @@ length.
 
 
 def draw(rng: np.random.Generator, n: int, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """(measurements (n, 8) float32, unsafe (n,)); `shift` moves the last axis, which raises the risk as
-    well.
-    """
+    """Measurements (n, 8) float32 and unsafe (n,); `shift` moves the last axis, which raises the risk too."""
     y = rng.normal(size=(n, D)) * SPREAD
     y[:, -1] += shift
     score = y[:, 0] + 0.5 * y[:, 1] + 0.6 * np.square(y[:, 2]) + 0.8 * np.maximum(np.abs(y[:, -1]) - 1.2, 0.0)

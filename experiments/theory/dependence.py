@@ -33,9 +33,7 @@ def sequences(rng: np.random.Generator, episodes: int, horizon: int, rho: float)
 
 
 def run(config: SensitivityConfig, rng: np.random.Generator) -> pd.DataFrame:
-    """Per rho and horizon: per-step and per-episode shares; limits that treat steps as independent, or
-    not.
-    """
+    """Per rho and horizon: shares per step and per episode, and limits with and without independent steps."""
     rows: list[dict[str, Any]] = []
     horizons = [t for t in HORIZONS if t <= config.horizon]
     for rho in CORRELATIONS:

@@ -71,9 +71,7 @@ def run(config: LeakConfig, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _lipschitz(slope: np.ndarray, frequency: np.ndarray, weight: np.ndarray) -> float:
-    """Upper limit on the margin's slope: the largest on the grid, and what it may gain between grid
-    points.
-    """
+    """Upper limit on the margin's slope: the largest on the grid, and what it may gain in between."""
     gradient = (slope * weight) @ frequency.T
     curvature = float((np.abs(weight) * np.square(frequency).sum(axis=0)).sum())
     return float(np.linalg.norm(gradient, axis=1).max()) + curvature * np.sqrt(0.5) / _TRUTH

@@ -114,8 +114,7 @@ def _ours(
 
 
 def _mapie(taus: np.ndarray, config: CertificatesConfig, search: str) -> Any:
-    """(margin, unsafe) -> index chosen by MAPIE: "class 1" is accept, predicted where a score is >= a
-    parameter.
+    """(margin, unsafe) -> index chosen by MAPIE: "class 1" is accept, predicted from a score upwards.
 
     MAPIE thresholds a probability; the margin goes through a decreasing function onto (0, 1), thresholds too.
     """

@@ -38,9 +38,7 @@ def cases(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def judged(tau: np.ndarray, r_t: float) -> dict[str, float]:
-    """True risk over r_t and acceptance of thresholds (trials,); a threshold that accepts nothing has risk
-    0.
-    """
+    """True risk over r_t and acceptance of thresholds (trials,); risk 0 where nothing is accepted."""
     risk = np.zeros(len(tau))
     open_ = tau > -np.inf
     risk[open_] = true_risk(tau[open_])
@@ -116,8 +114,7 @@ def _size(config: SensitivityConfig, rng: np.random.Generator, n: int) -> dict[s
 
 
 def constraints(config: SensitivityConfig, rng: np.random.Generator) -> pd.DataFrame:
-    """k constraints at once, each with its own threshold: how often any of them is broken, and acceptance of
-    one.
+    """k constraints at once, each with its own threshold: how often any is broken, acceptance of one.
 
     Draws of one constraint are reused: k constraints are k of them at random.
     """

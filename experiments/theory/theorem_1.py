@@ -67,7 +67,7 @@ def bounds_of(logits: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray
 
 
 def holds(law: ProjectionLaw, lower: np.ndarray, upper: np.ndarray) -> dict[str, np.ndarray]:
-    """Whether the truth lies within the likelihood bounds, and below both posterior bounds: (trials,) bool."""
+    """Whether the truth is within the likelihood bounds, and below both posterior bounds: (trials,) bool."""
     truth, slack = law.likelihood, law.tolerance
     joint = truth * PRIOR[len(truth)][:, None]
     posterior = joint / np.maximum(joint.sum(axis=0), 1e-300)

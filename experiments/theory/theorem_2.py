@@ -1,5 +1,6 @@
-"""Theorem 2: L~ tends to L at the action taken as beta grows and lambda falls; L~ is continuous where L
-jumps.
+"""Theorem 2: L~ tends to L at the action taken as beta grows and lambda falls.
+
+L~ is continuous where L jumps.
 
 On a convex program (two amounts, one constraint) and on a finite set of six candidates, both with exact
 minimisers, so that what differs is the loss and not a solver.

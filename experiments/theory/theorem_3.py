@@ -94,8 +94,7 @@ class Quadratic:
 def errors(rule: Any, rng: np.random.Generator, queries: int, d: int, guess: float) -> tuple[float, float]:
     """(P(accept | unsafe), P(reject | safe)); both classes have probability 1/2.
 
-    `guess`: about how far from the boundary the rule errs; the layer is widened until errors stop short of
-    it.
+    `guess`: about how far from the boundary the rule errs; the layer is widened until errors stop inside it.
     """
     half_width = guess
     for _ in range(_LAYERS):
@@ -147,9 +146,7 @@ def run(config: Theorem3Config, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def needed(curve: pd.DataFrame, alphas: np.ndarray) -> np.ndarray:
-    """N(alpha) of one stream: where the larger error falls to alpha and stays below; NaN where it does
-    not.
-    """
+    """N(alpha) of one stream: where the larger error falls to alpha for good; NaN if it never does."""
     n = curve["n"].to_numpy(float)
     later = np.maximum.accumulate(curve["larger"].to_numpy(float)[::-1])[::-1]  # worst from here on
     log_n, log_e = np.log(n), np.log(np.maximum(later, 1e-12))

@@ -1,5 +1,7 @@
-"""Kill a run of the toy experiment (SIGKILL) before or after every file it puts in place and at every step of
-the experiment, run it again each time, and print as JSON what came of it. A program of its own: it forks.
+"""Kill a run of the toy experiment at every step, run it again, and print as JSON what came of it.
+
+SIGKILL, before or after every file it puts in place and at every step of the experiment. A program of its
+own: it forks.
 
 python kill_everywhere.py <scratch directory> [all]
 

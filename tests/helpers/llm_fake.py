@@ -1,6 +1,4 @@
-"""A source of answers small enough for tests: harm is a word of the answer together with one of the
-prompt.
-"""
+"""A source of answers small enough for tests: harm is a word of the answer with one of the prompt."""
 
 from __future__ import annotations
 

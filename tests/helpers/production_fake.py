@@ -26,8 +26,9 @@ OVER_KNOB = {"mean_variance": 0.12, "two_stage": 0.05, "end_to_end": 0.08}
 
 
 def weekly(seed: int = 0, weeks: int = 52, hours: int = 168, year: int | None = None) -> pd.DataFrame:
-    """A run's weekly table: violation share near factor * r_t; revenue grows with r_t; `year` fixes the
-    demand.
+    """A run's weekly table: violation share near factor * r_t, revenue that grows with r_t.
+
+    `year` fixes the demand.
     """
     rng, demand = np.random.default_rng(seed), np.random.default_rng(1000 + (seed if year is None else year))
     best = demand.uniform(90, 110, weeks) * hours

@@ -20,10 +20,12 @@ Rows = dict[str, np.ndarray]
 
 
 def load() -> Rows:
-    """Rows of the Point: episode, t (k,); robot, next_robot (k, 6); vase, next_vase (k, 13); goal, next_goal
-    (k, 2); action (k, 2); obs (k, 60); reward, cost (k,); met (k,) bool; contact (k,) bool: the vase was
-    within reach or moved; and per episode (5, ...): seed, start (x, y, heading), vase0, goal0, hazards,
-    obs0."""
+    """Rows of the Point.
+
+    Per step: episode, t (k,); robot, next_robot (k, 6); vase, next_vase (k, 13); goal, next_goal (k, 2);
+    action (k, 2); obs (k, 60); reward, cost (k,); met (k,) bool; contact (k,) bool (the vase was within reach
+    or moved). Per episode (5, ...): seed, start (x, y, heading), vase0, goal0, hazards, obs0.
+    """
     folder = os.environ.get(VARIABLE)
     if folder:
         return from_record(Path(folder) / "point_goal1.npz")

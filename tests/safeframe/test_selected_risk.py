@@ -27,9 +27,7 @@ def naive(margin, score, label, tau):
 
 
 def worst_case(margin, score, label, tau, radius):
-    """Brute force over corners of every group's balls; the ratio is greatest where each group does its
-    worst.
-    """
+    """Brute force over corners of every group's balls; the ratio is greatest with each group at its worst."""
     shift = SQRT2 * radius
     selected = unsafe = 0
     for m, s, y in zip(margin, score, label, strict=True):

@@ -1,5 +1,4 @@
-"""How often certificates fail, counted; and that naive choices fail more often than delta, so the tests could
-fail.
+"""How often certificates fail, counted; naive choices fail more often than delta, so tests could fail.
 
 A certificate at delta may fail in a share delta of the repetitions; the allowance on top is the 99.9 %
 quantile of the binomial count.
@@ -53,9 +52,7 @@ def test_posterior_certificate_fails_at_most_delta():
 
 
 def sequences(rng, n=2000):
-    """Counts of REPEATS samples at 15 nested thresholds; true risks just above r_t = 0.05 from the second
-    on.
-    """
+    """Counts of REPEATS samples at 15 nested thresholds; risks just above r_t = 0.05 from the second on."""
     share = np.array([0.1, 0.1, *[0.06] * 13])
     risk = np.array([0.015, 0.0855, *[0.0502] * 13])
     counts = rng.multinomial(n, [*share, 1 - share.sum()], REPEATS)[:, :15]
@@ -120,9 +117,7 @@ def test_fixed_sequence_for_the_selected_action_fails_at_most_delta():
 
 @pytest.mark.parametrize("prior", [None, 0.28])
 def test_a_certified_guard_fails_at_most_delta_and_a_plug_in_one_more(prior):
-    """The whole object: half of the cases choose the sequence, the other half certify the last threshold that
-    passes.
-    """
+    """The whole object: half of the cases choose the sequence, half certify the last one that passes."""
     r_t, delta, repeats = 0.1, 0.1, 300
     law = np.random.default_rng(7).normal(size=400_000)
     rng = np.random.default_rng(8)

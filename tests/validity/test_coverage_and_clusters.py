@@ -1,5 +1,6 @@
-"""How often the certificates of coverage, clusters, flipped labels and Bonferroni search fail, counted;
-beside each a naive choice that fails more often, so that the count can tell.
+"""How often the certificates of coverage, clusters, flipped labels and Bonferroni search fail.
+
+Beside each a naive choice that fails more often, so that the count can tell.
 """
 
 import numpy as np
@@ -28,9 +29,7 @@ def test_coverage_radius_fails_at_most_delta_and_the_plain_quantile_more():
 
 
 def test_a_guard_with_coverage_keeps_the_inflated_promise_in_distribution():
-    """Violations among what is accepted and covered stay below bound * acceptance / (acceptance -
-    epsilon).
-    """
+    """Violations among the accepted and covered stay below bound * acceptance / (acceptance - epsilon)."""
     rng = np.random.default_rng(1)
 
     def draw(n):
@@ -73,9 +72,7 @@ def test_cluster_bounds_fail_at_most_delta_and_cases_as_independent_more(bound):
 
 @pytest.mark.parametrize("bound", [hoeffding_bentkus_upper, betting_upper])
 def test_cluster_bounds_at_their_hardest(bound):
-    """Clusters that are wholly unsafe or wholly safe: the case that the bounded mean has the largest
-    variance.
-    """
+    """Clusters that are wholly unsafe or wholly safe: the bounded mean has its largest variance."""
     rng, repeats, delta, risk = np.random.default_rng(4), 600, 0.2, 0.1
     failed = 0
     for _ in range(repeats):

@@ -1,6 +1,4 @@
-"""What the measured radius promises: with its mass as slack, the curve bounds the risk under the law in
-use.
-"""
+"""The measured radius: with its mass as slack, the curve bounds the risk under the law in use."""
 
 import numpy as np
 from scipy import stats
@@ -45,9 +43,7 @@ def test_bound_with_the_measured_radius_and_its_mass_holds():
 
 
 def test_the_noise_of_extremes_is_in_the_radius():
-    """The measured shift is never below the true one by much, and exceeds it in small samples (a documented
-    limit).
-    """
+    """The measured shift is hardly ever below the true one, and above it in small samples, as documented."""
     rng = np.random.default_rng(1)
     small = [
         measured_radius(rng.normal(size=100), rng.normal(size=100) - SHIFT, side="lower") for _ in range(200)

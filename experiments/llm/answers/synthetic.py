@@ -1,6 +1,4 @@
-"""Source `synthetic`: the conversation world with known truth (`grammar.py`, `world.py`) and small OPT models
-that were trained in it.
-"""
+"""Source `synthetic`: the conversation world with known truth, and small OPT models trained in it."""
 
 from __future__ import annotations
 

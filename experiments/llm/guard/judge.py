@@ -30,9 +30,7 @@ _STEPS = 600
 
 @dataclass(frozen=True)
 class Judge:
-    """P(harm) of every candidate (n, k) and of every human-labelled pair (h,); which of the pairs it never
-    saw (h,).
-    """
+    """P(harm) of every candidate (n, k) and human-labelled pair (h,); which pairs it never saw (h,)."""
 
     probability: np.ndarray
     of_humans: np.ndarray

@@ -59,8 +59,10 @@ class AnswerCases:
         self.mask = torch.from_numpy(mask)
 
     def loss(self, r_t: float, penalty: float, perturbation: float) -> ApproximateLoss:
-        """L~ with output (log violation probability (b, k), prompts (b,)) and action (candidate (b,), J, L,
-        log violation probability or log r_t for the default answer).
+        """L~ of the prompts.
+
+        Its output is (log violation probability (b, k), prompts (b,)), its action (candidate (b,), J, L, log
+        violation probability, or log r_t for the default answer).
         """
 
         def minimiser(weight: float, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

@@ -73,8 +73,9 @@ class Generated:
 
 
 def nucleus(logits: Tensor, top_p: float) -> Tensor:
-    """Logits with everything outside the smallest set of probability >= top_p at -inf (Holtzman et al.
-    2020).
+    """Logits with everything outside the smallest set of probability >= top_p at -inf.
+
+    Source: Holtzman et al. (2020).
     """
     if top_p >= 1:
         return logits

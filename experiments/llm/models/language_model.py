@@ -1,5 +1,6 @@
-"""Language models from transformers' own classes: made from a configuration, saved, and loaded by
-from_pretrained, be it a folder or a name on the hub.
+"""Language models from transformers' own classes: made from a configuration, saved and loaded.
+
+`from_pretrained` takes a folder or a name on the hub.
 """
 
 from __future__ import annotations
@@ -103,8 +104,12 @@ def loading(name: str | Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def memory_guard(what: str, advice: str) -> Iterator[None]:
-    """Turn torch's out-of-memory errors into a SafeframeError that says what was too large and what to
-    lower."""
+    """Turn torch's out-of-memory errors into a SafeframeError.
+
+    Args:
+        what: was too large.
+        advice: what to lower.
+    """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:

@@ -1,5 +1,4 @@
-"""PPO-Lagrangian for language models, its parts: rewards and costs per token, advantages, losses,
-multiplier.
+"""PPO-Lagrangian for language models, its parts: scores per token, advantages, losses, multiplier.
 
 From Ouyang et al. 2022 (arXiv 2203.02155, "InstructGPT", section 3.5 and appendix C) and Dai et al. 2024
 (arXiv 2310.12773, "Safe RLHF", section 3 and appendix; code github.com/PKU-Alignment/safe-rlhf):

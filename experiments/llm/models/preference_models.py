@@ -1,5 +1,6 @@
-"""Reward and cost models: scalar scores of a conversation, learned from comparisons (Dai et al. 2024, "Safe
-RLHF", arXiv 2310.12773).
+"""Reward and cost models: scalar scores of a conversation, learned from comparisons.
+
+Source: Dai et al. 2024, "Safe RLHF", arXiv 2310.12773.
 
 reward: a is preferred to b; loss -log sigma(r_a - r_b) (Ouyang et al. 2022, equation 1 for one pair), plus
     `regularisation` times the mean square of the scores (safe-rlhf).
@@ -155,8 +156,15 @@ def scorer(
 
 @dataclass(frozen=True)
 class Comparisons:
-    """n comparisons of two answers to one prompt. a, b: (n, ...) conversations; preferred: (n,) True if a is
-    preferred (reward) or more harmful (cost); harmful_a, harmful_b: (n,) labels, for the cost model only."""
+    """n comparisons of two answers to one prompt.
+
+    Attributes:
+        a: n conversations, with one answer.
+        b: n conversations, with the other.
+        preferred: (n,) True if a is preferred (reward) or more harmful (cost).
+        harmful_a: (n,) labels, for the cost model only.
+        harmful_b: (n,) labels, for the cost model only.
+    """
 
     a: Conversations
     b: Conversations

@@ -1,6 +1,4 @@
-"""Where and how models run: one CPU or GPU, or several through accelerate; full precision or bf16; gradient
-checkpointing.
-"""
+"""Where and how models run: one device, or several through accelerate; precision; checkpointing."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Supervised fine-tuning: the language model imitates answers (step 1 of Ouyang et al. 2022, arXiv
-2203.02155).
+"""Supervised fine-tuning: the language model imitates answers.
+
+Source: Ouyang et al. 2022, arXiv 2203.02155, step 1.
 
 Loss: mean cross-entropy over the answers' tokens (over all tokens with `prompts_too`, as in pretraining).
 AdamW, learning rate rising over the first 5 % of the steps and falling to zero by a cosine, gradients clipped

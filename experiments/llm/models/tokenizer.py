@@ -1,5 +1,6 @@
-"""How a conversation is written down as tokens, with any tokenizer of transformers: a template around the
-prompt, then the answer, then the end-of-sequence token.
+"""How a conversation is written down as tokens, with any tokenizer of transformers.
+
+A template around the prompt, then the answer, then the end-of-sequence token.
 """
 
 from __future__ import annotations

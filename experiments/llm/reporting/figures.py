@@ -1,5 +1,4 @@
-"""Figures 4A (reward against harmful share) and 4B (harmful share against r_t, with y = x), from saved
-results.
+"""Figures 4A (reward over harmful share) and 4B (harmful share over r_t, with y = x), from results.
 
 Points pool the runs. Where no answer was harmful the point lies on the line marked 0 and its bar ends at the
 upper limit of its interval.

@@ -33,8 +33,7 @@ def model_prompts(n: int, rng: np.random.Generator) -> Prompts:
 
 
 def conversations(prompts: Prompts, answers: Tokens) -> Conversations:
-    """Token rows of prompts and answers, as `tokenizer.encode_prompts` and `encode_answers` make them of the
-    texts."""
+    """Token rows of prompts and answers, as `encode_prompts` and `encode_answers` make them of texts."""
     n = len(prompts)
     said = prompts.tokens()
     lengths = (said != PAD).sum(axis=1) + 2

@@ -1,5 +1,6 @@
-"""Make the models that come with the repository: `python -m experiments.llm.world.reference_models NAME ...
-[out=DIR]`.
+"""Make the models that come with the repository.
+
+    python -m experiments.llm.world.reference_models NAME ... [out=DIR]
 
 Names, in the order in which they need one another: ai, classifier_base, reward, cost, ppo_lag_<limit>; `all`
 is all of them. One thread; a training that was killed goes on when the command is given again; a model that

@@ -1,5 +1,6 @@
-"""Real demand: hourly electricity demand from US EIA Form 930, cleaned (Ruggles et al., Scientific Data
-7:155, 2020).
+"""Real demand: hourly electricity demand from US EIA Form 930, cleaned.
+
+Source: Ruggles et al., Scientific Data 7:155, 2020.
 
 The file is a CSV (plain or .csv.gz) with a column `utc_hour` and one column per balancing (sub)area in MW,
 one row per hour, four years or more. It is not part of the repository; the user gives its path. The reader

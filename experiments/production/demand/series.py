@@ -46,10 +46,13 @@ class Quarter(IntEnum):
 class ClipReport:
     """How the series were scaled, and what clipping to [0, 10] changed.
 
-    minimum, maximum: (p,) in the unit of the source; they went to 0 and 10.
-    below, above: (4, p) share of the hours of each quarter (rows by quarter id) that were clipped at 0 and at
-    10.
-    share: (p,) share of all hours of each series that were clipped at either end.
+    Attributes:
+        names: of the products.
+        minimum: (p,) in the unit of the source, what went to 0.
+        maximum: (p,) in the unit of the source, what went to 10.
+        below: (4, p) share of the hours of each quarter (rows by quarter id) that were clipped at 0.
+        above: (4, p) the same at 10.
+        share: (p,) share of all hours of each series that were clipped at either end.
     """
 
     names: tuple[str, ...]
@@ -78,16 +81,23 @@ class ClipReport:
 class DemandData:
     """Cases of the production problem; n cases, p = 4 products, arrays are read-only by convention.
 
-    series: (hours, p) float32 demand on the scale [0, 10]; one row per hour.
-    measurement: (n, lookback, p) float32, oldest hour first.
-    demand: (n, p) float32 demand in the target hour (the state s).
-    unsafe: (n, p) bool, demand < 3.
-    target_hour: (n,) int64 row of `series` that is the target.
-    quarter: (n,) int64 quarter id, see `Quarter`.
-    calendar: (n, 3) int64 hour of day 0-23, day of week 0-6 (Monday 0), day of year 1-366 of the target hour,
-    in UTC.
-    truth_mean, truth_sd: (n, p) float64 law of the unclipped target given the past; synthetic data only, else
-    None.
+    Attributes:
+        series: (hours, p) float32 demand on the scale [0, 10]; one row per hour.
+        measurement: (n, lookback, p) float32, oldest hour first.
+        demand: (n, p) float32 demand in the target hour (the state s).
+        unsafe: (n, p) bool, demand < 3.
+        target_hour: (n,) int64 row of `series` that is the target.
+        quarter: (n,) int64 quarter id, see `Quarter`.
+        calendar: (n, 3) int64 hour of day 0-23, day of week 0-6 (Monday 0), day of year 1-366 of the target
+            hour, in UTC.
+        names: of the products.
+        clip: how much of the series was clipped.
+        lead: hours from the last measured one to the target.
+        source: where the series are from.
+        notes: on what was done to them.
+        truth_mean: (n, p) float64 mean of the unclipped target given the past; synthetic data only, else
+            None.
+        truth_sd: (n, p) float64 standard deviation of the same.
     """
 
     series: np.ndarray
@@ -130,8 +140,8 @@ class DemandData:
 def first_target(hours: int, lookback: int, lead: int, hours_per_quarter: int) -> int:
     """Offset of the first quarter in hours (module docstring).
 
-    Raises SafeframeError for windows that are no positive integers and for a series shorter than four
-    quarters.
+    Raises:
+        SafeframeError: for windows that are no positive integers and for a series shorter than four quarters.
     """
     for name, value in (("lookback", lookback), ("lead", lead), ("hours_per_quarter", hours_per_quarter)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
@@ -189,9 +199,23 @@ def build_cases(
 ) -> DemandData:
     """Scale, clip and cut hourly series into cases.
 
-    raw: (hours, p) in any unit; hour_of_epoch: (hours,) hours since 1970-01-01 00:00 UTC, for the calendar;
-    minimum, maximum: (p,) values that go to 0 and 10; truth_mean, truth_sd: (hours, p) by target hour, on the
-    scale [0, 10].
+    Args:
+        raw: (hours, p) in any unit.
+        hour_of_epoch: (hours,) hours since 1970-01-01 00:00 UTC, for the calendar.
+        names: of the products.
+        minimum: (p,) values that go to 0.
+        maximum: (p,) values that go to 10.
+        lookback: hours of measured demand that a case holds.
+        lead: hours from the last measured one to the target.
+        hours_per_quarter: length of each quarter.
+        order: the role (`Quarter`) of each consecutive quarter of time.
+        source: where the series are from.
+        notes: on what was done to them.
+        truth_mean: (hours, p) by target hour, on the scale [0, 10]; synthetic data only.
+        truth_sd: (hours, p) of the same.
+
+    Returns:
+        The cases of the four quarters.
     """
     raw = np.asarray(raw, dtype=np.float64)
     order = check_order(order)
@@ -247,8 +271,7 @@ def build_cases(
 
 
 def calendar_of(hour_of_epoch: np.ndarray) -> np.ndarray:
-    """(n, 3) int64 hour of day, day of week (Monday 0) and day of year from hours since 1970-01-01 00:00
-    UTC."""
+    """Hour of day, day of week (Monday 0) and day of year, (n, 3) int64, from hours since 1970 in UTC."""
     hour_of_epoch = np.asarray(hour_of_epoch, dtype=np.int64)
     day = hour_of_epoch // 24
     date = day.astype("datetime64[D]")

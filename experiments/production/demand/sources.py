@@ -1,5 +1,4 @@
-"""The two sources of demand behind one import: `synthetic` (embedded, seeded) and `load_eia` (a file of the
-user's)."""
+"""Two sources of demand in one import: `synthetic` (embedded, seeded), `load_eia` (a user's file)."""
 
 from experiments.production.demand.eia import load_eia
 from experiments.production.demand.series import (

@@ -67,8 +67,10 @@ def synthetic(
 ) -> DemandData:
     """Four synthetic products, long enough for exactly `hours_per_quarter` cases in each quarter.
 
-    Same arguments, same numbers. Raises SafeframeError for a seed that is no integer >= 0 and for impossible
-    windows.
+    Same arguments, same numbers.
+
+    Raises:
+        SafeframeError: for a seed that is no integer >= 0 and for impossible windows.
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise SafeframeError(f"seed = {seed!r}: a whole number >= 0 is needed")

@@ -1,5 +1,4 @@
-"""From margins to gates: the bound of every product on the internal test quarter for validation, and its
-threshold.
+"""From margins to gates: each product's bound on the internal test quarter, and its threshold.
 
 Every product has its own risk curve (group-conditional testing), so the promise holds for each product and
 not only on average. The radius is configured, or measured for each r_t on the same quarter, between its even
@@ -40,8 +39,10 @@ class Calibration:
 
 
 def weekly_radius(margin: np.ndarray, label: np.ndarray, hour: np.ndarray, trim: float) -> float:
-    """xi between the even and the odd weeks; margin, label, hour: (n,). SafeframeError if a class is absent
-    from either.
+    """xi between the even and the odd weeks; margin, label, hour: (n,).
+
+    Raises:
+        SafeframeError: if a class is absent from either.
     """
     odd = (hour // HOURS_PER_WEEK) % 2 == 1
     gaps = [

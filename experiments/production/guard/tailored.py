@@ -72,8 +72,10 @@ class PlanningCases:
         self.with_loss = tabulate(action_with_loss)
 
     def loss(self, r_t: float, penalty: float, perturbation: float) -> ApproximateLoss:
-        """L~ with output (log violation probability (b, p), index of the cases (b,)) and action (pattern
-        (b,), J, L).
+        """L~ of the cases.
+
+        Its output is (log violation probability (b, p), index of the cases (b,)), its action (pattern (b,),
+        J, L).
         """
         beta = penalty * self.gain
 

@@ -37,8 +37,13 @@ class SequenceNetwork(nn.Module):
 
 
 class Inputs:
-    """Cases as tensors: measurement (n, hours, p), calendar (n, k), demand (n, p), unsafe (n, p) as 0/1
-    floats.
+    """Cases as tensors: measurement (n, hours, p), calendar (n, k), demand and unsafe (n, p).
+
+    `unsafe` holds 0/1 floats.
+
+    Args:
+        data: the cases.
+        with_calendar: whether the calendar is a feature; otherwise k = 0.
     """
 
     def __init__(self, data: DemandData, with_calendar: bool):

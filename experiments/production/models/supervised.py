@@ -87,8 +87,9 @@ def feasible_amounts(problem: ProductionProblem, output: Tensor) -> Tensor:
 
 
 def decision_loss(inputs: Inputs, problem: ProductionProblem, penalty: float) -> BatchLoss:
-    """Negative revenue at the true demand plus `penalty` times the amounts made while s < 3: decisions end to
-    end.
+    """Negative revenue at the true demand plus `penalty` times the amounts made while s < 3.
+
+    The loss of decisions, end to end.
     """
     price = torch.tensor(problem.price, dtype=torch.float32)
     slope = torch.tensor(problem.slope, dtype=torch.float32)

@@ -62,8 +62,9 @@ class Measured(CurvePoints):
         return len(self.runs) / len(set(self.realisation.tolist()))
 
     def metric(self, name: str, method: str, r_t: float) -> pd.DataFrame:
-        """Rows (one per run, in the order of `runs`; columns value, n) of a tidy metric at r_t; empty if any
-        run lacks it.
+        """Rows of a tidy metric at r_t; empty if any run lacks it.
+
+        One per run, in the order of `runs`; columns value, n.
         """
         if self.frame is None:
             return pd.DataFrame(columns=["value", "n"])

@@ -25,9 +25,7 @@ def line(n_t: np.ndarray, value: np.ndarray, at: np.ndarray) -> tuple[np.ndarray
 
 
 def scaling_rows(by_n_t: dict[int, Measured], r_t: float = TRAINED_AT, method: str = "ours") -> pd.DataFrame:
-    """Per run: n_t, seed, share of the oracle's revenue, acceptance, violations and product-hours produced at
-    r_t.
-    """
+    """Per run at r_t: n_t, seed, share of the oracle's revenue, acceptance, violations, product-hours."""
     rows = []
     for n_t, measured in by_n_t.items():
         at = measured.at(method, r_t)

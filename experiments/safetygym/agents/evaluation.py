@@ -21,13 +21,25 @@ def evaluate(
     guard: Guard | None = None,
     default_action: DefaultAction | None = None,
 ) -> pd.DataFrame:
-    """At least `steps` steps in whole episodes, one row each: return, cost, entries, length, defaults.
+    """At least `steps` steps in whole episodes.
 
-    env: a vector environment of the agent's task, reset here with `seed`. Every environment starts afresh,
-    so all episodes are whole; the first ones that end are not preferred, as all have one length. guard,
-    default_action: as in training; a Gaussian policy is then drawn by the mass of each candidate's bin.
-    entries: steps with a cost that the step before did not have. Raises SafeframeError for an environment
-    of another observation size.
+    Every environment starts afresh, so all episodes are whole; the first ones that end are not preferred, as
+    all have one length. Under a guard a Gaussian policy is drawn by the mass of each candidate's bin.
+
+    Args:
+        agent: that acts.
+        env: a vector environment of the agent's task, reset here.
+        steps: of all episodes together, at least.
+        seed: of the environments and of the policy's draws.
+        guard: as in training.
+        default_action: as in training; needed with a guard.
+
+    Returns:
+        One row per episode: return, cost, entries (steps with a cost that the step before did not have),
+            length, defaults.
+
+    Raises:
+        SafeframeError: for an environment of another observation size, or a guard without a default action.
     """
     size = env.single_observation_space.shape[0]
     if size != agent.observation_size:

@@ -1,5 +1,4 @@
-"""Running a policy, guarded or not, and counting per episode: the episode is the unit, steps are
-dependent."""
+"""Run a policy, guarded or not, and count per episode: that is the unit, for steps are dependent."""
 
 from __future__ import annotations
 

@@ -32,8 +32,7 @@ BLOCK_STEPS = 250_000
 
 @dataclass(frozen=True)
 class Job:
-    """One block: `steps` steps of an agent, under the guard of a classifier's `weights` at `tau` or without
-    one."""
+    """One block: steps of an agent, without a guard or under that of a classifier's `weights` at `tau`."""
 
     group: str
     constants: dict[str, Any]
@@ -108,8 +107,7 @@ def _kept_or_run(directory: Path, job: Job) -> Result:
 
 
 def run_job(job: Job) -> Result:
-    """Episodes of one block (`evaluation.run_episodes`) and its entries under a guard (`entries`), on one
-    thread."""
+    """Episodes of one block (`run_episodes`) and its entries under a guard (`entries`), on one thread."""
     torch.set_num_threads(1)
     config, task = job.config, get_task(job.config.task)
     agent = load_agent(job.agent, task=config.task)

@@ -126,8 +126,7 @@ class GuardStages:
         return classifier
 
     def random_paths(self) -> Paths | None:
-        """Paths from random velocities, collected once; None for the Car and for classifiers without
-        paths."""
+        """Paths from random velocities, collected once; None for the Car and classifiers without paths."""
         if self.config.robot == "car" or self.config.classifier.kind != "path":
             return None
         keys = ("task", "seed", "agent.path", "learning.random_paths")

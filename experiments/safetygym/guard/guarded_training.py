@@ -1,5 +1,4 @@
-"""An agent trained under the guard, in phases: collect where the agent goes now, fit the classifier, go on
-training.
+"""An agent trained under the guard, in phases: collect where it goes now, fit, go on training.
 
 Each phase labels states of the present behaviour (guarded from the second phase on), fits a new path
 classifier on the data of all phases so far, sets tau by the risk of the selected action at r_t and trains on

@@ -31,11 +31,13 @@ class Guard:
 
 
 class GuardedPolicy:
-    """The optimisation stage: a candidate drawn from the agent's own distribution restricted to the feasible
-    ones (u ~ pi^d, arXiv 2504.20924), the default action where there is none. Without a guard: the agent as
-    it is.
+    """The optimisation stage: a feasible candidate, or the default action where there is none.
 
-    `candidate` (n,) of the last call: index of what was chosen, -1 the default, -2 without a guard."""
+    The candidate is drawn from the agent's own distribution restricted to the feasible ones (u ~ pi^d, arXiv
+    2504.20924). Without a guard: the agent as it is.
+
+    `candidate` (n,) of the last call: index of what was chosen, -1 the default, -2 without a guard.
+    """
 
     def __init__(self, agent: Agent, guard: Guard | None, seed: int | list[int], task):
         """Raises SafeframeError if classifier and agent do not belong to the same task and candidates."""

@@ -90,8 +90,10 @@ def _descend(
 
 
 def accept_or_not(unsafe: Tensor, settings: LearningSettings, r_t: float) -> ApproximateLoss:
-    """L~ of cases with labels `unsafe` (b,) 0/1; output: log violation probability (b, 1); action: accept
-    (b,) 0/1."""
+    """L~ of cases with labels `unsafe` (b,) 0/1.
+
+    Its output is the log violation probability (b, 1), its action accept (b,) 0/1.
+    """
     task = -1.0 + settings.violation_cost * unsafe
 
     def minimiser(weight: float, output: Tensor) -> Tensor:
@@ -117,11 +119,20 @@ def tailor(
     seed: int,
     progress: Progress,
 ) -> None:
-    """Go on training in place with the approximate loss at r_t under conservative testing with `radius`
-    (logits).
+    """Go on training in place with the approximate loss at r_t. The weights end as their running average.
 
-    data: states with every candidate labelled. The weights end as their running average. Raises
-    SafeframeError if a class is absent."""
+    Args:
+        classifier: that is trained.
+        data: states with every candidate labelled.
+        r_t: threshold on the probability, in (0, 1].
+        radius: of conservative testing, in logits.
+        settings: of the tailored training.
+        seed: of the batches.
+        progress: shows the steps.
+
+    Raises:
+        SafeframeError: if a class is absent.
+    """
     unsafe = torch.from_numpy(data.unsafe.astype(np.float32))
     if (unsafe < 0).any() or not (unsafe == 1).any() or not (unsafe == 0).any():
         raise SafeframeError("the approximate loss needs every candidate labelled, and safe and unsafe ones")

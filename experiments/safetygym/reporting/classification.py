@@ -1,5 +1,8 @@
-"""Figure 3D: where classification errs. Shares of unsafe candidates by predicted clearance, and the decision
-behind every entry of ours: what was predicted there and what was true."""
+"""Figure 3D: where classification errs.
+
+Shares of unsafe candidates by predicted clearance, and the decision behind every entry of ours: what was
+predicted there and what was true.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Times safer at equal return: a baseline's cost (steps inside a hazard) per 1,000 steps over ours, at the
-return that the baseline earns; the same of entries.
+"""Times safer at equal return.
+
+A baseline's cost (steps inside a hazard) per 1,000 steps over ours, at the return that the baseline earns;
+the same of entries.
 
 Zero counts. A count below half counts as half: no cost in N steps is 500 / N per 1,000 steps. `limit` is
 the ratio with ours at its one-sided 95 % upper limit instead (`rates`), and what can be claimed.

@@ -111,8 +111,7 @@ def _shown(measured: Measured) -> pd.DataFrame:
 
 
 def curve(axes: Axes, rows: pd.DataFrame, x: str, y: str, rail: float, shift: float = 1.0) -> None:
-    """A method's points, strict to loose, joined, with bars; zero counts on the rail with their upper
-    limit."""
+    """A method's points, strict to loose, joined, with bars; zero counts on the rail with upper limits."""
     style = look(str(rows["method"].iloc[0]))
     zero = rows[f"{y}_limit"].notna().to_numpy()
     across = rows[x].to_numpy(dtype=float) * shift

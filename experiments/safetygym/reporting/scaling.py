@@ -56,8 +56,10 @@ def scaling_fit(rows: pd.DataFrame) -> ScalingFit | None:
 def figure_3b(
     by_robot: Mapping[str, Loaded], source: str, directory: Path | None = None, r_t: float = TRAINED_AT
 ) -> list[Path]:
-    """A panel per robot that was run at two n_t or more; paths of png, pdf and txt, an empty list if none
-    was.
+    """A panel per robot that was run at two n_t or more.
+
+    Returns:
+        Paths of png, pdf and txt; an empty list if none was.
     """
     import matplotlib.pyplot as plt
 

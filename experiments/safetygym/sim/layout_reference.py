@@ -1,5 +1,6 @@
-"""Layouts exactly as Safety Gym draws them (`engine.py`: `sample_layout`, `build_world_config`,
-`build_goal`).
+"""Layouts exactly as Safety Gym draws them.
+
+In its `engine.py`: `sample_layout`, `build_world_config`, `build_goal`.
 
 Its generator is numpy.random.RandomState, seeded anew, one higher, at each reset. Every draw takes one double
 of its stream, also the binomial that chooses the frameskip in each step; so (seed, number of doubles taken)
@@ -89,8 +90,7 @@ def first_seeds(seed: int | None, n: int) -> np.ndarray:
 
 
 def begin(state: State, i: int) -> tuple[float, float, float]:
-    """Begin an episode in row i with the next seed: everything but the robot, whose (x, y, heading) is
-    returned."""
+    """Begin an episode in row i with the next seed: all but the robot, whose (x, y, heading) is returned."""
     cursor = Cursor((((int(state.rng[i]) >> _BITS) + 1) & _MASK) << _BITS)
     placed = _layout(cursor)
     heading, turn = cursor.uniform(0.0, 2 * math.pi), cursor.uniform(0.0, 2 * math.pi)

@@ -88,8 +88,7 @@ def fill_one(work: np.ndarray, k: int, obs: np.ndarray, offset: int) -> None:
 
 @njit(cache=True, inline="always")
 def enter(bins: np.ndarray, offset: int, angle: float, reading: float) -> None:
-    """Enter an object at an angle (in bins) with its strength into bins[offset : offset + 16]: the largest
-    counts."""
+    """Enter an object at an angle (in bins) into bins[offset : offset + 16]: the largest reading counts."""
     b = int(angle)
     above = (angle - b) * reading
     b &= LIDAR_BINS - 1

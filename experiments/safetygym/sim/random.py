@@ -1,5 +1,7 @@
-"""One small random generator per environment, inside compiled code (SplitMix64; Steele, Lea and Flood 2014,
-doi:10.1145/2660193.2660195)."""
+"""One small random generator per environment, inside compiled code (SplitMix64).
+
+Source: Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195.
+"""
 
 from __future__ import annotations
 

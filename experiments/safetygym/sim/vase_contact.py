@@ -31,8 +31,7 @@ def vase_moves(vase: np.ndarray) -> bool:
 
 @njit(cache=True)
 def vase_axis(vase: np.ndarray) -> tuple[float, float, bool]:
-    """A horizontal side of vase (13,) as unit vector (x, y), and whether it stands flat on any of its
-    faces."""
+    """A horizontal side of vase (13,) as unit vector (x, y), and whether it stands flat on any face."""
     w, x, y, z = vase[3], vase[4], vase[5], vase[6]
     up0, up1, up2 = abs(2 * (x * z - w * y)), abs(2 * (y * z + w * x)), abs(1 - 2 * (x * x + y * y))
     if max(up0, up1, up2) < _FLAT:

@@ -153,9 +153,18 @@ class SafetyGymVector(VectorEnv):
         return self.state.copy() if indices is None else self.state.select(np.asarray(indices))
 
     def set_state(self, state: State, indices: np.ndarray | None = None) -> np.ndarray:
-        """Put environments into the given state; returns their observations (with zero action applied).
-        Raises SafeframeError for a state of another robot, number of rows, or with values that are not
-        finite."""
+        """Put environments into the given state.
+
+        Args:
+            state: one row per environment.
+            indices: of the environments; None: all of them.
+
+        Returns:
+            Their observations (with zero action applied).
+
+        Raises:
+            SafeframeError: for a state of another robot, number of rows, or with values that are not finite.
+        """
         index = np.arange(self.num_envs) if indices is None else np.atleast_1d(np.asarray(indices))
         if state.robot.shape != (len(index), self.task.robot_size):
             raise SafeframeError(

@@ -98,8 +98,7 @@ def _labelled(env, policy, cases, label, every, window, with_paths) -> Shard:
 
 
 def _branch(env, policy, window) -> np.ndarray:
-    """Labels (n, k), one candidate a row: it, then the agent, for `window` steps in copies of the
-    environments."""
+    """Labels (n, k), one candidate a row: it, then the agent, for `window` steps in copied environments."""
     n, candidates = env.num_envs, policy.agent.candidates
     index = policy.generator.integers(0, len(candidates), n)
     copy = SafetyGymVector(env.task.name, n, seed=0, vase=env.vase)

@@ -55,10 +55,10 @@ def _raised(strength: float, neighbour: float, beyond: float, gap: float) -> boo
 
 @njit(cache=True, nogil=True)
 def decode(lidar: np.ndarray, horizon: float, out: np.ndarray) -> None:
-    """Fill out (n, 6, 2, 2) with hazards within `horizon` m: both ends of the arc, body axes, m; the rest at
-    FAR.
+    """Fill out (n, 6, 2, 2) with hazards within `horizon` m: both ends of the arc, body axes, m.
 
-    lidar (n, 16) float32. More than six within the horizon: the nearest six."""
+    lidar (n, 16) float32. More than six within the horizon: the nearest six; fewer: the rest at FAR.
+    """
     value = np.empty(LIDAR_BINS)
     used = np.empty(LIDAR_BINS, np.bool_)
     low, high = np.empty(LIDAR_BINS), np.empty(LIDAR_BINS)

@@ -1,5 +1,4 @@
-"""Laws with known likelihoods in any dimension, classifiers with known Lipschitz constants, data of known
-zeta.
+"""Laws with known likelihoods, classifiers with known Lipschitz constants, data of known zeta.
 
 Given state i the measurement is uniform on the unit cube of R^d, moved by shift_i along u = (1, ..., 1) /
 sqrt(d). The classifier sees the projection t = u'y only: logits f(y) = g(t) with g K-Lipschitz, so f is
@@ -88,9 +87,7 @@ def three_states(d: int) -> ProjectionLaw:
 
 
 def two_states(d: int) -> ProjectionLaw:
-    """Two states and linear logits: where the data are moved as a whole, the theorem's radius is needed in
-    full.
-    """
+    """Two states, linear logits: where the data move as a whole, the theorem's radius is needed in full."""
     return ProjectionLaw(d, (0.0, 0.6), (-1.0, 1.0), (0.8, -0.8), linear=True)
 
 
@@ -118,8 +115,6 @@ def cube_zeta(points: np.ndarray, side: int) -> float:
 
 
 def sample_with_zeta(rng: np.random.Generator, n: int, side: int, d: int) -> tuple[np.ndarray, float]:
-    """(points (n, d), zeta): uniform draws; exact zeta in one dimension, its upper limit (n = side**d)
-    above.
-    """
+    """Uniform points (n, d) and zeta: exact in one dimension, its upper limit (n = side**d) above."""
     points = rng.random((n, d))
     return points, float(line_zeta(points[:, 0])) if d == 1 else cube_zeta(points, side)

@@ -1,6 +1,4 @@
-"""The experiment from end to end on small sources: methods, resuming, recorded answers, transfer, bad
-input.
-"""
+"""The experiment end to end on small sources: methods, resuming, recorded answers, transfer, errors."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The theory experiment: its truths against simulation, its statements on small runs, tables, claims and
-figures.
-"""
+"""The theory experiment: truths against simulation, statements on small runs, tables, claims, figures."""
 
 from __future__ import annotations
 

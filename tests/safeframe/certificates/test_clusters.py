@@ -21,9 +21,7 @@ BOUNDS = (hoeffding_bentkus_upper, betting_upper)
 
 @pytest.mark.parametrize("size", [1, 30])
 def test_no_unsafe_case_counts_every_cluster_once(size):
-    """Full clusters without an unsafe case: Y = 0, so 1 - delta^(1/n), up to the grid, however long they
-    are.
-    """
+    """Full clusters of any length without an unsafe case: Y = 0, so 1 - delta^(1/n), up to the grid."""
     zero, full = np.zeros(200, int), np.full(200, size)
     exact = 1 - 0.05 ** (1 / 200)
     assert exact <= hoeffding_bentkus_upper(zero, full, 0.05, size) <= exact * 1.04

@@ -1,6 +1,4 @@
-"""What a SafetyGuard refuses: bad settings at once, bad outputs when they appear, and nothing is half
-done.
-"""
+"""What a SafetyGuard refuses: bad settings at once, bad outputs when they appear, nothing half done."""
 
 import numpy as np
 import pytest

@@ -28,9 +28,7 @@ def test_bounds_need_a_threshold_and_meet_it_with_equality():
 
 
 def test_sampling_is_the_restricted_distribution():
-    """u ~ pi restricted to the feasible candidates: compare frequencies with the renormalised
-    probabilities.
-    """
+    """u ~ pi restricted to the feasible candidates: frequencies against the renormalised probabilities."""
     n, probability = 60_000, np.array([0.5, 0.2, 0.2, 0.1])
     feasible = np.broadcast_to([False, True, True, True], (n, 4))
     found = choose(feasible, rule="sample", probability=np.broadcast_to(probability, (n, 4)),

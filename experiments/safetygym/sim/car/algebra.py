@@ -1,6 +1,8 @@
-"""Small linear algebra on scalars for the Car: tuples of 6, and symmetric 6 x 6 matrices as tuples of 21 (the
-lower triangle, row by row). Written out and free of branches, so that a loop over environments around it is
-vector code."""
+"""Small linear algebra on scalars for the Car.
+
+Tuples of 6, and symmetric 6 x 6 matrices as tuples of 21 (the lower triangle, row by row). Written out and
+free of branches, so that a loop over environments around it is vector code.
+"""
 
 from __future__ import annotations
 

@@ -44,8 +44,11 @@ def regularise(distance, inverse_mass):
 
 @scalar
 def rim(height, R, along):
-    """Contact of the rim `along` m along the axle: x, y, z of the point from the origin, D, restoring
-    acceleration."""
+    """Contact of the rim `along` m along the axle.
+
+    Returns:
+        x, y, z of the point from the origin, D, restoring acceleration.
+    """
     tilt = R[6]
     scale = parameters.RADIUS / math.sqrt(1.0 - tilt * tilt)
     x = R[1] * parameters.HUB_Y + R[2] * parameters.HUB_Z + along * R[0] + scale * tilt * R[0]
@@ -58,8 +61,11 @@ def rim(height, R, along):
 
 @scalar
 def ball_contact(height, R):
-    """Contact of the ball: its centre from the origin (3), z of the point relative to it, D, restoring
-    acceleration."""
+    """Contact of the ball.
+
+    Returns:
+        Its centre from the origin (3), z of the point relative to it, D, restoring acceleration.
+    """
     x, y, z = (
         R[1] * _BALL_Y + R[2] * _BALL_Z,
         R[4] * _BALL_Y + R[5] * _BALL_Z,

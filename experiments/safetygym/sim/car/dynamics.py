@@ -1,5 +1,4 @@
-"""The Car's dynamics for a batch of environments: compiled for this robot on the bare floor, MuJoCo
-elsewhere.
+"""The Car's dynamics for a batch: compiled for this robot on the bare floor, MuJoCo elsewhere.
 
 Robot state (24): qpos 13 (position 3, quaternion 4, left and right wheel, quaternion of the rear ball 4)
 and qvel 11 (velocity of the origin 3 in world axes, angular velocity 3 in body axes, wheels 2, ball 3).

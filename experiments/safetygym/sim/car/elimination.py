@@ -20,11 +20,10 @@ _WHEEL_INERTIA, _BALL_INERTIA = parameters.WHEEL_INERTIA, parameters.BALL_INERTI
 
 @scalar
 def weights(on, D):
-    """Entries of a contact's Hessian W (6 x 6, arrow-shaped) from its active edges on (10; 0 or 1) and D =
-    1/R.
+    """Entries of a contact's Hessian W (6 x 6, arrow-shaped) from its active edges on (10) and D = 1/R.
 
     Diagonal x, y, z; couplings of z with x and y; of z with the angular x, y, z; angular diagonal x, y, z.
-    Edges: see `car_solver.active_edges`.
+    Edges, 0 or 1: see `solver.active_edges`.
     """
     py, px, ps, pb, pa, my, mx, ms, mb, ma = on
     kx, ky, ks, kb, ka = px + mx, py + my, ps + ms, pb + mb, pa + ma
@@ -102,9 +101,14 @@ def force_at_origin(f, r):
 
 @scalar
 def wheel(on1, D1, r1, s1, on2, D2, r2, s2, axle, drive):
-    """A wheel with its two contacts, its own rotation eliminated: matrix (21) and force (6) it adds to the
-    chassis, and u (6), total, 1/d for its acceleration (total - u'x)/d. axle (6): twist of unit rate at the
-    origin."""
+    """A wheel with its two contacts, its own rotation eliminated.
+
+    axle (6): twist of unit rate at the origin.
+
+    Returns:
+        Matrix (21) and force (6) it adds to the chassis, and u (6), total, 1/d for its acceleration (total -
+            u'x)/d.
+    """
     W1, W2 = weights(on1, D1), weights(on2, D2)
     k = plus(at_origin(W1, r1), at_origin(W2, r2))
     g1, g2 = force_at_origin(local_force(W1, s1), r1), force_at_origin(local_force(W2, s2), r2)

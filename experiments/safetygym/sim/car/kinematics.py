@@ -56,10 +56,10 @@ def to_body(R, v):
 
 @scalar
 def rotated(q, v, sign):
-    """q (4) times the rotation by the vector v (3) in radians, on the right (sign 1) or on the left (-1);
-    normalised.
+    """q (4) times the rotation by the vector v (3) in radians, normalised.
 
-    The half-angle's sine and cosine are series to the 14th power: below rounding to .3 radians (`MAX_TURN`).
+    On the right (sign 1) or on the left (-1). The half-angle's sine and cosine are series to the 14th power:
+    below rounding to .3 radians (`MAX_TURN`).
     """
     x, y, z = v
     s = 0.25 * (x * x + y * y + z * z)
@@ -107,8 +107,7 @@ def axle(R):
 
 @scalar
 def mass_matrix(R):
-    """Inertia of the chassis (21), with all masses but without the turning of wheels and ball about
-    themselves."""
+    """Inertia of the chassis (21), with all masses but without wheels and ball turning about themselves."""
     m = parameters.MASS
     x, y, z = (
         m * (R[1] * _COM_Y + R[2] * _COM_Z),
@@ -144,11 +143,13 @@ def mass_matrix(R):
 
 @scalar
 def smooth_forces(R, omega, wheels, spin, torques):
-    """Gravity, gyroscopic terms, damping and motors: on the chassis (6, world axes at the origin), wheels
-    (2), ball (3).
+    """Gravity, gyroscopic terms, damping and motors.
 
-    omega (3), spin of the ball (3): body axes; wheels (2): rates; torques (2). Forces of wheels and ball
-    are those that drive their absolute angular acceleration.
+    omega (3), spin of the ball (3): body axes; wheels (2): rates; torques (2).
+
+    Returns:
+        Forces on the chassis (6, world axes at the origin), wheels (2) and ball (3); those of wheels and ball
+            drive their absolute angular acceleration.
     """
     wx, wy, wz = omega
     sx, sy, sz = spin
@@ -178,8 +179,10 @@ def smooth_forces(R, omega, wheels, spin, torques):
 
 @scalar
 def point_motion(x, rate, a, r):
-    """Linear and angular motion (6) at r (3) of a wheel with relative rate, the chassis' origin moving by x
-    (6)."""
+    """Linear and angular motion (6) at r (3) of a wheel with relative rate.
+
+    x (6): motion of the chassis' origin.
+    """
     ox, oy, oz = x[3] + rate * a[3], x[4] + rate * a[4], x[5] + rate * a[5]
     return (
         x[0] + rate * a[0] + oy * r[2] - oz * r[1],
@@ -193,8 +196,10 @@ def point_motion(x, rate, a, r):
 
 @scalar
 def ball_motion(x, spin, centre, depth):
-    """The same for the ball, of absolute angular motion `spin` (3), at its lowest point (depth: z from its
-    centre)."""
+    """The same for the ball, of absolute angular motion `spin` (3), at its lowest point.
+
+    depth: z of that point from its centre.
+    """
     rx, ry, rz = centre
     return (
         x[0] + x[4] * rz - x[5] * ry + spin[1] * depth,

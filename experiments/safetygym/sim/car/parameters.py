@@ -40,9 +40,11 @@ def _locked_inertia() -> tuple[float, np.ndarray, np.ndarray]:
 
 
 def _damping_correction() -> np.ndarray:
-    """(11, 5): what MuJoCo's implicit joint damping takes off the acceleration, per unit of the relative
-    acceleration of left wheel, right wheel and ball (3): (M + hD)^-1 hD, from a = (M + hD)^-1 M
-    a_explicit."""
+    """What MuJoCo's implicit joint damping takes off the acceleration, (11, 5).
+
+    Per unit of the relative acceleration of left wheel, right wheel and ball (3): (M + hD)^-1 hD, from a = (M
+    + hD)^-1 M a_explicit.
+    """
     data = mujoco.MjData(_MODEL)
     mujoco.mj_forward(_MODEL, data)
     mass = np.zeros((_MODEL.nv, _MODEL.nv))

@@ -108,8 +108,8 @@ def braking_reach(vx, vy, turning):
 def farthest(state):
     """Metres that a Car in state (24) can get away from where it is, whatever its action, braking after it.
 
-    One step of any action adds at most .555 m/s (the corner of the friction pyramid: sqrt(2) g dt) and
-    .0132 m.
+    One step of any action adds at most .555 m/s (the corner of the friction pyramid, sqrt(2) g dt) and .0132
+    m.
     """
     speed = math.hypot(state[13], state[14])
     return 0.04 * speed + 0.014 + braking_reach(speed + 0.56, 0.0, abs(state[18]) + 3.0)
@@ -177,12 +177,19 @@ def clearance_rows(robot, hazards, candidates, out):
 def braking_clearances(
     robot: np.ndarray, hazards: np.ndarray, candidates: np.ndarray, vase: np.ndarray | None = None
 ) -> np.ndarray:
-    """Least distance in m to a hazard's edge at the ends of control steps, candidate first, then braking:
-    (n, k) float32 in [CLEARANCE_LOW, CLEARANCE_HIGH], for robot (n, 24), hazards (n, 8, 2), candidates (k,
-    2).
+    """Least distance in m to a hazard's edge at the ends of control steps, candidate first, then braking.
 
-    With vase (n, 13) the vase is simulated where it is in play. Raises SafeframeError if a state is not
-    finite.
+    Args:
+        robot: (n, 24).
+        hazards: (n, 8, 2).
+        candidates: (k, 2).
+        vase: (n, 13), simulated where it is in play; None: no vase.
+
+    Returns:
+        (n, k) float32 in [CLEARANCE_LOW, CLEARANCE_HIGH].
+
+    Raises:
+        SafeframeError: if a state is not finite.
     """
     if not np.isfinite(robot).all():
         raise SafeframeError("braking: a state of the Car is not finite")

@@ -52,9 +52,11 @@ _L = LANES
 
 @scalar
 def active_edges(z):
-    """Active edges (10; 0 or 1) of a contact with relative acceleration z (6) less its reference; linear x,
-    y, z, then angular x, y, z. First n + mu_i t_i, then n - mu_i t_i, with tangents y, x, spin, roll about
-    y, about x."""
+    """Active edges (10; 0 or 1) of a contact with relative acceleration z (6) less its reference.
+
+    z is linear x, y, z, then angular x, y, z. First n + mu_i t_i, then n - mu_i t_i, with tangents y, x,
+    spin, roll about y, about x.
+    """
     n, y, x = z[2], z[1], z[0]
     spin, b, a = _SPIN * z[5], _ROLL * z[4], _ROLL * z[3]
     return (
@@ -80,8 +82,7 @@ def rim_of(w, lane, c):
 
 @inner
 def judge(w, lane, c, D, z):
-    """Store z and its active edges for contact c; how many differ from those assumed. Without contact none
-    counts."""
+    """Store z and its active edges for contact c; how many differ from those assumed, 0 without contact."""
     z = plus6(z, get6(w, SHIFT + 6 * c * _L + lane))
     put6(w, TRIAL_Z + 6 * c * _L + lane, z)
     new, old = active_edges(z), get10(w, ON + 10 * c * _L + lane)

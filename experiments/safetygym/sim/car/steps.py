@@ -1,5 +1,4 @@
-"""The Car on the bare floor, specialised and compiled: MuJoCo's time step for exactly this robot, eight at
-a time.
+"""The Car on the bare floor: MuJoCo's time step for exactly this robot, compiled, eight at a time.
 
 Semi-implicit Euler with implicit joint damping (MuJoCo documentation, Computation: integrators).
 """
@@ -77,8 +76,7 @@ def set_shift(w, lane, c, velocity, restoring):
 
 @lanes
 def prepare(w):
-    """Rotation, contacts, forces of every lane from its STATE and TORQUE; marks lanes that leave the
-    model."""
+    """Rotation, contacts, forces of every lane from STATE and TORQUE; marks lanes that leave the model."""
     for lane in range(_L):
         S = STATE + lane
         rotation = matrix((w[S + 3 * _L], w[S + 4 * _L], w[S + 5 * _L], w[S + 6 * _L]))
@@ -116,8 +114,7 @@ def slow(v):
 
 @scalar
 def damped(i, joints):
-    """What implicit damping takes off acceleration i (body axes), joints (5) being the relative
-    accelerations."""
+    """What implicit damping takes off acceleration i (body axes), from relative accelerations joints (5)."""
     g = _G[i]
     return g[0] * joints[0] + g[1] * joints[1] + g[2] * joints[2] + g[3] * joints[3] + g[4] * joints[4]
 
@@ -236,9 +233,13 @@ def sense(w, lane, sensors):
 
 @batch
 def step_rows(rows, robot, actions, sensors, move):
-    """One control step of `rows` (k,) of robot (n, 24), in place, under actions (n, 2), or none if move is
-    False; then fills sensors (n, 24). Returns statuses (k,); rows whose status is not DONE are left as they
-    were."""
+    """One control step of `rows` (k,) of robot (n, 24), in place.
+
+    Under actions (n, 2), or none if move is False; then fills sensors (n, 24).
+
+    Returns:
+        Statuses (k,); rows whose status is not DONE are left as they were.
+    """
     status, w = np.zeros(len(rows), np.int64), np.zeros(ROWS * _L)
     for start in range(0, len(rows), _L):
         for lane in range(_L):

@@ -28,8 +28,7 @@ _RADIUS = 0.26
 
 @njit(cache=True)
 def gap(robot, vase):
-    """A lower bound in m of the horizontal distance of robot (24,) and vase (13,); not above 0 if they may
-    overlap."""
+    """A lower bound in m on the distance of robot (24,) and vase (13,); at most 0 if they may overlap."""
     dx, dy = vase[0] - robot[0], vase[1] - robot[1]
     rough = math.hypot(dx, dy) - _RADIUS - 1.7321 * VASE_HALF_SIZE
     if rough > 0.3:

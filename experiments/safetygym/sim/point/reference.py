@@ -1,5 +1,4 @@
-"""The Point once more, in plain NumPy and as the equations are written: what the compiled code is tested
-against.
+"""The Point in plain NumPy, as the equations are written: what the compiled code is tested against.
 
 Let the body frame have its x axis along the heading, (u, v) be the origin's velocity in it, ω the angular
 velocity, m the mass, c the distance of the centre of mass ahead of the origin, I the inertia about the
@@ -83,8 +82,10 @@ def lidar(robot: np.ndarray, objects: np.ndarray) -> np.ndarray:
 def observe(
     robot: np.ndarray, actions: np.ndarray, goal: np.ndarray, hazards: np.ndarray, vase: np.ndarray
 ) -> np.ndarray:
-    """(n, 60) observations of robot (n, 6) under actions (n, 2); goal (n, 2), hazards (n, 8, 2), vase (n,
-    2)."""
+    """Observations (n, 60).
+
+    Of robot (n, 6) under actions (n, 2); goal (n, 2), hazards (n, 8, 2), vase (n, 2).
+    """
     n, velocity = len(robot), body_velocity(robot)
     acceleration = np.linalg.solve(MASS_MATRIX, generalised_forces(robot, actions).T).T
     field = np.einsum("nij,i->nj", rotations(robot[:, 2]), FIELD[:2])

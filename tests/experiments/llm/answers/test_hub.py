@@ -1,6 +1,4 @@
-"""Source `hub` end to end with small random models in folders, loaded by the same calls as those of the
-hub.
-"""
+"""Source `hub` end to end with small random models in folders, loaded as those of the hub are."""
 
 from __future__ import annotations
 

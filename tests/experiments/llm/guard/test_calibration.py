@@ -1,6 +1,4 @@
-"""Thresholds: found by brute force too, never falling with r_t, and keeping the promise of the event they are
-for.
-"""
+"""Thresholds: equal to brute force, never falling with r_t, keeping the promise of their event."""
 
 from __future__ import annotations
 

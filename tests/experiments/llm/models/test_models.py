@@ -1,6 +1,4 @@
-"""Language, reward and cost models: training resumes, losses by hand, scores with and without the cache,
-loading.
-"""
+"""Language, reward and cost models: resumed training, losses by hand, scores with the cache, loading."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The conversation world: its grammar, its parser against a slow one written independently, its known
-truth.
-"""
+"""The conversation world: its grammar, its parser against a slow independent one, its known truth."""
 
 from __future__ import annotations
 

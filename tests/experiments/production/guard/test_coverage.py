@@ -1,6 +1,4 @@
-"""The coverage guard on production: counts by hand, the changes it makes, its command, real data where there
-are any.
-"""
+"""The coverage guard on production: counts by hand, its changes, its command, real data if any."""
 
 from __future__ import annotations
 

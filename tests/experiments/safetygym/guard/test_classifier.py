@@ -39,8 +39,7 @@ def observations(task: str, n: int, seed: int) -> np.ndarray:
 
 
 def plain_margin(classifier: PathClassifier, observation: np.ndarray) -> np.ndarray:
-    """The model's margins by plain array code: every point of an arc's ends and middle against every piece of
-    every path."""
+    """The model's margins by plain array code: ends and middle of each arc against pieces of each path."""
     with torch.no_grad():
         path = classifier.paths(classifier.velocity(observation)).numpy()[:, :, :, None]  # (n, k, T, 1, 2)
     ends = classifier.hazards(observation)

@@ -45,8 +45,7 @@ def test_vase_out_of_reach_changes_nothing(recorded):  # noqa: F811
 
 
 def test_vase_is_never_missed():
-    """Cars driving around and into a resting vase: the rule's steps are those with the vase always
-    simulated."""
+    """Cars drive around and into a resting vase: the rule's steps are those with it always simulated."""
     rng = np.random.default_rng(0)
     n, dynamics = 3000, CarDynamics("faithful")
     robot = dynamics.initial(rng.uniform(-0.4, 0.4, (n, 2)), rng.uniform(0, 2 * np.pi, n))

@@ -40,8 +40,7 @@ def test_recorded_original_to_rounding(recorded):  # noqa: F811
 
 
 def wild(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """States after some random steps, then kicked: tilted, hopping, skidding; actions within and beyond
-    ±.02."""
+    """States after some random steps, then kicked: tilted, hopping, skidding; actions in and beyond ±.02."""
     rng = np.random.default_rng(seed)
     dynamics = CarDynamics("fixed", compiled=False)
     robot = dynamics.initial(rng.uniform(-1, 1, (n, 2)), rng.uniform(0, 2 * np.pi, n))

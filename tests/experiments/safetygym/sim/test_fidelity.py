@@ -1,5 +1,4 @@
-"""The Point, its observation, rewards, costs and layouts against the recorded original, one step at a
-time."""
+"""The Point, its observation, rewards, costs and layouts against the recorded original, step by step."""
 
 from __future__ import annotations
 

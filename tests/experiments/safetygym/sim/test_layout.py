@@ -54,15 +54,13 @@ def features(state):
 
 
 def test_fast_layouts_have_the_references_distribution(fast, reference):
-    """Two-sample Kolmogorov-Smirnov tests, corrected for their number; seeds are fixed, so this is no
-    lottery."""
+    """Two-sample Kolmogorov-Smirnov tests, corrected for their number; seeds are fixed: no lottery."""
     for (name, a), (_, b) in zip(features(fast), features(reference), strict=True):
         assert stats.ks_2samp(a, b).pvalue > 0.01 / 14, name
 
 
 def test_a_wrong_distribution_would_be_found(fast, reference):
-    """Hazards placed without regard to the robot, or goals not drawn a second time, are not hidden by
-    noise."""
+    """Noise does not hide hazards placed without regard to the robot, or goals not drawn a second time."""
     moved = np.linalg.norm(fast.hazards - np.roll(fast.robot[:, :2], 1, axis=0)[:, None], axis=2).min(axis=1)
     true = np.linalg.norm(reference.hazards - reference.robot[:, None, :2], axis=2).min(axis=1)
     assert stats.ks_2samp(moved, true).pvalue < 1e-6

@@ -1,5 +1,4 @@
-"""The compiled Point against the NumPy reference and against MuJoCo; when MuJoCo is needed; compiled-code
-folder."""
+"""The compiled Point against the NumPy reference and MuJoCo; when MuJoCo is needed; compiled code."""
 
 from __future__ import annotations
 

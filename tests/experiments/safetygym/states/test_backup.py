@@ -111,8 +111,7 @@ def test_paths_are_rollouts_seen_from_the_robot(task, tolerance):
 
 
 def induction(task: str, n: int, steps: int, seed: int) -> tuple[float, int]:
-    """Steps in a hazard, and preferred candidates that were refused, of a driver restricted to what is truly
-    safe."""
+    """Steps in a hazard, and preferred candidates refused, of a driver restricted to what is truly safe."""
     env = SafetyGymVector(task, n, seed=seed, vase="fixed")
     observation, _ = env.reset(options={"stagger": True})
     driver, default = Driver(task, 0.03, seed), DefaultAction(env.task)

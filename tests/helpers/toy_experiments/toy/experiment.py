@@ -1,6 +1,4 @@
-"""Draw numbers, fit their mean by gradient steps (with a checkpoint each epoch), count those above a
-threshold.
-"""
+"""Draw numbers, fit their mean by gradient steps (a checkpoint each), count those above a threshold."""
 
 from __future__ import annotations
 
