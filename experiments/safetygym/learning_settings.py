@@ -7,10 +7,24 @@ from dataclasses import dataclass
 
 @dataclass
 class LearningSettings:
-    """steps, batch, rate, random_paths (paths from random velocities beside those seen, Point): of the
-    warm-up (paths or cross-entropy). tailored_steps, tailored_rate: of the approximate loss, with `inputs`
-    and `test_states` states a step; temperature of the relaxed indicators and output in margin units; penalty
-    beta, perturbation lambda, violation_cost in L; average: decay of the averaged weights."""
+    """How the classifier is trained: a warm-up (paths or cross-entropy), then the approximate loss.
+
+    Attributes:
+        steps: of the warm-up.
+        random_paths: paths from random velocities beside those seen (Point), for the warm-up.
+        batch: cases of a step of the warm-up.
+        rate: learning rate of the warm-up.
+        tailored_steps: of the approximate loss.
+        tailored_rate: its learning rate.
+        inputs: states of a step that act as inputs.
+        test_states: states of a step that act as internal test data.
+        temperature: of the relaxed indicators, in margin units.
+        temperature_output: of the relaxed output, in margin units.
+        penalty: beta.
+        perturbation: lambda.
+        violation_cost: of an unsafe action in L.
+        average: decay of the averaged weights.
+    """
 
     steps: int = 6000
     random_paths: int = 60_000

@@ -1,3 +1,1 @@
-"""What experiments share: configuration, runs that resume, tidy results, claims, seeding, tracking, figures'
-style.
-"""
+"""What experiments share: configuration, runs that resume, tidy results, claims, seeding, tracking."""

@@ -1,5 +1,6 @@
-"""One clear message for what Hydra and OmegaConf report in several lines: the key, the value, and what is
-allowed.
+"""One clear message for what Hydra and OmegaConf report in several lines.
+
+It gives the key, the value, and what is allowed.
 """
 
 from __future__ import annotations

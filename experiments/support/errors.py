@@ -4,9 +4,7 @@ from __future__ import annotations
 
 
 class UserError(ValueError):
-    """Something that the user can put right; the message says what was wrong, where, and what would be
-    right.
-    """
+    """Something that the user can put right; the message says what was wrong, where, and what is right."""
 
 
 class ConfigError(UserError):

@@ -16,11 +16,16 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @contextlib.contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on leaving without an error it is synced and takes `path`'s
-    place at once.
+    """Yield a temporary path beside `path`; on leaving without an error it takes `path`'s place at once.
 
-    A kill at any moment leaves either the old file or the new one, never a part of one.
+    It is synced before. A kill at any moment leaves either the old file or the new one, never a part of one.
     The temporary name keeps the suffix, since some writers (`numpy.savez`) add one that is missing.
+
+    Args:
+        path: the file that is written; its folder is made if it does not exist.
+
+    Yields:
+        The temporary path.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,14 +44,25 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def atomic_write(path: Path | str, content: str | bytes) -> None:
-    """Write text (UTF-8) or bytes to `path` atomically."""
+    """Write text or bytes to a file atomically.
+
+    Args:
+        path: the file.
+        content: bytes, or text (written as UTF-8).
+    """
     data = content.encode("utf-8") if isinstance(content, str) else content
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def atomic_save(path: Path | str, save: Callable[[Any, Path], None], value: Any) -> None:
-    """Call `save(value, temporary)` and move the result to `path` atomically."""
+    """Save a value to a file atomically.
+
+    Args:
+        path: the file.
+        save: called with the value and a temporary path.
+        value: what is saved.
+    """
     with atomic_path(path) as temporary:
         save(value, temporary)
 
@@ -77,11 +93,19 @@ def checksum(path: Path | str) -> str:
 
 
 def canonical(value: Any) -> Any:
-    """`value` in a form whose JSON is the same whenever it means the same.
+    """A value in a form whose JSON is the same whenever it means the same.
 
     Floats become their shortest round-trip text (so 1e-4 and 0.0001 agree, and 1.0 differs from the integer
-    1), mappings are sorted, enumerations become their names, paths their text. Anything else is an error: it
-    could not be compared later.
+    1), mappings are sorted, enumerations become their names, paths their text.
+
+    Args:
+        value: numbers, text, None, lists, dictionaries, arrays, enumerations and paths.
+
+    Returns:
+        Its canonical form.
+
+    Raises:
+        TypeError: for anything else: it could not be compared later.
     """
     import enum
 
@@ -117,6 +141,14 @@ def canonical(value: Any) -> Any:
 
 
 def hash_of(value: Any, length: int = 16) -> str:
-    """The first `length` hexadecimal digits of the SHA-256 of `canonical(value)`."""
+    """Hash of a value's canonical form.
+
+    Args:
+        value: what :func:`canonical` takes.
+        length: hexadecimal digits kept of the SHA-256.
+
+    Returns:
+        The digits.
+    """
     text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:length]

@@ -1,6 +1,4 @@
-"""Locks between processes. The operating system releases a killed process's lock, so none is ever left
-behind.
-"""
+"""Locks between processes; a killed process's is released by the system, so none is left behind."""
 
 from __future__ import annotations
 
@@ -16,7 +14,12 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def exclusive(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file `path`; if another process holds it, say so and wait."""
+    """Hold a lock file; if another process holds it, say so and wait.
+
+    Args:
+        path: the lock file.
+        what: is worked on, for the message.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:

@@ -1,5 +1,4 @@
-"""Which experiments there are. An experiment is a package with config.py (`SCHEMA`) and experiment.py
-(`run`).
+"""Which experiments there are: packages with config.py (`SCHEMA`) and experiment.py (`run`).
 
 Packages are looked for in `experiments` and in those that the environment variable SAFEFRAME_EXPERIMENTS
 names (dotted, separated by colons), so that an experiment can also live outside this repository.
@@ -26,7 +25,13 @@ NOT_EXPERIMENTS = ("support",)
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment: its name, its package (dotted) and its schema."""
+    """One experiment.
+
+    Attributes:
+        name: as on the command line.
+        package: dotted.
+        schema: dataclass of its configuration.
+    """
 
     name: str
     package: str
@@ -46,7 +51,8 @@ class Experiment:
 def discover() -> dict[str, Experiment]:
     """All experiments by name. Imports each config.py, which therefore must be light.
 
-    Raises `ConfigError` for a bad one.
+    Raises:
+        ConfigError: for a bad one.
     """
     found: dict[str, Experiment] = {}
     for parent in ("experiments", *filter(None, os.environ.get("SAFEFRAME_EXPERIMENTS", "").split(":"))):
@@ -74,7 +80,17 @@ def discover() -> dict[str, Experiment]:
 
 
 def get(name: str) -> Experiment:
-    """The experiment called `name`, or a `ConfigError` that lists those there are."""
+    """One experiment.
+
+    Args:
+        name: as on the command line.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        ConfigError: if there is none of this name; it lists those there are.
+    """
     experiments = discover()
     if name not in experiments:
         raise ConfigError(
@@ -84,9 +100,7 @@ def get(name: str) -> Experiment:
 
 
 def register_schemas() -> None:
-    """Put every schema into Hydra's ConfigStore as schema/<experiment>, so that overrides are typed when
-    composed.
-    """
+    """Put every schema into Hydra's ConfigStore as schema/<experiment>: overrides are then typed."""
     store = ConfigStore.instance()
     for name, experiment in discover().items():
         store.store(group="schema", name=name, node=experiment.schema, package="_global_")

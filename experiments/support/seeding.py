@@ -8,11 +8,16 @@ import numpy as np
 
 
 class Seeds:
-    """Random streams of a run. The stream of a name depends on the root seed and that name only, not on the
-    order of use.
+    """Random streams of a run; a name's stream depends on the root seed and that name, not on order of use.
 
     The name is hashed (SHA-256, the same in every process) into the spawn key of a
     `numpy.random.SeedSequence`.
+
+    Args:
+        root: the run's seed, >= 0.
+
+    Raises:
+        ValueError: for a negative seed.
     """
 
     def __init__(self, root: int):

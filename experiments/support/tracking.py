@@ -63,8 +63,9 @@ class WandbTracker:
 
 
 def resolve_mode(mode: str) -> str:
-    """`auto` is online with a key (WANDB_API_KEY or ~/.netrc) and offline without; other modes are
-    themselves.
+    """`auto` is online with a key and offline without; other modes are themselves.
+
+    The key is WANDB_API_KEY or in ~/.netrc.
     """
     if mode != "auto":
         return mode

@@ -12,12 +12,19 @@ ROUNDING = 1e-12
 def crossing(
     across: np.ndarray, value: np.ndarray, target: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`value` (draws, points) where across (draws, points), followed from strict to loose, first reaches
-    `target` (draws,).
+    """The value where a curve, followed from strict to loose, first reaches a target.
 
-    Returns the interpolated value, the index of the point that reaches it (-1: none does, value NaN) and the
-    share of the way from the point before (1 where that point is an end: there is none before, or it
-    has no value). Points whose value is NaN are passed over.
+    Points whose value is NaN are passed over.
+
+    Args:
+        across: (draws, points) what must reach the target.
+        value: (draws, points) what is read off there.
+        target: (draws,).
+
+    Returns:
+        Three arrays (draws,), the interpolated value, the index of the point that reaches it (-1: none does,
+            value NaN) and the share of the way from the point before (1 where that point is an end: there is
+            none before, or it has no value).
     """
     reached = (across >= target[:, None] - ROUNDING) & np.isfinite(value)
     index = np.where(reached.any(axis=1), reached.argmax(axis=1), -1)
@@ -32,8 +39,14 @@ def crossing(
 
 
 def stretch(runs: int, units: int) -> float:
-    """t quantile over normal quantile (97.5 %), for runs - 1 (units - 1 for one run) degrees of freedom: what
-    percentiles of few runs are widened by.
+    """What percentiles of few runs are widened by: t quantile over normal quantile (97.5 %).
+
+    Args:
+        runs: the degrees of freedom are runs - 1.
+        units: the degrees of freedom are units - 1 where there is one run.
+
+    Returns:
+        The factor > 1.
     """
     free = max((runs if runs > 1 else units) - 1, 1)
     return float(stats.t.ppf(0.975, free) / stats.norm.ppf(0.975))

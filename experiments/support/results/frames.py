@@ -46,10 +46,17 @@ KEY = ("experiment", "method", "seed", "r_t", "n_t", "xi", "knob", "metric")
 
 
 def tidy(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, **constants: Any) -> pd.DataFrame:
-    """Rows as a checked table. `constants` (experiment=..., seed=...) fill columns that are absent; what a
-    row leaves out is missing.
+    """Rows as a checked table.
 
-    Raises `ResultsError`, naming the row and the column, for anything that does not fit the schema.
+    Args:
+        rows: of results; what one leaves out is missing.
+        **constants: columns (experiment=..., seed=...) that are filled in where they are absent.
+
+    Returns:
+        A table with the columns of the module's text.
+
+    Raises:
+        ResultsError: naming the row and the column, for anything that does not fit the schema.
     """
     frame = rows.copy() if isinstance(rows, pd.DataFrame) else pd.DataFrame([dict(row) for row in rows])
     for name, value in constants.items():
@@ -114,7 +121,15 @@ def _check(frame: pd.DataFrame) -> None:
 
 
 def write(frame: pd.DataFrame, directory: Path) -> dict[str, str]:
-    """Write results.csv and results.parquet (atomically) and return their checksums."""
+    """Write results.csv and results.parquet, atomically.
+
+    Args:
+        frame: tidy rows.
+        directory: the run's.
+
+    Returns:
+        Checksums by file name.
+    """
     frame = tidy(frame)
     with atomic_path(directory / "results.csv") as path:
         frame.to_csv(path, index=False, lineterminator="\n")
@@ -124,13 +139,33 @@ def write(frame: pd.DataFrame, directory: Path) -> dict[str, str]:
 
 
 def read(directory: Path) -> pd.DataFrame:
-    """A finished run's table. `CacheError` if the run is not done or a file was changed since."""
+    """A finished run's table.
+
+    Args:
+        directory: the run's.
+
+    Returns:
+        Its tidy rows.
+
+    Raises:
+        CacheError: if the run is not done or a file was changed since.
+    """
     verify(directory)
     return tidy(pd.read_parquet(directory / "results.parquet"))
 
 
 def done(directory: Path) -> dict[str, Any]:
-    """What DONE says: the checksums of the results ("sha256") and the fingerprint of the code ("code")."""
+    """What DONE says.
+
+    Args:
+        directory: the run's.
+
+    Returns:
+        The checksums of the results ("sha256") and the fingerprint of the code ("code").
+
+    Raises:
+        CacheError: if the run is not done or DONE cannot be read.
+    """
     path = directory / "DONE"
     if not path.exists():
         raise CacheError(f"{directory} holds no finished run (there is no DONE)")
@@ -142,7 +177,14 @@ def done(directory: Path) -> dict[str, Any]:
 
 
 def verify(directory: Path) -> None:
-    """Raise `CacheError` if a finished run's files are not those that were written."""
+    """Check that a finished run's files are those that were written.
+
+    Args:
+        directory: the run's.
+
+    Raises:
+        CacheError: if the run is not done, or a file is missing or was changed.
+    """
     for name, digest in done(directory)["sha256"].items():
         path = directory / name
         if not path.is_file():

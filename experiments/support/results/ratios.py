@@ -11,10 +11,16 @@ EXACT = "Clopper-Pearson 95%"
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, float, float]:
-    """Pooled ratio sum / sum over runs, (runs,) each, with the 95 % t interval over runs.
+    """Pooled ratio sum / sum over runs, with the 95 % t interval over runs.
 
-    Linearised ratio estimator (Cochran, Sampling Techniques, 1977, section 6.3); NaN limits for a single run,
-    NaN if the denominator is zero.
+    Linearised ratio estimator (Cochran, Sampling Techniques, 1977, section 6.3).
+
+    Args:
+        numerator: (runs,) sums.
+        denominator: (runs,) sums.
+
+    Returns:
+        Value and both limits; NaN limits for a single run, all NaN if the denominator is zero.
     """
     total = float(np.sum(denominator))
     if total == 0:
@@ -28,10 +34,18 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, float,
 
 
 def share_interval(k: np.ndarray, n: np.ndarray, shared: float = 1.0) -> tuple[float, float, float, str]:
-    """Pooled share of counts k of n per run (runs,), its interval and the interval's name.
+    """Pooled share of counts over runs, with an interval.
 
     t over runs where several have cases (cut to [0, 1]); Clopper-Pearson over cases where one has, and where
-    none is counted (then cases that `shared` runs have in common count once).
+    none is counted.
+
+    Args:
+        k: (runs,) cases counted.
+        n: (runs,) cases.
+        shared: runs that have their cases in common; where none is counted, such cases count once.
+
+    Returns:
+        Value, both limits and the interval's name; NaN and no name without a case.
     """
     k, n = np.asarray(k)[np.asarray(n) > 0], np.asarray(n)[np.asarray(n) > 0]  # runs that have any
     cases, bad = int(np.sum(n)), int(np.sum(k))
@@ -46,7 +60,15 @@ def share_interval(k: np.ndarray, n: np.ndarray, shared: float = 1.0) -> tuple[f
 
 
 def exact(k: int, n: int) -> tuple[float, int, float, float, str]:
-    """Share, n, its Clopper-Pearson interval and the interval's name; NaN without a case."""
+    """Share with its Clopper-Pearson interval (95 %).
+
+    Args:
+        k: cases counted.
+        n: cases.
+
+    Returns:
+        Share, n, both limits and the interval's name; NaN and no name without a case.
+    """
     if n == 0:
         return np.nan, 0, np.nan, np.nan, ""
     return k / n, n, clopper_pearson_lower(k, n, 0.025), clopper_pearson_upper(k, n, 0.025), EXACT

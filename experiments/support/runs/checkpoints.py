@@ -1,5 +1,6 @@
-"""Checkpoints that are whole or refused: a checksum travels in the file, so damage is noticed before
-anything is loaded.
+"""Checkpoints that are whole or refused.
+
+A checksum travels in the file, so damage is noticed before anything is loaded.
 """
 
 from __future__ import annotations

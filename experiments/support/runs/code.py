@@ -1,6 +1,4 @@
-"""Fingerprints of source code that change when its meaning may have, and not with comments, docstrings or
-layout.
-"""
+"""Fingerprints of source code that change with its meaning, not with comments, docstrings or layout."""
 
 from __future__ import annotations
 
@@ -15,8 +13,16 @@ from typing import Any
 
 
 def fingerprint(code: Iterable[Any]) -> dict[str, str]:
-    """Name → hash for modules (their file), packages (every file in them) and functions or classes (their
-    module).
+    """Hashes of source code.
+
+    Args:
+        code: modules (their file), packages (every file in them) and functions or classes (their module).
+
+    Returns:
+        Hash by module name.
+
+    Raises:
+        TypeError: for what comes from no source file.
     """
     found: dict[str, str] = {}
     for item in code:

@@ -75,9 +75,15 @@ class RunContext:
     ) -> Iterator[Stage]:
         """A named, timed part of the run.
 
-        `depends_on` lists configuration keys ("training", "data.hours", "seed") and earlier stages, or maps
-        names to values. `code` lists modules whose change makes a cached value stale: narrower than the
-        default, the experiment's whole package and `safeframe`. Both matter only if `Stage.cached` is used.
+        Args:
+            name: of the stage.
+            depends_on: configuration keys ("training", "data.hours", "seed") and earlier stages, or a mapping
+                of names to values. It matters only if `Stage.cached` is used.
+            code: modules whose change makes a cached value stale, narrower than the default, the experiment's
+                whole package and `safeframe`.
+
+        Yields:
+            The stage.
         """
         sources = self._code if code is None else fingerprint(code)
         stage = Stage(self._cache, self.experiment, name, self._resolve(depends_on), sources)
@@ -104,16 +110,34 @@ class RunContext:
         suffix: str = "",
         code: Iterable[Any] | None = None,
     ) -> T:
-        """A stage that is one cached value: `compute(stage)` unless it has been computed before, in this run
-        or another.
+        """A stage that is one cached value, computed unless it has been before, in this run or another.
+
+        Args:
+            name: of the stage.
+            depends_on: as of :meth:`stage`.
+            compute: called with the stage.
+            save: called with the value and a path.
+            load: reads the value back from the path.
+            suffix: of the value's file (".npz").
+            code: as of :meth:`stage`.
+
+        Returns:
+            The value.
+
+        Raises:
+            CacheError: if the saved file is damaged.
         """
         with self.stage(name, depends_on, code) as stage:
             return stage.cached(lambda: compute(stage), save, load, suffix)
 
     def record(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add rows of results (see `results.py`); experiment and seed are filled in.
+        """Add rows of results; refused at once if they do not fit.
 
-        Refused at once if they do not fit.
+        Args:
+            rows: see `results/frames.py`; experiment and seed are filled in.
+
+        Raises:
+            ResultsError: for rows that do not fit the schema.
         """
         rows = [dict(row) for row in rows]
         if rows:

@@ -27,7 +27,15 @@ T = TypeVar("T")
 
 
 class Stage:
-    """One stage with what it depends on; made by `RunContext.stage`."""
+    """One stage with what it depends on; made by `RunContext.stage`.
+
+    Args:
+        root: folder of all stages.
+        experiment: its name.
+        name: of the stage.
+        depends_on: what the value is computed from, by name.
+        code: fingerprints by module.
+    """
 
     def __init__(
         self, root: Path, experiment: str, name: str, depends_on: dict[str, Any], code: dict[str, str]
@@ -40,9 +48,7 @@ class Stage:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the stage may keep its state while it runs (see `checkpoints.py`); removed when the stage is
-        done.
-        """
+        """Where the stage may keep its state while it runs (`checkpoints.py`); removed when it is done."""
         self.directory.mkdir(parents=True, exist_ok=True)
         return self.directory / "checkpoint"
 
@@ -53,12 +59,21 @@ class Stage:
         load: Callable[[Path], T],
         suffix: str = "",
     ) -> T:
-        """The stage's value: loaded if it has been computed before (in any run), else computed, saved and
-        returned.
+        """The stage's value: loaded if any run has computed it before, else computed and saved.
 
-        `save(value, path)` writes one file, `load(path)` reads it back; `suffix` (".npz") is the file's.
-        Only one process computes a stage; others wait for it. Raises `CacheError` if the saved file is
-        damaged.
+        Only one process computes a stage; others wait for it.
+
+        Args:
+            compute: makes the value.
+            save: called with the value and a path; writes one file.
+            load: reads the value back from the path.
+            suffix: of the file (".npz").
+
+        Returns:
+            The value.
+
+        Raises:
+            CacheError: if the saved file is damaged.
         """
         with exclusive(self.directory.parent / f"{self.hash}.lock", f"stage {self.name}"):
             record = self.directory / "stage.json"
