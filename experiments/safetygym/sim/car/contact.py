@@ -46,8 +46,7 @@ def regularise(distance, inverse_mass):
 def rim(height, R, along):
     """Contact of the rim `along` m along the axle.
 
-    Returns:
-        x, y, z of the point from the origin, D, restoring acceleration.
+    Returns x, y, z of the point from the origin, D, restoring acceleration.
     """
     tilt = R[6]
     scale = parameters.RADIUS / math.sqrt(1.0 - tilt * tilt)
@@ -63,8 +62,7 @@ def rim(height, R, along):
 def ball_contact(height, R):
     """Contact of the ball.
 
-    Returns:
-        Its centre from the origin (3), z of the point relative to it, D, restoring acceleration.
+    Returns its centre from the origin (3), z of the point relative to it, D, restoring acceleration.
     """
     x, y, z = (
         R[1] * _BALL_Y + R[2] * _BALL_Z,

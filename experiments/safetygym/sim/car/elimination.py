@@ -105,9 +105,8 @@ def wheel(on1, D1, r1, s1, on2, D2, r2, s2, axle, drive):
 
     axle (6): twist of unit rate at the origin.
 
-    Returns:
-        Matrix (21) and force (6) it adds to the chassis, and u (6), total, 1/d for its acceleration (total -
-            u'x)/d.
+    Returns matrix (21) and force (6) that it adds to the chassis, and u (6), total, 1/d for its acceleration
+    (total - u'x)/d.
     """
     W1, W2 = weights(on1, D1), weights(on2, D2)
     k = plus(at_origin(W1, r1), at_origin(W2, r2))

@@ -147,9 +147,8 @@ def smooth_forces(R, omega, wheels, spin, torques):
 
     omega (3), spin of the ball (3): body axes; wheels (2): rates; torques (2).
 
-    Returns:
-        Forces on the chassis (6, world axes at the origin), wheels (2) and ball (3); those of wheels and ball
-            drive their absolute angular acceleration.
+    Returns forces on the chassis (6, world axes at the origin), wheels (2) and ball (3); those of wheels and
+    ball drive their absolute angular acceleration.
     """
     wx, wy, wz = omega
     sx, sy, sz = spin

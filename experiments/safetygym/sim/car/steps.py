@@ -237,8 +237,7 @@ def step_rows(rows, robot, actions, sensors, move):
 
     Under actions (n, 2), or none if move is False; then fills sensors (n, 24).
 
-    Returns:
-        Statuses (k,); rows whose status is not DONE are left as they were.
+    Returns statuses (k,); rows whose status is not DONE are left as they were.
     """
     status, w = np.zeros(len(rows), np.int64), np.zeros(ROWS * _L)
     for start in range(0, len(rows), _L):
