@@ -1,12 +1,24 @@
-"""safeframe: guarantees on the probability of an unsafe action, around any model (arXiv 2504.20924)."""
+"""safeframe: guarantees on the probability of an unsafe action, around any model (arXiv 2504.20924).
 
-from safeframe.chance_constraint import ChanceConstraint
-from safeframe.coverage.coverage_guard import CoverageGuard, CoverageSettings
-from safeframe.guard.safety_guard import GuardedActions, SafetyGuard
-from safeframe.internal_test import InternalTestData
-from safeframe.risk_curve import GroupedRiskCurve, RiskCurve, margin_of
-from safeframe.selected_risk import SelectedRiskCurve
-from safeframe.types import SafeframeError, Status
+Names are imported when they are first used, and torch, cvxpy and scipy.stats when something needs them, so
+that `import safeframe` costs little.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from safeframe.chance_constraint import ChanceConstraint
+    from safeframe.coverage.coverage_guard import CoverageGuard, CoverageSettings
+    from safeframe.guard.report import GuardedActions
+    from safeframe.guard.safety_guard import SafetyGuard
+    from safeframe.internal_test import InternalTestData
+    from safeframe.margins import margin_of
+    from safeframe.risk_curve import GroupedRiskCurve, RiskCurve
+    from safeframe.selected_risk import SelectedRiskCurve
+    from safeframe.types import SafeframeError, Status
 
 __all__ = [
     "ChanceConstraint",
@@ -22,3 +34,27 @@ __all__ = [
     "Status",
     "margin_of",
 ]
+
+_HOMES = {
+    "safeframe.chance_constraint": ("ChanceConstraint",),
+    "safeframe.coverage.coverage_guard": ("CoverageGuard", "CoverageSettings"),
+    "safeframe.guard.report": ("GuardedActions",),
+    "safeframe.guard.safety_guard": ("SafetyGuard",),
+    "safeframe.internal_test": ("InternalTestData",),
+    "safeframe.margins": ("margin_of",),
+    "safeframe.risk_curve": ("GroupedRiskCurve", "RiskCurve"),
+    "safeframe.selected_risk": ("SelectedRiskCurve",),
+    "safeframe.types": ("SafeframeError", "Status"),
+}
+"""Where each public name is defined."""
+HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -20,12 +20,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
+from safeframe.tensors import to_numpy
 from safeframe.types import SAFE, SQRT2, UNSAFE, FloatArray, LabelArray, SafeframeError
+
+if TYPE_CHECKING:
+    import torch
 
 Side = Literal["both", "lower", "upper"]
 _SIDES: tuple[tuple[int, Side], ...] = ((SAFE, "upper"), (UNSAFE, "lower"))
@@ -224,16 +227,16 @@ def block_measured_radius(
 
 
 # Largest slopes: ReLU, tanh and the like 1; sigmoid 1/4; GELU and SiLU overshoot 1 a little.
-_SLOPES: dict[type, float] = {
-    torch.nn.ReLU: 1.0,
-    torch.nn.Tanh: 1.0,
-    torch.nn.Softplus: 1.0,
-    torch.nn.Identity: 1.0,
-    torch.nn.Flatten: 1.0,
-    torch.nn.Dropout: 1.0,
-    torch.nn.Sigmoid: 0.25,
-    torch.nn.SiLU: 1.0999,
-    torch.nn.GELU: 1.1291,
+_SLOPES = {
+    "ReLU": 1.0,
+    "Tanh": 1.0,
+    "Softplus": 1.0,
+    "Identity": 1.0,
+    "Flatten": 1.0,
+    "Dropout": 1.0,
+    "Sigmoid": 0.25,
+    "SiLU": 1.0999,
+    "GELU": 1.1291,
 }
 
 
@@ -253,14 +256,17 @@ def lipschitz_upper(module: torch.nn.Module) -> float:
         SafeframeError: on a layer without a known constant (recurrent, normalisation, attention): none is
             guessed.
     """
+    import torch
+
     if isinstance(module, torch.nn.Sequential):
         return math.prod(lipschitz_upper(layer) for layer in module)
     if isinstance(module, torch.nn.Linear):
         return float(torch.linalg.matrix_norm(module.weight.detach().double(), ord=2))
     if isinstance(module, torch.nn.LeakyReLU):
         return max(1.0, abs(module.negative_slope))
-    if type(module) in _SLOPES:
-        return _SLOPES[type(module)]
+    name = type(module).__name__
+    if name in _SLOPES and type(module) is getattr(torch.nn, name):
+        return _SLOPES[name]
     raise SafeframeError(f"no Lipschitz constant is known for {type(module).__name__}; measure xi instead")
 
 
@@ -301,7 +307,7 @@ def lipschitz_lower(
 
     def value(batch: FloatArray) -> FloatArray:
         output = function(batch)
-        array = output.detach().cpu().numpy() if isinstance(output, torch.Tensor) else np.asarray(output)
+        array = to_numpy(output)
         return array.reshape(pairs, -1)
 
     moved = np.linalg.norm((end - start).reshape(pairs, -1), axis=1)

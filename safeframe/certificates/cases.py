@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from safeframe.chance_constraint import validate_prior, validate_threshold
 from safeframe.types import UNSAFE, BoolArray, FloatArray, IntArray, LabelArray, SafeframeError
@@ -109,6 +108,8 @@ def clopper_pearson_upper(k: int, n: int, delta: float) -> float:
     Raises:
         SafeframeError: on counts that do not fit, or a delta outside (0, 1).
     """
+    from scipy import stats
+
     _validate_counts(k, n)
     validate_delta(delta)
     return 1.0 if k == n else float(stats.beta.isf(delta, k + 1, n - k))
@@ -130,6 +131,8 @@ def clopper_pearson_lower(k: int, n: int, delta: float) -> float:
     Raises:
         SafeframeError: on counts that do not fit, or a delta outside (0, 1).
     """
+    from scipy import stats
+
     _validate_counts(k, n)
     validate_delta(delta)
     return 0.0 if k == 0 else float(stats.beta.ppf(delta, k, n - k + 1))
@@ -292,6 +295,8 @@ def bonferroni_search(n_accepted: IntArray, n_unsafe: IntArray, r_t: float, delt
 
 def _p_values(n_accepted: IntArray, n_unsafe: IntArray, r_t: float) -> FloatArray:
     """(t,) exact p-values of "P(unsafe | accepted) > r_t", checked; 1 where nothing is accepted."""
+    from scipy import stats
+
     validate_threshold(r_t)
     n, k = np.atleast_1d(np.asarray(n_accepted)), np.atleast_1d(np.asarray(n_unsafe))
     if n.shape != k.shape or n.ndim != 1:

@@ -18,7 +18,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
 
 from safeframe.certificates.cases import Certificate, clopper_pearson_upper, first_failure, validate_delta
 from safeframe.types import FloatArray, IntArray, SafeframeError
@@ -78,12 +77,15 @@ def hoeffding_bentkus_upper(
         SafeframeError: on counts that do not fit, no ``largest``, a cluster above it, or a delta outside (0,
             1).
     """
+    from scipy import stats
+
     u, a = np.asarray(unsafe), np.asarray(accepted)
     m, n = _validate_clusters(u, a, largest), len(np.asarray(unsafe))
     validate_delta(delta)
     mean_unsafe, mean_accepted = u.mean() / m, a.mean() / m
 
     def refuted(r: FloatArray) -> np.ndarray:
+
         mean = np.clip(mean_unsafe - r * mean_accepted + r, 0.0, 1.0)
         below = np.minimum(mean, r)
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from scipy import stats
 
 from safeframe.certificates.cases import Certificate, cases_needed, clopper_pearson_upper
 from safeframe.coverage.nearest import KINDS, Kind, Nearest, build
+from safeframe.tensors import to_numpy
 from safeframe.types import BoolArray, FloatArray, IntArray, SafeframeError
 
 Features = Callable[[Any], Any]
@@ -79,6 +78,8 @@ def tolerance_rank(n: int, epsilon: float, delta: float) -> int | None:
     Returns:
         k in 1..n, or None where n cases are too few.
     """
+    from scipy import stats
+
     rank = np.arange(1, n + 1)
     # P(Beta(n - k + 1, k) > epsilon) is P(fewer than k of n lie below the (1 - epsilon)-quantile).
     passed = stats.binom.sf(rank - 1, n, 1.0 - epsilon) <= delta
@@ -122,7 +123,7 @@ def flat_features(measurement: Any) -> FloatArray:
 
 
 def _as_rows(features: Any) -> FloatArray:
-    array = features.detach().cpu().numpy() if isinstance(features, torch.Tensor) else np.asarray(features)
+    array = to_numpy(features)
     if array.ndim < 1 or array.dtype.kind not in "biuf":
         raise SafeframeError(
             f"features have shape {array.shape} and type {array.dtype}: expected numbers (n, ...)"

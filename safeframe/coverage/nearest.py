@@ -16,9 +16,8 @@ import math
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import torch
-from scipy.spatial import KDTree
 
+from safeframe.tensors import as_tensor
 from safeframe.types import FloatArray, SafeframeError
 
 Kind = Literal["auto", "kdtree", "matrix", "faiss"]
@@ -65,6 +64,8 @@ class _Tree:
     kind = "kdtree"
 
     def __init__(self, points: FloatArray) -> None:
+        from scipy.spatial import KDTree
+
         self._tree: Any = KDTree(points, balanced_tree=False, compact_nodes=True)
 
     def distance(self, query: FloatArray) -> FloatArray:
@@ -80,13 +81,15 @@ class _Matrix:
     kind = "matrix"
 
     def __init__(self, points: FloatArray) -> None:
-        self._points = torch.from_numpy(np.ascontiguousarray(points))
+        self._points = as_tensor(np.ascontiguousarray(points))
         self._centre = self._points.mean(0)
         self._moved = self._points - self._centre
         self._squares = self._moved.square().sum(1)
 
     def distance(self, query: FloatArray) -> FloatArray:
-        asked = torch.from_numpy(np.ascontiguousarray(query)).to(self._points.dtype)
+        import torch
+
+        asked = as_tensor(np.ascontiguousarray(query)).to(self._points.dtype)
         rows = max(1, _CHUNK // len(self._points))
         parts = []
         for part in asked.split(rows):

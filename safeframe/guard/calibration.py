@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from safeframe.certificates.cases import (
     Certificate,
@@ -302,6 +301,8 @@ def _certificate(tau: float, curves: GroupCurves, fresh: Evidence, delta: float)
 
 def _sequence(curves: GroupCurves, r_t: float, n_fresh: int) -> FloatArray:
     """Thresholds to test, from the choosing cases: from where the test is likeliest to pass, upwards."""
+    from scipy import stats
+
     curve = curves.accepted if curves.selected is None else curves.selected
     grid = np.append(curves.accepted.quantile(np.linspace(0.0, 1.0, _GRID)), np.inf)
     counted, unsafe = curve.counts(grid)

@@ -2,64 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from safeframe.conservative_testing import check_logits
 from safeframe.margins import margin_of
+from safeframe.tensors import as_tensor, is_tensor, to_numpy
 from safeframe.types import SafeframeError
 
-
-def is_tensor(value: Any) -> bool:
-    """Whether a value is a torch tensor.
-
-    Args:
-        value: anything.
-
-    Returns:
-        True for a tensor.
-    """
-    return isinstance(value, torch.Tensor)
-
-
-def as_tensor(value: np.ndarray) -> torch.Tensor:
-    """An array as a tensor that shares its memory.
-
-    Args:
-        value: array of any shape.
-
-    Returns:
-        The tensor, on the CPU.
-    """
-    return torch.from_numpy(value)
-
-
-def to_numpy(value: Any) -> np.ndarray:
-    """A NumPy view or copy of an array, tensor or sequence.
-
-    Args:
-        value: what is converted; a tensor may be on any device.
-
-    Returns:
-        An array of the same shape.
-    """
-    return value.detach().cpu().numpy() if is_tensor(value) else np.asarray(value)
-
-
-def like(value: np.ndarray, measurement: Any) -> Any:
-    """An array in the kind of a measurement.
-
-    Args:
-        value: array of any shape.
-        measurement: what decides the kind.
-
-    Returns:
-        ``value`` as a tensor on the measurement's device where that is a tensor, else unchanged.
-    """
-    return as_tensor(value).to(measurement.device) if is_tensor(measurement) else value
+if TYPE_CHECKING:
+    import torch
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -73,20 +28,24 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
     Returns:
         What ``function`` returns.
     """
+    torch: Any = sys.modules.get("torch")
+    if torch is None:  # nothing here can be a module or a tensor of it
+        return function(*arguments)
     with torch.no_grad():
         if not isinstance(function, torch.nn.Module):
             return function(*arguments)
-        training = {module for module in function.modules() if module.training}
-        function.eval()
+        network: Any = function
+        training = {module for module in network.modules() if module.training}
+        network.eval()
         try:
-            return function(*(_for_module(function, argument) for argument in arguments))
+            return network(*(_for_module(network, argument) for argument in arguments))
         finally:
             for module in training:
                 module.training = True
 
 
 def _for_module(module: torch.nn.Module, value: Any) -> torch.Tensor:
-    tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(value))
+    tensor = value if is_tensor(value) else as_tensor(np.ascontiguousarray(value))
     weight = next(module.parameters(), None)
     if weight is None:
         return tensor

@@ -26,12 +26,13 @@ from safeframe.coverage.coverage_guard import (
     flat_features,
 )
 from safeframe.guard.calibration import Evidence, GroupCurves, calibrate_evidence
-from safeframe.guard.calling import as_tensor, is_tensor, like, look, to_numpy, with_default
+from safeframe.guard.calling import look, with_default
 from safeframe.guard.files import SavedGuard, load_guard, save_guard
 from safeframe.guard.report import EVERYTHING, GuardCalibration, GuardedActions
 from safeframe.guard.settings import GuardSettings, Mode, ThresholdRule
 from safeframe.internal_test import InternalTestData
 from safeframe.optimisation.candidates import choose
+from safeframe.tensors import as_tensor, is_tensor, like, to_numpy
 from safeframe.types import SafeframeError, Status
 
 __all__ = ["GuardedActions", "SafetyGuard"]
