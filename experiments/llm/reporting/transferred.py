@@ -64,8 +64,10 @@ def transfer_rows(measured: Measured, data: str) -> pd.DataFrame:
 
 
 def claim_worst(name: str, measured: Measured, method: str, claim: Claimant, prefix: str = "") -> None:
-    """The largest harmful share over r_t of a method (after `prefix`), or why there is none; ours' claim has
-    no suffix.
+    """Claim the largest harmful share over r_t of a method, or say why there is none.
+
+    Other methods than ours are claimed under `name` with their own name behind it. `prefix`: of the method in
+    the table, where its answers are another set's.
     """
     name += "" if method == "ours" else f".{method}"
     value, low, high, n = worst(measured, prefix + method)

@@ -27,9 +27,7 @@ ACTIONS = 1e7
 
 
 def summary(source: Path | Measured) -> str:
-    """A run (its directory) or pooled runs as a compact table: every method with its setting, what it earns
-    and costs.
-    """
+    """A run (its directory) or pooled runs as a compact table: what every method earns and costs."""
     measured = (
         source if isinstance(source, Measured) else gather([read(of_directory(source, finished=False))])
     )
@@ -123,9 +121,7 @@ def _stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def gap_rows(loaded: Loaded) -> pd.DataFrame:
-    """Per run: the bound on fresh data under the calibrated guard less the calibrated one (`gap`), with the
-    bounds.
-    """
+    """Per run: the bound on fresh data under the guard, the calibrated one, and the difference (`gap`)."""
     columns = ["method", "seed", "n_t", "r_t", "knob", "metric", "value", "n"]
     pools = (loaded.full, *loaded.by_n_t.values())
     rows = [pool.rows(metric)[columns] for pool in pools for metric in ("gap", "fresh_bound")]
@@ -197,8 +193,7 @@ def record(
 
 
 def _times_safer(robot: str, safer: pd.DataFrame, claim: Claimant) -> None:
-    """Where ours has no count, the claim is the ratio with ours at its upper limit: at least so many
-    times."""
+    """Claim how many times safer ours is; without a count, at least so many: ours at its upper limit."""
     names = {"cost": "times_safer", "entries": "times_fewer_entries"}
     for method in BASELINES:
         rows = safer[(safer["method"] == method) & safer["claimed"].eq(True)]

@@ -1,10 +1,17 @@
 """The ledger of claims: results/claims.csv, one row per figure that the README or an issue names.
 
 Rows are written by the code that measures, never by hand. A row is known by (claim, preset, data): measuring
-again replaces it. Columns: claim (dotted, most general part first), experiment, value, low, high (an
-interval, or both empty), n (units behind the value), seeds, preset, data, command, commit. The commit is that
-of the run that measured, whoever draws or records it later. A claim from a tree with uncommitted changes is
-refused unless it is asked for; then a "+" follows the commit.
+again replaces it. Columns:
+
+- claim: its name, dotted, most general part first.
+- experiment, preset, data: what was measured on.
+- value: the figure.
+- low, high: an interval, or both empty.
+- n: units behind the value.
+- seeds: of the runs.
+- command: that measured.
+- commit: that of the run that measured, whoever draws or records it later. A claim from a tree with
+  uncommitted changes is refused unless it is asked for; then a "+" follows the commit.
 """
 
 from __future__ import annotations
@@ -63,10 +70,27 @@ def record(
 ) -> None:
     """Write one claim, replacing the row with the same claim, preset and data.
 
-    Several processes may record at once. `command` is this process's command line unless given, `commit` the
-    one checked out now: give that of the run where a run has measured. Raises `ResultsError` for a bad name,
-    a value that is no number, an interval that does not hold the value, and, unless `dirty`, for a commit
-    that does not say how it was measured: none, or one with uncommitted changes beside it.
+    Several processes may record at once.
+
+    Args:
+        claim: its name, dotted lower case.
+        value: the figure, a number.
+        experiment: that it is of.
+        n: units behind the value, >= 0.
+        seeds: of the runs, or a text that says which.
+        preset: of the runs.
+        data: what was measured on.
+        low: lower end of an interval that holds the value; None: no interval.
+        high: its upper end; given together with `low`.
+        command: what was typed; None: this process's command line.
+        commit: that of the run, where a run has measured; None: the one checked out now.
+        dirty: whether a commit that does not say how it was measured is taken too.
+        path: the ledger's file; None: :func:`ledger`.
+
+    Raises:
+        ResultsError: for a bad name, a value that is no number, a negative n, an interval that does not hold
+            the value, and, unless `dirty`, for a commit that does not say how it was measured: none, or one
+            with uncommitted changes beside it.
     """
     _check(claim, value, low, high, n)
     commit = here() if commit is None else commit
@@ -97,7 +121,17 @@ def record(
 
 
 def read(path: Path | None = None) -> pd.DataFrame:
-    """The ledger, empty if there is none; `ResultsError` if the file is not a ledger."""
+    """The ledger.
+
+    Args:
+        path: its file; None: :func:`ledger`.
+
+    Returns:
+        A row per claim; empty if there is no file.
+
+    Raises:
+        ResultsError: if the file is not a ledger.
+    """
     path = path or ledger()
     if not path.exists():
         return pd.DataFrame(columns=list(COLUMNS))

@@ -18,10 +18,17 @@ RAW = REPOSITORY / "results" / "raw"
 
 
 def finished(experiment: str, where: Mapping[str, Any] | None = None, root: Path = RUNS) -> list[Saved]:
-    """Finished runs whose configuration has the values in `where` ({"preset": "laptop"}).
+    """Finished runs of an experiment with given settings.
 
-    `root` holds directories of runs (results/runs), or raw files (results/raw/<preset>). Runs that another
-    version of the configuration's schema made may lack a key: they do not match.
+    Runs that another version of the configuration's schema made may lack a key: they do not match.
+
+    Args:
+        experiment: its name.
+        where: dotted configuration keys and their values ({"preset": "laptop"}); None: all runs.
+        root: folder with directories of runs (results/runs), or raw files (results/raw/<preset>).
+
+    Returns:
+        The runs.
     """
     place = Path(root) / experiment
     if (place / INDEX).is_file():
@@ -56,9 +63,19 @@ def load(
     keys: tuple[str, ...] = (),
     root: Path = RUNS,
 ) -> pd.DataFrame:
-    """All tidy rows of the matching runs, with the column `run` and one for each configuration key given.
+    """All tidy rows of the matching runs.
 
-    Raises `NoRuns` if no run matches.
+    Args:
+        experiment: its name.
+        where: dotted configuration keys and their values; None: all runs.
+        keys: dotted configuration keys that become columns.
+        root: as of :func:`finished`.
+
+    Returns:
+        Tidy rows with a column `run` and one for each of `keys`.
+
+    Raises:
+        NoRuns: if no run matches.
     """
     parts = [
         run.table("results").assign(run=run.run, **{key: run.setting(key) for key in keys})
@@ -70,9 +87,16 @@ def load(
 def comparable(
     runs: Iterable[Saved], free: Iterable[str], prefer: Callable[[list[Saved]], Any] = len
 ) -> tuple[list[Saved], list[str]]:
-    """One set of runs that differ in nothing but settings whose name, or dotted name, is in `free`, and how
-    they were carried out: the one that `prefer` ranks highest, the largest if not given (of equals, the one
-    finished last). Beside it, notes on the runs left out.
+    """One set of runs that differ in nothing but given settings and how they were carried out.
+
+    Args:
+        runs: finished ones.
+        free: names, or dotted names, of settings that may differ.
+        prefer: ranks a set of runs; the highest is taken (of equals, the one finished last). Default: the
+            largest set.
+
+    Returns:
+        The set, and notes on the runs left out.
     """
     free = {*free, *EXECUTION_SETTINGS}
     groups: dict[str, list[Saved]] = {}

@@ -27,19 +27,21 @@ def largest_ratio(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> tuple[float, float, float, int]:
-    """The largest of sum(bad) / sum(n) / r_t over thresholds: value, low, high (95 %), and its n.
+    """The largest of sum(bad) / sum(n) / r_t over thresholds, with a 95 % interval.
 
     Args:
-        bad, n: (runs, thresholds, blocks) counts, bad <= n; a run without a threshold has zeros there.
+        bad: (runs, thresholds, blocks) counts, bad <= n.
+        n: (runs, thresholds, blocks) counts; a run without a threshold has zeros there.
         r_t: (thresholds,) in (0, 1].
         group: (runs,) runs with the same number were counted on the same blocks and share their draw; None:
-        no
-            two were.
-        draws, seed: of the bootstrap.
+            no two were.
+        draws: of the bootstrap.
+        seed: of the bootstrap.
 
     Returns:
-        NaN and n = 0 where nothing was counted at any threshold. Where none was bad at all: 0, 0 and the
-        largest one-sided 95 % Clopper-Pearson limit over its threshold (cases as independent).
+        Value, both limits, and its n; NaN and n = 0 where nothing was counted at any threshold. Where none
+            was bad at all: 0, 0 and the largest one-sided 95 % Clopper-Pearson limit over its threshold
+            (cases as independent).
     """
     bad, n = np.asarray(bad, dtype=float), np.asarray(n, dtype=float)
     runs, _, blocks = n.shape

@@ -16,8 +16,11 @@ def unique(runs: Iterable[Saved]) -> list[Saved]:
 
 
 class CurvePoints:
-    """What tables of pooled runs have in common. `points`: columns method, r_t, knob, from strict to loose
-    within a method. `runs`: columns seed and saved (None where a run was made up).
+    """What tables of pooled runs have in common.
+
+    Attributes:
+        points: columns method, r_t, knob, from strict to loose within a method.
+        runs: columns seed and saved (None where a run was made up).
     """
 
     points: pd.DataFrame
@@ -28,7 +31,15 @@ class CurvePoints:
         return np.flatnonzero((self.points["method"] == method).to_numpy())
 
     def at(self, method: str, r_t: float) -> int | None:
-        """The index of a method's point at r_t, None if there is none."""
+        """Where a method's point at r_t is.
+
+        Args:
+            method: its name.
+            r_t: threshold, equal within 1e-6 of its size.
+
+        Returns:
+            The index, None if there is none.
+        """
         found = [i for i in self.where(method) if np.isclose(self.points["r_t"].iloc[i], r_t, rtol=1e-6)]
         return int(found[0]) if found else None
 
