@@ -33,7 +33,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from experiments.llm.answers import pools, recorded
+from experiments.llm.answers import recorded
 from experiments.llm.answers.features import save_array
 from experiments.llm.answers.hub import HubSource
 from experiments.llm.answers.pools import SPLITS, Pool, Source
@@ -41,7 +41,7 @@ from experiments.llm.answers.recorded_source import RecordedSource
 from experiments.llm.answers.synthetic import SyntheticSource
 from experiments.llm.config import LLMConfig
 from experiments.llm.evaluation import Evaluation
-from experiments.llm.guard import backends, baselines, classifier, coverage, tailored
+from experiments.llm.guard import baselines, classifier, coverage, tailored
 from experiments.llm.guard.backends import Backend, MiniLMBackend, OPTBackend, place_of, spread
 from experiments.llm.guard.calibration import Calibrator
 from experiments.llm.guard.judge import judge_of, recorded_rows
@@ -51,11 +51,9 @@ from experiments.support.files import atomic_path
 from experiments.support.runs.running import RunContext
 from experiments.support.runs.stages import Stage
 from safeframe.optimisation.candidates import DEFAULT
-from safeframe.training import approximate_loss, loop, relaxed_bound
+from safeframe.training import loop
 from safeframe.types import SQRT2
 
-_CODE = (classifier, backends, loop, pools)
-_TAILORED_CODE = (*_CODE, tailored, approximate_loss, relaxed_bound)
 _KEYS = ("source", "data", "pools", "seed", "classifier", "models")
 
 
@@ -109,7 +107,7 @@ class Experiment:
             fresh = self.backend.new(lora, seed)
             return loop.train(fresh, loss, schedule, seed, stage.checkpoint, self._progress(name))
 
-        return self._cached(name, lora, compute, {}, _CODE)
+        return self._cached(name, lora, compute, {})
 
     def tailored(self, warm: nn.Module, margin: np.ndarray) -> nn.Module:
         """The warm-up classifier trained on by the approximate loss at the run's r_t; margin (n, k): its own
@@ -133,7 +131,7 @@ class Experiment:
 
         depends = {name: self.context.value(name) for name in ("r_t", "tailored")}
         depends |= {"xi": self.config.evaluation.xi, "xi_mass": self.config.evaluation.xi_mass}
-        return self._cached("tailored", True, compute, depends, _TAILORED_CODE)
+        return self._cached("tailored", True, compute, depends)
 
     def _relative_shift(self, margin: np.ndarray) -> float:
         """sqrt(2) xi over the spread of the warm-up margins on the training prompts."""
@@ -156,7 +154,7 @@ class Experiment:
             return flat
 
         depends = self._keys() | {"split": split, "weights": classifier.digest(module)}
-        flat = self.context.cache("margins", depends, compute, save_array, np.load, ".npy", _CODE)
+        flat = self.context.cache("margins", depends, compute, save_array, np.load, ".npy")
         return spread(flat, self.pool[split])
 
     def calibration_pool(self) -> Pool:
@@ -167,14 +165,14 @@ class Experiment:
         counts = np.cumsum(pool.mask.sum(axis=1))
         return pool.subset(np.arange(max(2, int(np.searchsorted(counts, n_t, side="right")))))
 
-    def _cached(self, name: str, lora: bool, compute: Any, depends: dict, code: tuple) -> nn.Module:
+    def _cached(self, name: str, lora: bool, compute: Any, depends: dict) -> nn.Module:
         keys = self._keys() | depends
         seed = self.context.seeds.integer("tailored" if name == "tailored" else name)
 
         def load(path: Path) -> nn.Module:
             return classifier.load_trained(self.backend.new(lora, seed), path)
 
-        return self.context.cache(name, keys, compute, classifier.save_trained, load, ".pt", code)
+        return self.context.cache(name, keys, compute, classifier.save_trained, load, ".pt")
 
     def _keys(self) -> dict[str, Any]:
         content = vars(self.config)

@@ -28,14 +28,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from experiments.production import planning
 from experiments.production.config import ProductionConfig
-from experiments.production.demand import eia, series, synthetic
+from experiments.production.demand import eia, synthetic
 from experiments.production.demand.series import UNSAFE_BELOW, DemandData, Quarter
 from experiments.production.evaluation import Evaluation
 from experiments.production.guard import tailored
 from experiments.production.guard.calibration import require_both_classes, weekly_radius
-from experiments.production.models import networks, supervised
+from experiments.production.models import supervised
 from experiments.production.models.networks import Inputs, SequenceNetwork
 from experiments.production.planning import ProductionProblem, plan
 from experiments.production.records import WEEKLY
@@ -43,13 +42,11 @@ from experiments.production.reporting.figures import draw, summary
 from experiments.support.files import atomic_path
 from experiments.support.runs.running import RunContext
 from experiments.support.runs.stages import Stage
-from safeframe.training import approximate_loss, loop, relaxed_bound
+from safeframe.training import loop
 from safeframe.types import SQRT2
 
 MARGINS = np.round(np.linspace(0.0, 6.0, 31), 3)  # knob of two_stage, demand units
 SPREADS = np.round(np.linspace(0.0, 8.0, 33), 3)  # knob of mean_variance, predicted standard deviations
-_TRAINING_CODE = (networks, supervised, series, synthetic, eia, planning, loop)
-_TAILORED_CODE = (*_TRAINING_CODE, tailored, approximate_loss, relaxed_bound)
 _TRAINING_KEYS = ("data", "problem", "model", "seed", "training")
 
 
@@ -120,7 +117,7 @@ class Experiment:
                 lambda steps: self._progress(steps, name),
             )
 
-        return self._cached(name, outputs, hidden, compute, _TRAINING_CODE, depends or {})
+        return self._cached(name, outputs, hidden, compute, depends or {})
 
     def tailored(self, name: str, warm: nn.Module, predicted: np.ndarray, conservative: bool) -> nn.Module:
         """The warm-up classifier trained on by the approximate loss at the run's r_t."""
@@ -155,7 +152,7 @@ class Experiment:
             {"xi": config.evaluation.xi, "trim": config.evaluation.xi_trim} if conservative else {}
         )
         outputs, hidden = self.problem.n_products, config.model.classifier_hidden
-        return self._cached(name, outputs, hidden, compute, _TAILORED_CODE, depends)
+        return self._cached(name, outputs, hidden, compute, depends)
 
     def _relative_shift(self, warm: nn.Module) -> torch.Tensor:
         """(p,) sqrt(2) xi over the spread of the warm-up margins on the second quarter trained on."""
@@ -169,9 +166,7 @@ class Experiment:
         ]
         return torch.tensor(SQRT2 * np.array(radius) / margin.std(axis=0), dtype=torch.float32)
 
-    def _cached(
-        self, name: str, outputs: int, hidden: int, compute: Any, code: tuple, depends: dict
-    ) -> nn.Module:
+    def _cached(self, name: str, outputs: int, hidden: int, compute: Any, depends: dict) -> nn.Module:
         products, calendar = self.problem.n_products, self.inputs.calendar.shape[1]
 
         def load(path: Path) -> nn.Module:
@@ -187,7 +182,6 @@ class Experiment:
             lambda network, path: torch.save(network.state_dict(), path),
             load,
             ".pt",
-            code,
         )
 
     def _progress(self, steps: range, name: str) -> Any:

@@ -171,5 +171,9 @@ class SafetyGymConfig(BaseConfig):
         """The guarded agent's file."""
         return {"agent.path": self.agent.path or str(self.agent_file(self.agent.name))}
 
+    def reads(self) -> list[Path]:
+        """The baselines' files."""
+        return [self.agent_file(name) for name in self.baselines()]
+
 
 SCHEMA = SafetyGymConfig

@@ -24,7 +24,7 @@ from experiments.safetygym.agents.agent import Agent
 from experiments.safetygym.config import SafetyGymConfig
 from experiments.safetygym.evaluation import entries
 from experiments.safetygym.evaluation.episodes import summarise
-from experiments.safetygym.evaluation.jobs import Job, blocks, spread
+from experiments.safetygym.evaluation.jobs import Job, blocks, spread, was_run
 from experiments.safetygym.evaluation.rendering import guarded_episode
 from experiments.safetygym.guard.calibration import Calibrated, Calibration, measured_radius
 from experiments.safetygym.guard.candidate_calibration import CandidateCalibration
@@ -160,7 +160,8 @@ class Experiment(GuardStages):
         tables: dict[str, list[pd.DataFrame]] = {}
         entered: list[pd.DataFrame] = []
         depends = {"blocks": [job.key for job in jobs]}
-        with self.context.stage("safetygym_episodes", depends) as stage:
+        with self.context.stage("safetygym_episodes", depends, code=self.evaluate) as stage:
+            stage.reused = all(was_run(job, stage.directory) for job in jobs)
             bar = self.context.progress(None, "episodes", total=len(jobs))
             results = spread(jobs, self.config.threads, stage.directory)
             for job, (table, found_entries) in zip(jobs, results, strict=True):

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.support.config_errors import explain
 from experiments.support.errors import ConfigError
-from experiments.support.files import REPOSITORY, checksum, hash_of
+from experiments.support.files import REPOSITORY, hash_of, input_checksum
 from safeframe.chance_constraint import validate_radius, validate_threshold
 from safeframe.types import SafeframeError
 
@@ -70,6 +70,12 @@ class BaseConfig:
         """
         return {}
 
+    def reads(self) -> list[Path]:
+        """Other files that results rest on and that come with the repository: a run that is done says so when
+        one of them has changed since.
+        """
+        return []
+
 
 Schema = TypeVar("Schema", bound=BaseConfig)
 
@@ -111,7 +117,7 @@ def identity(config: BaseConfig) -> dict[str, Any]:
         place = content
         for parent in parents:
             place = place[parent]
-        place[name] = f"sha256:{checksum(input_path(key, path))}"
+        place[name] = f"sha256:{input_checksum(input_path(key, path))}"
     return content
 
 

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.support import registry
 from experiments.support.config import to_object
 from experiments.support.config_errors import explain
-from experiments.support.errors import ConfigError, UserError
+from experiments.support.errors import ConfigError, UserError, storage_error
 from experiments.support.files import REPOSITORY
 from experiments.support.progress import ProgressHandler
 from experiments.support.results import frames
@@ -76,7 +76,7 @@ def execute(composed: DictConfig) -> None:
             print(report(config, directory, frame))
     except Exception as error:
         code = 2 if isinstance(error, ConfigError) else 1
-        complain(error, error)
+        complain(error, (isinstance(error, OSError) and storage_error(error)) or error)
         if _failures is None:
             raise JobFailed(code) from error
         _failures.append(code)

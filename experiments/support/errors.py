@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class UserError(ValueError):
     """Something that the user can put right; the message says what was wrong, where, and what is right."""
@@ -24,3 +26,34 @@ class ResultsError(UserError):
 
 class TrackingError(UserError):
     """Tracking was asked for and cannot be had."""
+
+
+class StorageError(UserError):
+    """A file cannot be written: the disk is full, the place is read-only, or permission is missing."""
+
+
+ADVICE = {
+    errno.ENOSPC: ("no space is left on the disk", "free some, or choose another place with output=..."),
+    errno.EDQUOT: ("the disk quota is used up", "free some, or choose another place with output=..."),
+    errno.EROFS: ("the file system is read-only", "choose another place with output=..."),
+    errno.EACCES: (
+        "permission is missing",
+        "change permissions, or choose another place with output=...",
+    ),
+    errno.EPERM: ("permission is missing", "change permissions, or choose another place with output=..."),
+    errno.ENOTDIR: ("a part of the path is no folder", "choose another place with output=..."),
+}
+"""What was wrong and what to do, by the system's error number."""
+
+
+def storage_error(error: OSError, path: object = None) -> StorageError | None:
+    """The same in one line for the user: the path, what was wrong, what to do; None for any other error.
+
+    Args:
+        error: of the system.
+        path: the file that was being written, where the error does not name one.
+    """
+    if error.errno not in ADVICE:
+        return None
+    wrong, advice = ADVICE[error.errno]
+    return StorageError(f"{path or error.filename or 'a file'} cannot be written: {wrong}; {advice}")

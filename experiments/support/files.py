@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -10,6 +11,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from experiments.support.errors import storage_error
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -26,21 +29,27 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
     Yields:
         The temporary path.
+
+    Raises:
+        StorageError: for a full disk, a read-only place or a missing permission.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    path, temporary = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
         sync_directory(path.parent)
+    except OSError as error:
+        raise (storage_error(error, path) or error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def atomic_write(path: Path | str, content: str | bytes) -> None:
@@ -90,6 +99,25 @@ def checksum(path: Path | str) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def input_checksum(path: Path | str) -> str:
+    """SHA-256 of a file that is only read: hashed once in a process while its size and time stay.
+
+    Args:
+        path: the file.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    place = Path(path).resolve()
+    found = place.stat()
+    return _input_checksum(place, found.st_size, found.st_mtime_ns)
+
+
+@functools.cache
+def _input_checksum(path: Path, size: int, changed: int) -> str:
+    return checksum(path)
 
 
 def canonical(value: Any) -> Any:

@@ -7,6 +7,7 @@ leaves one table <part>.csv in the run's directory, from which figures, claims a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ import pandas as pd
 from experiments.support.files import atomic_path
 from experiments.support.results.saved import of_directory
 from experiments.support.runs.running import RunContext
+from experiments.support.seeding import Seeds
 from experiments.theory import (
     certificates,
     coverage,
@@ -27,78 +29,81 @@ from experiments.theory import (
     theorem_3,
     validity,
 )
-from experiments.theory import config as config_module
 from experiments.theory.config import TheoryConfig
-from experiments.theory.laws import known_laws, problems
 from experiments.theory.reporting.figures import draw
 from experiments.theory.reporting.report import headline, summary
 
-_COMMON = (known_laws, problems, certificates, config_module)
+
+@dataclass(frozen=True)
+class Part:
+    """One part.
+
+    Attributes:
+        section: of the configuration; what computes the table takes it first, unless it takes nothing.
+        compute: the table.
+        seeds: what it takes next, from the run's seeds; None for one that takes nothing.
+    """
+
+    section: str
+    compute: Callable[..., pd.DataFrame]
+    seeds: Callable[[Seeds], tuple] | None = None
+
+    def table(self, config: TheoryConfig, seeds: Seeds) -> pd.DataFrame:
+        """What it computes for a run."""
+        return self.compute() if self.seeds is None else self.compute(
+            getattr(config, self.section), *self.seeds(seeds)
+        )  # fmt: skip
 
 
-def parts(
-    config: TheoryConfig, context: RunContext
-) -> dict[str, tuple[str, tuple, Callable[[], pd.DataFrame]]]:
-    """Name of the table -> (section of the configuration, modules that make it, how)."""
-    c, seeds = config, context.seeds
+def _rng(*names: str) -> Callable[[Seeds], tuple]:
+    return lambda seeds: tuple(seeds.generator(name) for name in names)
 
-    def rng(name: str):
-        return seeds.generator(name)
 
-    return {
-        "theorem_1": ("theorem_1", (theorem_1,), lambda: theorem_1.run(c.theorem_1, rng("theorem_1"))),
-        "measured_xi": ("theorem_1", (theorem_1,), lambda: theorem_1.measured(c.theorem_1, rng("measured"))),
-        "leak": ("leak", (leak,), lambda: leak.run(c.leak, rng("leak"))),
-        "theorem_2": (
-            "theorem_2",
-            (theorem_2,),
-            lambda: theorem_2.run(c.theorem_2, seeds.integer("theorem_2")),
-        ),
-        "gradients": (
-            "theorem_2",
-            (theorem_2,),
-            lambda: theorem_2.gradients(c.theorem_2, seeds.integer("gradient")),
-        ),
-        "path": ("theorem_2", (theorem_2,), theorem_2.path),
-        "theorem_3": ("theorem_3", (theorem_3,), lambda: theorem_3.run(c.theorem_3, rng("theorem_3"))),
-        "tightness": ("certificates", (), lambda: certificates.tightness(c.certificates, rng("tightness"))),
-        "chosen": ("certificates", (), lambda: certificates.chosen(c.certificates, rng("chosen"))),
-        "validity": ("certificates", (validity,), lambda: validity.run(c.certificates, rng("validity"))),
-        "libraries": ("certificates", (libraries,), lambda: libraries.run(c.certificates, rng("libraries"))),
-        "coverage": (
-            "coverage",
-            (coverage,),
-            lambda: coverage.run(c.coverage, rng("coverage"), seeds.integer("net")),
-        ),
-        "firing": ("coverage", (coverage,), lambda: coverage.firing(c.coverage, rng("firing"))),
-        "sensitivities": (
-            "sensitivity",
-            (sensitivities,),
-            lambda: sensitivities.run(c.sensitivity, rng("sensitivity")),
-        ),
-        "constraints": (
-            "sensitivity",
-            (sensitivities,),
-            lambda: sensitivities.constraints(c.sensitivity, rng("constraints")),
-        ),
-        "episodes": ("sensitivity", (dependence,), lambda: dependence.run(c.sensitivity, rng("episodes"))),
-        "quality": ("quality", (quality,), lambda: quality.run(c.quality, rng("quality"))),
-    }
+def _integer(name: str) -> Callable[[Seeds], tuple]:
+    return lambda seeds: (seeds.integer(name),)
+
+
+PARTS = {
+    "theorem_1": Part("theorem_1", theorem_1.run, _rng("theorem_1")),
+    "measured_xi": Part("theorem_1", theorem_1.measured, _rng("measured")),
+    "leak": Part("leak", leak.run, _rng("leak")),
+    "theorem_2": Part("theorem_2", theorem_2.run, _integer("theorem_2")),
+    "gradients": Part("theorem_2", theorem_2.gradients, _integer("gradient")),
+    "path": Part("theorem_2", theorem_2.path),
+    "theorem_3": Part("theorem_3", theorem_3.run, _rng("theorem_3")),
+    "tightness": Part("certificates", certificates.tightness, _rng("tightness")),
+    "chosen": Part("certificates", certificates.chosen, _rng("chosen")),
+    "validity": Part("certificates", validity.run, _rng("validity")),
+    "libraries": Part("certificates", libraries.run, _rng("libraries")),
+    "coverage": Part(
+        "coverage", coverage.run, lambda seeds: (seeds.generator("coverage"), seeds.integer("net"))
+    ),
+    "firing": Part("coverage", coverage.firing, _rng("firing")),
+    "sensitivities": Part("sensitivity", sensitivities.run, _rng("sensitivity")),
+    "constraints": Part("sensitivity", sensitivities.constraints, _rng("constraints")),
+    "episodes": Part("sensitivity", dependence.run, _rng("episodes")),
+    "quality": Part("quality", quality.run, _rng("quality")),
+}
+"""By the name of the table."""
 
 
 def run(config: TheoryConfig, context: RunContext) -> pd.DataFrame:
     """Every part; the tidy results are the headlines of `report.headline`."""
-    import safeframe
-
     tables: dict[str, pd.DataFrame] = {}
-    for name, (section, modules, compute) in parts(config, context).items():
-        depends = {section: context.value(section), "seed": config.seed}
+    for name, part in PARTS.items():
+        depends = {part.section: context.value(part.section), "seed": config.seed}
         if name == "libraries":
             depends["installed"] = libraries.available()
-        tables[name] = context.cache(
-            name, depends, lambda stage, make=compute: make(), _save, pd.read_csv, ".csv",
-            (*_COMMON, *modules, safeframe),
-        )  # fmt: skip
+        made = context.cache(
+            name,
+            depends,
+            lambda stage, part=part: part.table(config, context.seeds),
+            _save,
+            pd.read_csv,
+            ".csv",
+            part.compute,
+        )
+        tables[name] = made
     tables["cases_needed"] = theorem_3.cases_needed(tables["theorem_3"], config.theorem_3)
     tables["slopes"] = theorem_3.slopes(tables["cases_needed"])
     for name, table in tables.items():

@@ -15,23 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.llm.answers import pools
 from experiments.llm.answers.pools import DEFAULT_ANSWER, SPLITS, Pool
-from experiments.llm.models import generation, language_model, preference_models, tokenizer
+from experiments.llm.models import language_model, tokenizer
 from experiments.llm.models.generation import Generated, Sampling, generate, texts_of
 from experiments.llm.models.language_model import load_language_model, load_tokenizer
 from experiments.llm.models.model_settings import ModelsConfig
 from experiments.llm.models.preference_models import load_score_model, score_all
 from experiments.llm.models.runtime import DTYPES, Runtime
 from experiments.llm.models.tokenizer import encode_prompts
-from experiments.llm.world import conversation_world, grammar
 from experiments.support.errors import ConfigError
-from experiments.support.files import checksum
+from experiments.support.files import input_checksum
 from experiments.support.runs.running import RunContext
 from experiments.support.runs.stages import Stage
 from safeframe.types import SafeframeError
-
-_CODE = (generation, grammar, language_model, pools, preference_models, tokenizer, conversation_world)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +108,6 @@ class ModelSource:
             Pool.save,
             Pool.load,
             ".npz",
-            _CODE,
         )
 
     def _labelling(self) -> dict[str, Any]:
@@ -199,7 +194,7 @@ def identity_of(name: str) -> str | dict[str, str]:
     folder = Path(name)
     if folder.is_dir():
         files = sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors"))
-        return {path.name: checksum(path) for path in files}
+        return {path.name: input_checksum(path) for path in files}
     from transformers.utils import cached_file
 
     with language_model.loading(name):

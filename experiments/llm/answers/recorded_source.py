@@ -88,7 +88,6 @@ class RecordedSource:
             Hidden.save,
             Hidden.load,
             suffix=".npz",
-            code=(features, recorded),
         )
 
     @cached_property
@@ -111,7 +110,6 @@ class RecordedSource:
             features.save_array,
             np.load,
             suffix=".npy",
-            code=(features, recorded),
         )
         reward = np.zeros(self.present.shape, dtype=np.float32)
         count = int(self.present.sum())
@@ -128,7 +126,6 @@ class RecordedSource:
             features.save_array,
             np.load,
             suffix=".npy",
-            code=(features, recorded),
         )
 
     @cached_property

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from experiments.llm.answers import features, recorded
+from experiments.llm.answers import recorded
 from experiments.llm.answers.recorded_source import FEATURE_KEYS, RecordedSource
-from experiments.llm.guard import classifier
 from experiments.llm.guard.backends import Rows
 from experiments.llm.guard.classifier import cross_entropy, margins, minilm_classifier
 from experiments.support.results.ratios import exact
@@ -82,7 +81,6 @@ def judge_of(source: RecordedSource) -> Judge:
         Judge.save,
         Judge.load,
         ".npz",
-        (classifier, features, recorded, loop, judge_of),
     )
 
 

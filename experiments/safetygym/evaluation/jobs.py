@@ -25,7 +25,7 @@ from experiments.safetygym.evaluation.episodes import run_episodes
 from experiments.safetygym.guard.classifier import CLASSIFIERS
 from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
 from experiments.safetygym.sim.task import get_task
-from experiments.support.files import atomic_path, checksum, hash_of
+from experiments.support.files import atomic_path, hash_of, input_checksum
 
 BLOCK_STEPS = 250_000
 
@@ -52,7 +52,7 @@ class Job:
         c, tau = self.config.evaluation, np.asarray(self.tau, dtype=float).tolist()
         return {
             "task": self.config.task,
-            "agent": checksum(self.agent),
+            "agent": input_checksum(self.agent),
             "weights": digest.hexdigest(),
             "tau": str(tau),
             "steps": self.steps,
@@ -95,8 +95,19 @@ def spread(jobs: list[Job], processes: int, directory: Path) -> Iterator[Result]
         yield from pool.map(run, jobs)
 
 
+def was_run(job: Job, directory: Path) -> bool:
+    """Whether a block was run before and lies in `directory`."""
+    return _paths(directory, job)[0].exists()
+
+
+def _paths(directory: Path, job: Job) -> tuple[Path, Path]:
+    """Files of a block's episodes, written last, and of its entries."""
+    name = hash_of(job.key)
+    return directory / f"{name}.episodes.parquet", directory / f"{name}.entries.parquet"
+
+
 def _kept_or_run(directory: Path, job: Job) -> Result:
-    episodes, entries = (directory / f"{hash_of(job.key)}.{name}.parquet" for name in ("episodes", "entries"))
+    episodes, entries = _paths(directory, job)
     if episodes.exists():
         return pd.read_parquet(episodes), pd.read_parquet(entries)
     result = run_job(job)

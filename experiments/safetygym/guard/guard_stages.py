@@ -10,24 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.safetygym import sim
 from experiments.safetygym.agents.checkpoints import load_agent
 from experiments.safetygym.config import SafetyGymConfig
-from experiments.safetygym.guard import classifier as classifiers
-from experiments.safetygym.guard import guarding, learning
 from experiments.safetygym.guard.classifier import CLASSIFIERS, Classifier
 from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
 from experiments.safetygym.guard.learning import Paths, tailor, warm_up
 from experiments.safetygym.sim.task import get_task
-from experiments.safetygym.states import backup, backup_point, collection, decoding, geometry
+from experiments.safetygym.states import backup
 from experiments.safetygym.states.collection import collect
 from experiments.safetygym.states.internal_data import InternalData, Shard
 from experiments.support.runs.running import RunContext
 from experiments.support.runs.stages import Stage
-from safeframe.training import approximate_loss, relaxed_bound
-
-_DATA_CODE = (backup, backup_point, classifiers, collection, decoding, geometry, guarding, sim)
-_FIT_CODE = (classifiers, decoding, geometry, learning, approximate_loss, relaxed_bound)
 
 
 class GuardStages:
@@ -58,13 +51,14 @@ class GuardStages:
             "paths": paths,
             "tau": None if guard is None else np.asarray(guard.tau, dtype=float).tolist(),
         }
-        with self.context.stage(f"safetygym_{name}", depends, code=_DATA_CODE) as stage:
+        with self.context.stage(f"safetygym_{name}", depends, code=self.data) as stage:
             fingerprint = {
                 "task": self.task.name,
                 "candidates": self.agent.candidates.tolist(),
                 "label": c.label,
             }
             store = InternalData(stage.directory / "data", fingerprint | {"behaviour": stage.hash})
+            stage.reused = store.n_t >= cases
             policy = GuardedPolicy(self.agent, guard, 0, self.task)
             bar = self.context.progress(None, name, total=cases)
             bar.update(store.n_t)
@@ -99,7 +93,7 @@ class GuardStages:
         depends: dict[str, Any] = {key: self.context.value(key) for key in keys}
         depends |= {f"stage:{s.name}": s.hash for s in stages}
         depends["xi"] = None if start is None else self.config.fixed_radius()
-        with self.context.stage(f"safetygym_{name}", depends, code=_FIT_CODE) as stage:
+        with self.context.stage(f"safetygym_{name}", depends, code=self.fit) as stage:
             return stage.cached(
                 lambda: self._train(name, data, start), _save, self._load_classifier, ".pt"
             ), stage
@@ -130,7 +124,7 @@ class GuardStages:
         if self.config.robot == "car" or self.config.classifier.kind != "path":
             return None
         keys = ("task", "seed", "agent.path", "learning.random_paths")
-        with self.context.stage("safetygym_random_paths", keys, code=(backup, backup_point)) as stage:
+        with self.context.stage("safetygym_random_paths", keys, code=self.random_paths) as stage:
 
             def compute() -> Paths:
                 generator = self.context.seeds.generator("random_paths")

@@ -171,7 +171,11 @@ def done(directory: Path) -> dict[str, Any]:
         raise CacheError(f"{directory} holds no finished run (there is no DONE)")
     try:
         content = json.loads(path.read_text())
-        return {"sha256": dict(content["sha256"]), "code": content["code"]}
+        return {
+            "sha256": dict(content["sha256"]),
+            "code": content["code"],
+            "files": content.get("files", {}),
+        }
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(f"{path} cannot be read ({error!r}); {_advice(directory)}") from error
 

@@ -1,4 +1,15 @@
-"""Fingerprints of source code that change with its meaning, not with comments, docstrings or layout."""
+"""Fingerprints of the code that a function runs, found by reading imports: what makes a cached value stale.
+
+Where a function begins, the reading is fine: the names that its definition uses count, through functions,
+classes and constants of its own module, and what it takes from `self` counts as that attribute's definition,
+or as what is assigned to it, in the classes that the object has. A name that comes from another module of the
+repository brings that module in whole, with all that it imports in turn (also inside functions; not what is
+imported for type checkers alone), and the `__init__` of the packages on the way.
+
+Code counts by its syntax tree, without comments, docstrings and positions, and without the places that
+internal imports name: a moved file makes nothing stale. The machinery that runs a stage (`MACHINERY`) passes
+values through and does not count; what it computes itself, the seeds (`seeding`), counts always.
+"""
 
 from __future__ import annotations
 
@@ -6,61 +17,177 @@ import ast
 import functools
 import hashlib
 import inspect
-from collections.abc import Iterable
-from pathlib import Path
-from types import ModuleType
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from experiments.support.runs.syntax import (
+    digest,
+    file_of,
+    imported_names,
+    imports,
+    inside,
+    members,
+    part_digest,
+    tops,
+)
 
-def fingerprint(code: Iterable[Any]) -> dict[str, str]:
-    """Hashes of source code.
+MACHINERY = frozenset({"experiments.support.runs.running", "experiments.support.runs.stages"})
+ALWAYS = ("experiments.support.seeding",)
 
-    Args:
-        code: modules (their file), packages (every file in them) and functions or classes (their module).
 
-    Returns:
-        Hash by module name.
+@dataclass(frozen=True)
+class Closure:
+    """What a function runs. `modules`: whole modules; `definitions`: (module, name) of parts of its own."""
+
+    modules: frozenset[str]
+    definitions: frozenset[tuple[str, str]]
+
+    def fingerprint(self, changed: Mapping[str, str] | None = None) -> str:
+        """A hash of all of it; `changed` gives the sources of modules that are to be read differently."""
+        texts = changed or {}
+        parts = [digest(module, texts.get(module)) for module in self.modules]
+        parts += [part_digest(module, name, texts.get(module)) for module, name in self.definitions]
+        return hashlib.sha256("".join(sorted(parts)).encode()).hexdigest()[:16]
+
+
+def fingerprint(*functions: Callable[..., Any]) -> str:
+    """A hash of the code that these functions run (see the module's text).
 
     Raises:
         TypeError: for what comes from no source file.
     """
-    found: dict[str, str] = {}
-    for item in code:
-        module = item if isinstance(item, ModuleType) else inspect.getmodule(item)
-        file = getattr(module, "__file__", None)
-        if module is None or file is None:
-            raise TypeError(
-                f"cannot fingerprint {item!r}: give a module, a function or a class from a source file"
-            )
-        path = Path(file)
-        files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
-        digest = hashlib.sha256()
-        for source in files:
-            digest.update(str(source.relative_to(path.parent)).encode())
-            digest.update(_of_file(source, source.stat().st_mtime_ns))
-        found[module.__name__] = digest.hexdigest()[:16]
-    return found
+    return closure(*functions).fingerprint()
 
 
-@functools.cache
-def _of_file(path: Path, changed: int) -> bytes:
-    return hashlib.sha256(normalised(path.read_text(encoding="utf-8")).encode()).digest()
+def closure(*functions: Callable[..., Any]) -> Closure:
+    """What these functions run; partial functions, bound methods, lambdas and nested functions too.
+
+    Raises:
+        TypeError: for what comes from no source file.
+    """
+    reading = _Reading()
+    for function in functions:
+        reading.begin(function)
+    for name in ALWAYS:
+        reading.whole(name)
+    return Closure(frozenset(reading.modules), frozenset(reading.definitions))
 
 
-def normalised(source: str) -> str:
-    """The source's syntax tree as text, without positions, comments and docstrings."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if (
-            not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            or not node.body
-        ):
-            continue
-        first = node.body[0]
-        if (
-            isinstance(first, ast.Expr)
-            and isinstance(first.value, ast.Constant)
-            and isinstance(first.value.value, str)
-        ):
-            node.body = node.body[1:]
-    return ast.dump(tree)
+class _Reading:
+    """One walk from functions to everything that they run."""
+
+    def __init__(self) -> None:
+        self.modules: set[str] = set()
+        self.definitions: set[tuple[str, str]] = set()
+
+    def begin(self, function: Callable[..., Any]) -> None:
+        """Start at the definition that holds a function."""
+        while isinstance(function, functools.partial):
+            function = function.func
+        if not callable(function):
+            raise TypeError(f"cannot read the code of {function!r}: give a function from a source file")
+        if not hasattr(function, "__qualname__"):  # an object that can be called
+            function = type(function).__call__.__get__(function)
+        owner = getattr(function, "__self__", None)
+        plain = getattr(function, "__func__", function)
+        module, qualname = getattr(plain, "__module__", None), getattr(plain, "__qualname__", None)
+        if inspect.isclass(owner):
+            owner = None
+        if not isinstance(module, str) or not isinstance(qualname, str):
+            raise TypeError(f"cannot read the code of {function!r}: give a function from a source file")
+        if not inside(module):
+            return  # of a library: no code of this repository
+        if owner is None:
+            owner = _self_of(plain)
+        steps = [step for step in qualname.split(".<locals>")[0].split(".") if step]
+        kind = type(owner) if owner is not None else None
+        if len(steps) > 1 and kind is None:
+            self.name(module, steps[0])
+        elif len(steps) > 1:
+            assert kind is not None
+            self.attribute(kind, steps[1])
+        else:
+            self.name(module, steps[0])
+
+    def name(self, module: str, name: str) -> None:
+        """A name as a module sees it: defined there, imported there, or neither (a built-in one)."""
+        for node in tops(module).get(name, ()):
+            key = (module, name)
+            if key not in self.definitions:
+                self.definitions.add(key)
+            elif node is tops(module)[name][0]:
+                return
+            kind = _runtime_class(module, name) if isinstance(node, ast.ClassDef) else None
+            self.uses(module, node, kind)
+        for target, item in imports(module).get(name, ()):
+            self.imported(target, item)
+
+    def imported(self, module: str, item: str | None) -> None:
+        """`from module import item`, or `import module`."""
+        if not inside(module) or module in MACHINERY:
+            return
+        if item is not None and file_of(f"{module}.{item}") is not None:
+            module = f"{module}.{item}"
+            item = None
+        if item is not None and (home := _home(module, item)) is not None:
+            module = home
+        if module not in MACHINERY:
+            self.whole(module)
+
+    def whole(self, module: str) -> None:
+        """A module with all that it imports, and the packages that it lies in."""
+        if module in self.modules or module in MACHINERY or file_of(module) is None:
+            return
+        self.modules.add(module)
+        parent = module.rpartition(".")[0]
+        if parent:
+            self.whole(parent)
+        for found in imports(module).values():
+            for target, item in found:
+                self.imported(target, item)
+
+    def attribute(self, kind: type, attribute: str) -> None:
+        """What `self.attribute` is, for an object of this class."""
+        for base in (base for base in kind.__mro__ if inside(base.__module__)):
+            found = members(base.__module__, base.__qualname__).get(attribute, ())
+            key = (base.__module__, f"{base.__qualname__}.{attribute}")
+            if found and key not in self.definitions:
+                self.definitions.add(key)
+                for node in found:
+                    self.uses(base.__module__, node, kind)
+            if attribute in vars(base):
+                return  # a method or class attribute hides those of the bases
+
+    def uses(self, module: str, node: ast.AST, kind: type | None) -> None:
+        """All names and attributes of `self` that a piece of syntax uses."""
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
+                self.name(module, inner.id)
+            elif isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name):
+                if inner.value.id in ("self", "cls") and kind is not None:
+                    self.attribute(kind, inner.attr)
+            elif isinstance(inner, ast.Import | ast.ImportFrom):
+                for found in imported_names(inner, module).values():
+                    for target, item in found:
+                        self.imported(target, item)
+
+
+def _self_of(function: Any) -> Any:
+    """The `self` that a nested function or lambda holds on to, if it does."""
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    for name, cell in zip(names, getattr(function, "__closure__", None) or (), strict=False):
+        if name == "self":
+            return cell.cell_contents
+    return None
+
+
+def _runtime_class(module: str, name: str) -> type | None:
+    found = getattr(sys.modules.get(module), name, None)
+    return found if isinstance(found, type) else None
+
+
+def _home(package: str, name: str) -> str | None:
+    """The module that defines a name which a package hands on lazily (`HOME` in safeframe/__init__.py)."""
+    return getattr(sys.modules.get(package), "HOME", {}).get(name)

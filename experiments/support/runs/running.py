@@ -13,7 +13,6 @@ cache (`stages.py`).
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import shutil
 import time
@@ -25,10 +24,10 @@ from typing import Any, TypeVar
 import pandas as pd
 from omegaconf import OmegaConf
 
-import safeframe
 from experiments.support import manifest, progress, tracking
 from experiments.support.config import BaseConfig, identity, output_root, run_id
-from experiments.support.files import REPOSITORY, atomic_write, checksum, write_json
+from experiments.support.errors import StorageError
+from experiments.support.files import REPOSITORY, atomic_write, input_checksum, write_json
 from experiments.support.locks import exclusive
 from experiments.support.registry import Experiment
 from experiments.support.results import frames
@@ -58,11 +57,11 @@ class RunContext:
         self.stage_times: dict[str, dict[str, Any]] = {}
         self.measurements: dict[str, float] = {}
         self._identity = identity(config)
-        self._code = code_of(experiment)
         self._cache = cache
         self._tracker = tracker
         self.inputs = {
-            key: {"file": Path(path).name, "sha256": checksum(path)} for key, path in config.inputs().items()
+            key: {"file": Path(path).name, "sha256": input_checksum(path)}
+            for key, path in config.inputs().items()
         }
         self._rows: list[dict[str, Any]] = []
 
@@ -71,21 +70,22 @@ class RunContext:
         self,
         name: str,
         depends_on: Iterable[str | Stage] | Mapping[str, Any] = (),
-        code: Iterable[Any] | None = None,
+        code: Callable[..., Any] | None = None,
     ) -> Iterator[Stage]:
         """A named, timed part of the run.
 
         Args:
             name: of the stage.
             depends_on: configuration keys ("training", "data.hours", "seed") and earlier stages, or a mapping
-                of names to values. It matters only if `Stage.cached` is used.
-            code: modules whose change makes a cached value stale, narrower than the default, the experiment's
-                whole package and `safeframe`.
+                of names to values. It matters only if the stage keeps something.
+            code: the function that makes what the stage keeps: with its code, and all that it imports,
+            changes
+                the stage's hash (`code.py`). None for a stage that keeps nothing.
 
         Yields:
             The stage.
         """
-        sources = self._code if code is None else fingerprint(code)
+        sources = None if code is None else fingerprint(code)
         stage = Stage(self._cache, self.experiment, name, self._resolve(depends_on), sources)
         log.info("%s …", name)
         started = time.perf_counter()
@@ -108,7 +108,7 @@ class RunContext:
         save: Callable[[T, Path], None],
         load: Callable[[Path], T],
         suffix: str = "",
-        code: Iterable[Any] | None = None,
+        code: Callable[..., Any] | None = None,
     ) -> T:
         """A stage that is one cached value, computed unless it has been before, in this run or another.
 
@@ -119,7 +119,7 @@ class RunContext:
             save: called with the value and a path.
             load: reads the value back from the path.
             suffix: of the value's file (".npz").
-            code: as of :meth:`stage`.
+            code: the function whose code counts, if not that of `compute`, which then only calls it.
 
         Returns:
             The value.
@@ -127,7 +127,7 @@ class RunContext:
         Raises:
             CacheError: if the saved file is damaged.
         """
-        with self.stage(name, depends_on, code) as stage:
+        with self.stage(name, depends_on, code or compute) as stage:
             return stage.cached(lambda: compute(stage), save, load, suffix)
 
     def record(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -203,8 +203,11 @@ def perform(experiment: Experiment, config: BaseConfig) -> Path:
         if (directory / "DONE").exists():
             frames.verify(directory)
             log.info("already done, skipped (force=true runs it again): %s", shown(directory))
-            if frames.done(directory).get("code") != code_of(experiment):
+            made_by = frames.done(directory)
+            if made_by.get("code") != code_of(experiment):
                 log.warning("note: the code has changed since that run was made; force=true runs it again")
+            for name in changed_files(config, made_by.get("files", {})):
+                log.warning("note: %s has changed since that run was made; force=true runs it again", name)
             _mirror(experiment, config, directory)
         else:
             _run(experiment, config, directory, root / "cache")
@@ -241,15 +244,19 @@ def _run(experiment: Experiment, config: BaseConfig, directory: Path, cache: Pat
         sums = frames.write(frame, directory)
     except BaseException as error:
         record["status"] = "failed" if isinstance(error, Exception) else "interrupted"
-        if isinstance(error, Exception):
-            atomic_write(directory / "error.txt", traceback.format_exc())
-            log.error("failed: the error is in %s", shown(directory / "error.txt"))
-        _finish(record, directory, context, started)
+        try:
+            if isinstance(error, Exception):
+                atomic_write(directory / "error.txt", traceback.format_exc())
+                log.error("failed: the error is in %s", shown(directory / "error.txt"))
+            _finish(record, directory, context, started)
+        except (OSError, StorageError) as second:  # a full disk takes no report either
+            log.error("the error could not be kept in %s: %s", shown(directory), second)
         tracker.finish({"status": record["status"]}, failed=True)
         raise
     record["status"] = "done"
     _finish(record, directory, context, started)
-    write_json(directory / "DONE", {"sha256": sums, "code": code_of(experiment)})
+    done = {"sha256": sums, "code": code_of(experiment), "files": _sums(config.reads())}
+    write_json(directory / "DONE", done)
     tracker.finish(_summary(frame))
 
 
@@ -280,9 +287,18 @@ def _summary(frame: pd.DataFrame) -> dict[str, float]:
     return {f"{method}/{metric}": float(value) for (method, metric), value in means.items()}
 
 
-def code_of(experiment: Experiment) -> dict[str, str]:
-    """Fingerprint of the experiment's package and of the method."""
-    return fingerprint([importlib.import_module(experiment.package), safeframe])
+def code_of(experiment: Experiment) -> str:
+    """Fingerprint of what the experiment's `run` runs."""
+    return fingerprint(experiment.run)
+
+
+def changed_files(config: BaseConfig, sums: Mapping[str, str]) -> list[str]:
+    """Files that a run reads beside its inputs (`BaseConfig.reads`) whose content is not what `sums` says."""
+    return [name for name, found in _sums(config.reads()).items() if sums.get(name, found) != found]
+
+
+def _sums(paths: Iterable[Path]) -> dict[str, str]:
+    return {path.name: input_checksum(path) for path in paths if path.is_file()}
 
 
 def shown(path: Path) -> str:

@@ -2,8 +2,8 @@
 
 results/runs/cache/<stage>/<hash>/ holds `key.json` (what the hash was made from), the value's file, and
 `stage.json`, written last, with the file's checksum. The hash covers the experiment, the stage's name,
-everything in `depends_on` and the code: of the experiment's package and of `safeframe`, unless the stage
-names modules of its own. So a sweep over r_t does not retrain what does not depend on r_t, and an edited
+everything in `depends_on` and the code of the function that makes the value, with all that it imports
+(`code.py`). So a sweep over r_t does not retrain what does not depend on r_t, and an edited
 training loop is never answered with an old model.
 
 A stage that was interrupted has no `stage.json` and is computed again, from its checkpoint if it kept one. A
@@ -34,17 +34,25 @@ class Stage:
         experiment: its name.
         name: of the stage.
         depends_on: what the value is computed from, by name.
-        code: fingerprints by module.
+        code: fingerprint of what makes the value; None for a stage that keeps nothing.
     """
 
-    def __init__(
-        self, root: Path, experiment: str, name: str, depends_on: dict[str, Any], code: dict[str, str]
-    ):
+    def __init__(self, root: Path, experiment: str, name: str, depends_on: dict[str, Any], code: str | None):
         self.name = name
         self.key = {"experiment": experiment, "stage": name, "depends_on": depends_on, "code": code}
         self.hash = hash_of(self.key)
-        self.directory = root / name / self.hash
+        self._directory = root / name / self.hash
         self.reused = False
+        self._keeps = code is not None
+
+    @property
+    def directory(self) -> Path:
+        """Where the stage keeps what it makes. TypeError for a stage that was opened without its code."""
+        if not self._keeps:
+            raise TypeError(
+                f"stage {self.name}: to keep something, open it with code=the function that makes it"
+            )
+        return self._directory
 
     @property
     def checkpoint(self) -> Path:

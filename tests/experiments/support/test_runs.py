@@ -66,7 +66,7 @@ def test_done_is_skipped_and_force_runs_again(run_toy, monkeypatch, tmp_path, ca
 def test_changed_code_is_noted_when_a_run_is_skipped(run_toy, caplog):
     directory = run_toy()
     done = json.loads((directory / "DONE").read_text())
-    done["code"]["safeframe"] = "0" * 16
+    done["code"] = "0" * 16
     (directory / "DONE").write_text(json.dumps(done))
     with caplog.at_level("WARNING"):
         run_toy()
@@ -170,3 +170,17 @@ def test_two_processes_on_one_run(command, tmp_path):
     assert messages.count("already done, skipped") == 1
     assert log.read_text().count("evaluated") == 1
     assert outputs[0][0] == outputs[1][0]
+
+
+def test_a_file_that_changed_since_is_noted(toy, run_toy, tmp_path, caplog, monkeypatch):
+    """Files that come with the repository (agents) are no part of a run's identity, but a note tells."""
+    weights = tmp_path / "agent.safetensors"
+    weights.write_text("one")
+    monkeypatch.setattr(type(toy()), "reads", lambda self: [weights])
+    run_toy()
+    caplog.clear()
+    run_toy()
+    assert "has changed since" not in caplog.text
+    weights.write_text("other")
+    run_toy()
+    assert "agent.safetensors has changed since that run was made; force=true runs it again" in caplog.text

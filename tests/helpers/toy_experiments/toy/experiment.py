@@ -28,7 +28,7 @@ def kill_point(name: str) -> None:
 
 
 def run(config: ToyConfig, context: RunContext) -> pd.DataFrame:
-    with context.stage("toy-data", ["data", "seed"]) as data_stage:
+    with context.stage("toy-data", ["data", "seed"], code=run) as data_stage:
         data = data_stage.cached(
             lambda: context.seeds.generator("data").normal(size=config.data.size), _save, np.load, ".npy"
         )
