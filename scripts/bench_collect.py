@@ -50,6 +50,7 @@ def main() -> None:
     options = bench.parse()
     if options.cases < 1:
         bench.parser.error(f"--cases {options.cases}: at least 1 is needed")
+    bench.require_commit()
     torch.set_num_threads(1)
     frame = pd.DataFrame([measure(task, int(options.cases)) for task in TASKS])
     bench.write(frame)

@@ -225,6 +225,7 @@ def main() -> None:
     options = bench.parse()
     if not options.no_claims and (options.cases, options.rows) != (10**7, 10**6):
         bench.parser.error("the claims are about 10^7 cases and 10^6 rows: add --no-claims with other sizes")
+    bench.require_commit()
     check(20_000)
     table = Table()
     curve_claims = bench_curve(table, options.cases, options.repeats)

@@ -100,6 +100,7 @@ def main() -> None:
         "--claims-only", action="store_true", help="measure nothing, claim what the table holds"
     )
     options = bench.parse()
+    bench.require_commit()
     kept = bench.table.is_file() and not options.force
     rows = pd.read_csv(bench.table).to_dict("records") if kept else []
     done = {(row["library"], row["d"], row["n"]) for row in rows}

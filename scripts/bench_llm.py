@@ -217,6 +217,8 @@ def main() -> None:
     parser.add_argument("--prompt-tokens", type=int, default=64, help="with --shapes")
     parser.add_argument("--answer-tokens", type=int, default=128, help="with --shapes")
     options = bench.parse()
+    if not options.shapes:  # random weights make no claims
+        bench.require_commit()
     torch.set_num_threads(1)
     options.batch = options.batch or (256 if options.shapes else 2048)
     device = options.device

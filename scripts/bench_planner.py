@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="how often the batched planner is timed")
     parser.add_argument("--sample", type=int, default=1000, help="problems solved by CVXPY")
     options = bench.parse()
+    bench.require_commit()
 
     problem = ProductionProblem()
     demand, gate = problems(options.seed)

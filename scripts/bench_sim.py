@@ -167,6 +167,7 @@ def main() -> None:
     others = dict(item.split("=", 1) for item in options.other if "=" in item)
     if len(others) != len(options.other) or not set(others) <= set(OTHERS):
         parser.error(f"--other {options.other}: NAME=PYTHON is needed with NAME in {list(OTHERS)}")
+    bench.require_commit()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     check()

@@ -53,6 +53,7 @@ def main(arguments: list[str]) -> int:
     options = bench.parse(arguments)
     if options.data == "eia" and not options.path:
         parser.error("--data eia needs --path /path/to/demand.csv.gz")
+    bench.require_commit()
     limit_threads(1)
     config = ProductionConfig(experiment="production")
     config.data.order = list(coverage.ORDER)

@@ -72,11 +72,22 @@ class Bench:
             "--dirty", action="store_true", help="record claims although the code has uncommitted changes"
         )
         self.options = argparse.Namespace()
+        self._commit = ""
 
     def parse(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
         """The options of the command line, or of `arguments`."""
         self.options = self.parser.parse_args(arguments)
+        self._commit = claims.here()  # now: the table that is written later is a tracked file too
         return self.options
+
+    def require_commit(self) -> None:
+        """End with a usage error, before anything is measured, where the ledger would refuse every claim."""
+        wanted = not (self.options.no_claims or self.options.dirty)
+        if wanted and not claims.CLEAN.fullmatch(self._commit):
+            self.parser.error(
+                f"the code here is no commit ({self._commit}), so its claims would not be recorded: commit"
+                " the changes, or add --no-claims, or --dirty to record them all the same"
+            )
 
     @property
     def table(self) -> Path:
@@ -104,8 +115,8 @@ class Bench:
         if self.options.no_claims:
             return
         value, low, high = found if isinstance(found, Spread) else (found, None, None)
-        row = {"data": self.data, "command": self.command, **self._common, **more}
+        row = {"data": self.data, "command": self.command, "commit": self._commit, **self._common, **more}
         try:
-            claims.record(claim, value, low=low, high=high, n=n, seeds=seeds, **row)
+            claims.record(claim, value, low=low, high=high, n=n, seeds=seeds, dirty=self.options.dirty, **row)
         except ResultsError as error:
             raise SystemExit(f"error: {error}") from error

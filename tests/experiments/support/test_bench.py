@@ -63,6 +63,28 @@ def test_no_claims_and_bad_claims(bench):
         bench.claim("Some", 2.0, 1)
 
 
+def test_a_tree_with_changes_is_refused_before_anything_is_measured(bench, monkeypatch, capsys):
+    monkeypatch.setattr(claims, "here", lambda: "0123456789ab+")
+    bench.parse([])
+    with pytest.raises(SystemExit):
+        bench.require_commit()
+    assert "no commit (0123456789ab+)" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"error: claim core\.some_seconds: the code that measured it"):
+        bench.claim("core.some_seconds", 2.0, 1)
+    for asked in ("--dirty", "--no-claims"):
+        bench.parse([asked])
+        bench.require_commit()
+
+
+def test_the_commit_is_that_before_the_table_was_written(bench, monkeypatch):
+    monkeypatch.setattr(claims, "here", lambda: "0123456789ab")
+    bench.parse([])
+    monkeypatch.setattr(claims, "here", lambda: "0123456789ab+")
+    bench.require_commit()
+    bench.claim("core.some_seconds", 2.0, 1)
+    assert claims.read()["commit"].tolist() == ["0123456789ab"]
+
+
 def test_help_tells_what_is_measured(bench, capsys):
     with pytest.raises(SystemExit):
         bench.parse(["--help"])
