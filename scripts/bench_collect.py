@@ -10,28 +10,23 @@ compilation is not timed. Writes results/tables/bench_collect.csv and the claims
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.safetygym.agents.checkpoints import load_agent  # noqa: E402
-from experiments.safetygym.config import REFERENCE, TASKS  # noqa: E402
-from experiments.safetygym.guard.guarding import GuardedPolicy  # noqa: E402
-from experiments.safetygym.sim.task import get_task  # noqa: E402
-from experiments.safetygym.states.collection import collect  # noqa: E402
-from experiments.safetygym.states.internal_data import InternalData  # noqa: E402
-from experiments.support.files import atomic_path  # noqa: E402
-from experiments.support.results.claims import record  # noqa: E402
-
-TABLE = REPOSITORY / "results" / "tables" / "bench_collect.csv"
+from experiments.safetygym.agents.checkpoints import load_agent
+from experiments.safetygym.config import REFERENCE, TASKS
+from experiments.safetygym.guard.guarding import GuardedPolicy
+from experiments.safetygym.sim.task import get_task
+from experiments.safetygym.states.collection import collect
+from experiments.safetygym.states.internal_data import InternalData
+from experiments.support.bench import Bench, timed
+from experiments.support.files import REPOSITORY
 
 
 def measure(task: str, cases: int) -> dict[str, float | str | int]:
@@ -41,37 +36,28 @@ def measure(task: str, cases: int) -> dict[str, float | str | int]:
     policy = GuardedPolicy(agent, None, 0, get_task(task))
     with tempfile.TemporaryDirectory() as directory:
         collect(InternalData(Path(directory) / "first", {}), policy, 10_000, "backup", seed=1, every=10)
-        start = time.process_time()
         data = InternalData(Path(directory) / "timed", {})
-        collect(data, policy, cases, "backup", seed=2, every=10)
-        seconds = time.process_time() - start
+        seconds, _ = timed(lambda: collect(data, policy, cases, "backup", seed=2, every=10))
         unsafe = sum(int((shard.unsafe == 1).sum()) for shard in data) / data.n_t
     return {"robot": robot, "cases": data.n_t, "seconds": seconds, "per_second": data.n_t / seconds,
             "unsafe_share": unsafe}  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--cases", type=float, default=1e7)
-    parser.add_argument("--table", type=Path, default=TABLE, help="where the table goes")
-    parser.add_argument("--no-claims", action="store_true", help="leave results/claims.csv alone")
-    options = parser.parse_args()
+    data = "backup labels, one core, time of the process"
+    bench = Bench("bench_collect", __doc__, experiment="safetygym", data=data)
+    bench.parser.add_argument("--cases", type=float, default=1e7)
+    options = bench.parse()
     if options.cases < 1:
-        parser.error(f"--cases {options.cases}: at least 1 is needed")
+        bench.parser.error(f"--cases {options.cases}: at least 1 is needed")
+    bench.require_commit()
     torch.set_num_threads(1)
     frame = pd.DataFrame([measure(task, int(options.cases)) for task in TASKS])
-    options.table.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(options.table) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.4g")
-    print(frame.to_string(index=False, float_format=lambda value: f"{value:,.4g}"))
-    if options.no_claims:
-        return
+    bench.write(frame)
+    bench.show(frame)
     for row in frame.to_dict("records"):
-        record(
-            f"safetygym.{row['robot']}.collect_1e7_seconds", 1e7 / row["per_second"], experiment="safetygym",
-            n=row["cases"], seeds=[2], preset="bench", data="backup labels, one core, time of the process",
-            command="python scripts/bench_collect.py",
-        )  # fmt: skip
+        seconds = 1e7 / row["per_second"]
+        bench.claim(f"safetygym.{row['robot']}.collect_1e7_seconds", seconds, n=row["cases"], seeds=[2])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ results/tables/bench_core.csv and the claims core.curve_1e7_* and core.conservat
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import gc
 import re
@@ -30,21 +29,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.support.files import atomic_path  # noqa: E402
-from experiments.support.results.claims import record  # noqa: E402
-from safeframe.conservative_testing import likelihood_bounds  # noqa: E402
-from safeframe.risk_curve import RiskCurve  # noqa: E402
-from safeframe.types import SQRT2  # noqa: E402
+from experiments.support.bench import Bench, Spread, quotient, spread, timed
+from safeframe.conservative_testing import likelihood_bounds
+from safeframe.risk_curve import RiskCurve
+from safeframe.types import SQRT2
 
-TABLE = REPOSITORY / "results" / "tables" / "bench_core.csv"
-COMMAND = "python scripts/bench_core.py"
 XI = 0.05
 THRESHOLDS = np.geomspace(1e-4, 1.0, 1000)
 TAUS = np.linspace(-3.0, 4.0, 1000)
-Claim = tuple[float, float | None, float | None]  # value, low, high
+Claims = dict[str, Spread | float]
 
 
 def memory(key: str) -> float:
@@ -63,9 +58,8 @@ def measured(call: Callable[[], Any], repeats: int) -> tuple[list[float], float]
         ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system and cannot hide a new need
         Path("/proc/self/clear_refs").write_text("5")  # starts the high-water mark anew
         before = memory("VmRSS")
-        start = time.perf_counter()
-        result = call()
-        seconds.append(time.perf_counter() - start)
+        elapsed, result = timed(call, time.perf_counter)
+        seconds.append(elapsed)
         peak = max(peak, memory("VmHWM") - before)
         del result
     return seconds, peak
@@ -153,7 +147,7 @@ class Table:
             {
                 "what": what,
                 "n": n,
-                "seconds": float(np.median(seconds)),
+                "seconds": spread(seconds).value,
                 "seconds_low": min(seconds),
                 "seconds_high": max(seconds),
                 "peak_mb": peak,
@@ -162,19 +156,15 @@ class Table:
             }
         )
 
-    def add_naive(self, what: str, n: int, slow: float, fast: list[float], note: str) -> Claim:
-        """(ratio, low, high), by the spread of the fast form."""
+    def add_naive(self, what: str, n: int, slow: float, fast: list[float], note: str) -> Spread:
+        """The ratio, with the spread of the fast form."""
         self.add(f"naive: {what}", n, [slow], None, note)
-        self.rows[-1]["times_slower"] = slow / float(np.median(fast))
-        return slow / float(np.median(fast)), slow / max(fast), slow / min(fast)
+        ratio = quotient(slow, spread(fast))
+        self.rows[-1]["times_slower"] = ratio.value
+        return ratio
 
 
-def spread(seconds: list[float]) -> Claim:
-    """(median, low, high)."""
-    return float(np.median(seconds)), min(seconds), max(seconds)
-
-
-def bench_curve(table: Table, n: int, repeats: int) -> dict[str, Claim]:
+def bench_curve(table: Table, n: int, repeats: int) -> Claims:
     """Curve of n binary cases: rows of the table, and the claims."""
     job = "curve, 1,000 thresholds, 1,000 bounds"
     others: list[tuple[float, type, str]] = [
@@ -201,13 +191,13 @@ def bench_curve(table: Table, n: int, repeats: int) -> dict[str, Claim]:
     by_loop = table.add_naive("Python loop over cases", n, loop[0] * n / part * len(TAUS), fast, note)
     return {
         "core.curve_1e7_seconds": spread(fast),
-        "core.curve_1e7_peak_mb": (peak, None, None),
+        "core.curve_1e7_peak_mb": peak,
         "core.curve_1e7_speedup_over_naive": by_pass,
         "core.curve_1e7_speedup_over_python_loop": by_loop,
     }
 
 
-def bench_testing(table: Table, n: int, repeats: int) -> dict[str, Claim]:
+def bench_testing(table: Table, n: int, repeats: int) -> Claims:
     """Conservative testing of n x 8 logits: rows of the table, and the claims."""
     rng = np.random.default_rng(2)
     logits, state = rng.normal(size=(n, 8)), rng.integers(0, 8, n)
@@ -228,43 +218,24 @@ def bench_testing(table: Table, n: int, repeats: int) -> dict[str, Claim]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--cases", type=int, default=10**7, help="cases of the curve")
-    parser.add_argument("--rows", type=int, default=10**6, help="rows of 8 logits")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--table", type=Path, default=TABLE, help="where the table goes")
-    parser.add_argument("--no-claims", action="store_true", help="leave results/claims.csv alone")
-    options = parser.parse_args()
+    bench = Bench("bench_core", __doc__, experiment="core", data="random normal margins or logits")
+    bench.parser.add_argument("--cases", type=int, default=10**7, help="cases of the curve")
+    bench.parser.add_argument("--rows", type=int, default=10**6, help="rows of 8 logits")
+    bench.parser.add_argument("--repeats", type=int, default=7)
+    options = bench.parse()
     if not options.no_claims and (options.cases, options.rows) != (10**7, 10**6):
-        parser.error("the claims are about 10^7 cases and 10^6 rows: add --no-claims with other sizes")
+        bench.parser.error("the claims are about 10^7 cases and 10^6 rows: add --no-claims with other sizes")
+    bench.require_commit()
     check(20_000)
     table = Table()
     curve_claims = bench_curve(table, options.cases, options.repeats)
     testing_claims = bench_testing(table, options.rows, options.repeats)
-
     frame = pd.DataFrame(table.rows)
-    options.table.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(options.table) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.4g")
-    print(frame.drop(columns=["seconds_low", "seconds_high"]).to_string(index=False))
-    print(f"written to {options.table}")
-    if not options.no_claims:
-        record_claims(curve_claims, options.cases)
-        record_claims(testing_claims, options.rows)
-
-
-def record_claims(claims: dict[str, Claim], n: int) -> None:
-    """Write claims to the ledger; low and high are the extremes of the repeats."""
-    common = {
-        "experiment": "core",
-        "n": n,
-        "seeds": [0],
-        "preset": "bench",
-        "data": "random normal margins or logits",
-        "command": COMMAND,
-    }
-    for claim, (value, low, high) in claims.items():
-        record(claim, value, low=low, high=high, **common)
+    bench.write(frame)
+    bench.show(frame.drop(columns=["seconds_low", "seconds_high"]))
+    for found, n in ((curve_claims, options.cases), (testing_claims, options.rows)):
+        for name, value in found.items():
+            bench.claim(name, value, n)
 
 
 if __name__ == "__main__":

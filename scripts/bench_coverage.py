@@ -10,10 +10,8 @@ results/tables/bench_coverage.csv and the claims coverage.nearest_1e6x<d>_ms.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,14 +22,11 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.support.files import atomic_path  # noqa: E402
-from experiments.support.results.claims import record  # noqa: E402
+from experiments.support.bench import Bench, timed  # noqa: E402
 from safeframe.coverage.nearest import build, kind_of_dimension  # noqa: E402
 
-TABLE = REPOSITORY / "results" / "tables" / "bench_coverage.csv"
 DIMENSIONS = (2, 8, 12, 32)
 Find = Callable[[np.ndarray], np.ndarray]
 _M, _BUILD, _SEARCH = 16, 64, 64  # links, breadth when built, breadth when asked: of the HNSW graph
@@ -82,15 +77,12 @@ def measure(method: str, n: int, d: int, queries: int, exact: np.ndarray | None)
     rng = np.random.default_rng(0)
     points = rng.normal(size=(n, d)).astype(np.float32)
     query = rng.normal(size=(queries, d)).astype(np.float32)
-    start = time.process_time()
-    find = METHODS[method][1](points)
-    built = time.process_time()
-    found = np.asarray(find(query), dtype=np.float64)
-    asked = time.process_time()
+    building, find = timed(lambda: METHODS[method][1](points))
+    asking, found = timed(lambda: np.asarray(find(query), dtype=np.float64))
     exact = found if exact is None else exact
     row = {
-        "library": method, "n": n, "d": d, "queries": queries, "build_s": built - start,
-        "query_ms": 1000 * (asked - built) / queries,
+        "library": method, "n": n, "d": d, "queries": queries, "build_s": building,
+        "query_ms": 1000 * asking / queries,
         "recall": float((found <= exact * (1 + 1e-4) + 1e-6).mean()),
         "excess": float((found / exact).mean() - 1.0),
     }  # fmt: skip
@@ -98,19 +90,19 @@ def measure(method: str, n: int, d: int, queries: int, exact: np.ndarray | None)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    data = "standard normal points, one thread"
+    bench = Bench("bench_coverage", __doc__, experiment="core", data=data)
+    parser = bench.parser
     parser.add_argument("--n", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=300)
-    parser.add_argument("--table", type=Path, default=TABLE, help="where the table goes")
-    parser.add_argument("--no-claims", action="store_true", help="leave results/claims.csv alone")
     parser.add_argument("--force", action="store_true", help="measure what the table holds already, again")
     parser.add_argument(
         "--claims-only", action="store_true", help="measure nothing, claim what the table holds"
     )
-    options = parser.parse_args()
-    rows = (
-        [] if options.force or not options.table.is_file() else pd.read_csv(options.table).to_dict("records")
-    )
+    options = bench.parse()
+    bench.require_commit()
+    kept = bench.table.is_file() and not options.force
+    rows = pd.read_csv(bench.table).to_dict("records") if kept else []
     done = {(row["library"], row["d"], row["n"]) for row in rows}
     reference, *_ = METHODS  # exact, and its distances are what the others are held to
     exact: dict[int, np.ndarray] = {}
@@ -128,9 +120,7 @@ def main() -> None:
                 continue
             rows.append(row)
             print(", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()))
-            with atomic_path(options.table) as path:
-                ordered = pd.DataFrame(rows).sort_values(["d", "query_ms"], kind="stable")
-                ordered.to_csv(path, index=False, lineterminator="\n", float_format="%.5g")
+            bench.write(pd.DataFrame(rows).sort_values(["d", "query_ms"], kind="stable"), "%.5g")
     if not options.no_claims:
         names = {
             "kdtree": "scipy KDTree (exact)",
@@ -140,16 +130,7 @@ def main() -> None:
         table = pd.DataFrame(rows).set_index(["library", "d"])
         for d in DIMENSIONS:
             row = table.loc[(names[kind_of_dimension(d)], d)]
-            record(
-                f"coverage.nearest_1e6x{d}_ms",
-                row["query_ms"],
-                experiment="core",
-                n=int(row["queries"]),
-                seeds="0",
-                preset="bench",
-                data="standard normal points, one thread",
-                command="python scripts/bench_coverage.py",
-            )
+            bench.claim(f"coverage.nearest_1e6x{d}_ms", row["query_ms"], n=int(row["queries"]))
 
 
 if __name__ == "__main__":

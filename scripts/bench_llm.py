@@ -16,7 +16,6 @@ llm.classification_per_s.
 
 from __future__ import annotations
 
-import argparse
 import resource
 import sys
 import time
@@ -28,31 +27,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch  # noqa: E402
-from transformers import OPTConfig, OPTForCausalLM, OPTForSequenceClassification  # noqa: E402
+import torch
+from transformers import OPTConfig, OPTForCausalLM, OPTForSequenceClassification
 
-from experiments.llm.models.conversations import join  # noqa: E402
-from experiments.llm.models.generation import Sampling, generate, texts_of  # noqa: E402
-from experiments.llm.models.language_model import load_language_model, memory_guard  # noqa: E402
-from experiments.llm.models.model_settings import REFERENCE  # noqa: E402
-from experiments.llm.models.preference_models import load_score_model, score_all  # noqa: E402
-from experiments.llm.models.tokenizer import (  # noqa: E402
+from experiments.llm.models.conversations import join
+from experiments.llm.models.generation import Sampling, generate, texts_of
+from experiments.llm.models.language_model import load_language_model, memory_guard
+from experiments.llm.models.model_settings import REFERENCE
+from experiments.llm.models.preference_models import load_score_model, score_all
+from experiments.llm.models.tokenizer import (
     SYNTHETIC_TEMPLATE,
     Encoded,
     encode_answers,
     encode_prompts,
     padded,
 )
-from experiments.llm.world import grammar  # noqa: E402
-from experiments.llm.world.vocabulary import build_tokenizer  # noqa: E402
-from experiments.support.files import atomic_path  # noqa: E402
-from experiments.support.results.claims import record  # noqa: E402
-from safeframe.types import SafeframeError  # noqa: E402
+from experiments.llm.world import grammar
+from experiments.llm.world.vocabulary import build_tokenizer
+from experiments.support.bench import Bench, Spread, spread, timed
+from safeframe.types import SafeframeError
 
-TABLES = REPOSITORY / "results" / "tables"
 K = 16
 OPT = {"vocab_size": 50272, "max_position_embeddings": 2048}
 # Zhang et al. 2022, table 1; OPT-350M normalises after each block and embeds in 512
@@ -84,24 +80,21 @@ class Clock:
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
             torch.cuda.synchronize()
-        start = time.perf_counter() if self.cuda else time.process_time()
-        work()
-        if self.cuda:
-            torch.cuda.synchronize()
-            return time.perf_counter() - start, torch.cuda.max_memory_allocated() / 2**20
-        return time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+            seconds, _ = timed(lambda: (work(), torch.cuda.synchronize()), time.perf_counter)
+            return seconds, torch.cuda.max_memory_allocated() / 2**20
+        seconds, _ = timed(work)
+        return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def measured(
-    what: str, candidates: int, clock: Clock, repeats: int, work: Callable[[], Any], warm: bool = True
+    what: str, candidates: int, clock: Clock, repeats: int, work: Callable[[], Any]
 ) -> dict[str, Any]:
     """A row: candidates a second, median and extremes over the repeats."""
-    if warm:
-        work()
+    work()  # compiles and warms up
     found = [clock(work) for _ in range(repeats)]
-    rates = [candidates / max(seconds, 1e-9) for seconds, _ in found]
+    rate = spread([candidates / max(seconds, 1e-9) for seconds, _ in found])
     return {
-        "what": what, "candidates_per_s": float(np.median(rates)), "low": min(rates), "high": max(rates),
+        "what": what, "candidates_per_s": rate.value, "low": rate.low, "high": rate.high,
         "repeats": repeats, "candidates": candidates, "memory_mib": max(memory for _, memory in found),
     }  # fmt: skip
 
@@ -211,7 +204,8 @@ def _forward(model: Any, ids: torch.Tensor) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    bench = Bench("bench_llm", __doc__, experiment="llm", data="synthetic, one core")
+    parser = bench.parser
     parser.add_argument("--shapes", choices=list(SHAPES), help="random models of these shapes instead")
     parser.add_argument("--prompts", type=int, default=256)
     parser.add_argument(
@@ -222,9 +216,9 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default=None)
     parser.add_argument("--prompt-tokens", type=int, default=64, help="with --shapes")
     parser.add_argument("--answer-tokens", type=int, default=128, help="with --shapes")
-    parser.add_argument("--table", type=Path, default=None, help="where the table goes")
-    parser.add_argument("--no-claims", action="store_true", help="leave results/claims.csv alone")
-    options = parser.parse_args()
+    options = bench.parse()
+    if not options.shapes:  # random weights make no claims
+        bench.require_commit()
     torch.set_num_threads(1)
     options.batch = options.batch or (256 if options.shapes else 2048)
     device = options.device
@@ -255,27 +249,13 @@ def main() -> None:
     except SafeframeError as error:
         raise SystemExit(f"error: {error}") from error
     frame = pd.DataFrame(rows)
-    name = f"bench_llm_{options.shapes}.csv" if options.shapes else "bench_llm.csv"
-    table = options.table or TABLES / name
-    table.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(table) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.4g")
-    print(frame.to_string(index=False, float_format=lambda value: f"{value:,.4g}"))
-    print(f"written to {table}")
-    if not options.no_claims and not options.shapes:
-        for row in rows:
-            record(
-                f"llm.{row['what'].split(',')[0]}_per_s",
-                row["candidates_per_s"],
-                low=row["low"],
-                high=row["high"],
-                experiment="llm",
-                n=options.repeats,
-                seeds=[0],
-                preset="bench",
-                data="synthetic, one core",
-                command="python scripts/bench_llm.py",
-            )
+    if options.shapes:
+        bench.name = f"bench_llm_{options.shapes}"
+    bench.write(frame)
+    bench.show(frame)
+    for row in () if options.shapes else rows:
+        rate = Spread(row["candidates_per_s"], row["low"], row["high"])
+        bench.claim(f"llm.{row['what'].split(',')[0]}_per_s", rate, options.repeats)
 
 
 if __name__ == "__main__":

@@ -11,24 +11,21 @@ production.plan_max_difference_to_cvxpy.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.production.demand.sources import Quarter, synthetic, truth_probability  # noqa: E402
-from experiments.production.planning import Plan, ProductionProblem, plan, plan_with_cvxpy  # noqa: E402
-from experiments.support.files import atomic_path  # noqa: E402
-from experiments.support.results.claims import record  # noqa: E402
-from safeframe.types import Status  # noqa: E402
+from experiments.production.demand.sources import Quarter, synthetic, truth_probability
+from experiments.production.planning import ProductionProblem, plan, plan_with_cvxpy
+from experiments.support.bench import Bench, quotient, spread, timed
+from safeframe.types import Status
 
-TABLE = REPOSITORY / "results" / "tables" / "bench_planner.csv"
 THRESHOLDS = (1e-4, *np.geomspace(1e-3, 1, 10))
 STACK = 50
 
@@ -42,20 +39,14 @@ def problems(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.tile(data.demand[hours], (len(THRESHOLDS), 1)), gate
 
 
-def timed(call, *arguments) -> tuple[float, Plan]:
-    start = time.perf_counter()
-    result = call(*arguments)
-    return time.perf_counter() - start, result
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    bench = Bench("bench_planner", __doc__, experiment="production", data="synthetic")
+    parser = bench.parser
     parser.add_argument("--seed", type=int, default=0, help="of the synthetic data")
     parser.add_argument("--repeats", type=int, default=5, help="how often the batched planner is timed")
     parser.add_argument("--sample", type=int, default=1000, help="problems solved by CVXPY")
-    parser.add_argument("--table", type=Path, default=TABLE, help="where the table goes")
-    parser.add_argument("--no-claims", action="store_true", help="leave results/claims.csv alone")
-    options = parser.parse_args()
+    options = bench.parse()
+    bench.require_commit()
 
     problem = ProductionProblem()
     demand, gate = problems(options.seed)
@@ -63,54 +54,38 @@ def main() -> None:
     seconds = []
     for _ in range(options.repeats):
         problem = ProductionProblem()  # nothing cached from the run before
-        elapsed, ours = timed(plan, problem, demand, gate)
+        elapsed, ours = timed(partial(plan, problem, demand, gate), time.perf_counter)
         seconds.append(elapsed)
     uncertified = ours.count(Status.INACCURATE) + ours.count(Status.INFEASIBLE)
 
     sample = np.random.default_rng(options.seed).choice(n, min(options.sample, n), replace=False)
-    one_by_one, reference = timed(plan_with_cvxpy, problem, demand[sample], gate[sample])
-    stacked, _ = timed(plan_with_cvxpy, problem, demand[sample], gate[sample], STACK)
+    by_cvxpy = partial(plan_with_cvxpy, problem, demand[sample], gate[sample])
+    one_by_one, reference = timed(by_cvxpy, time.perf_counter)
+    stacked, _ = timed(partial(by_cvxpy, STACK), time.perf_counter)
     failed = reference.count(Status.INACCURATE)
     difference = float(np.abs(reference.action - ours.action[sample]).max())
 
-    median = float(np.median(seconds))
+    planning = spread(seconds)
     scaled = one_by_one / len(sample) * n
+    speedup = quotient(scaled, planning)
     rows = [
-        ("batched planner, all", n, median, "s", f"median of {options.repeats}, setup included"),
-        ("batched planner, slowest", n, max(seconds), "s", ""),
+        ("batched planner, all", n, planning.value, "s", f"median of {options.repeats}, setup included"),
+        ("batched planner, slowest", n, planning.high, "s", ""),
         ("batched planner, without certified solution", n, uncertified, "problems", ""),
         ("CVXPY hour by hour, sample", len(sample), one_by_one, "s", "Clarabel, one compilation included"),
         ("CVXPY hour by hour, scaled to all", n, scaled, "s", "sample time * all / sample"),
         (f"CVXPY {STACK} hours stacked, scaled to all", n, stacked / len(sample) * n, "s", "same"),
         ("CVXPY hour by hour, not solved", len(sample), failed, "problems", ""),
-        ("speed-up over CVXPY hour by hour", len(sample), scaled / median, "times", ""),
+        ("speed-up over CVXPY hour by hour", len(sample), speedup.value, "times", ""),
         ("largest difference of an action to CVXPY", len(sample), difference, "demand units", ""),
     ]
     table = pd.DataFrame(rows, columns=["what", "n", "value", "unit", "note"])
-    options.table.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(options.table) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")
-    print(table.to_string(index=False))
-    print(f"written to {options.table}")
-    if not options.no_claims:
-        common = {
-            "experiment": "production",
-            "seeds": [options.seed],
-            "preset": "bench",
-            "data": "synthetic",
-            "command": "python scripts/bench_planner.py",
-        }
-        record("production.plan_8760x11_seconds", median, low=min(seconds), high=max(seconds), n=n, **common)
-        least, most = scaled / max(seconds), scaled / min(seconds)
-        record(
-            "production.plan_speedup_over_cvxpy",
-            scaled / median,
-            low=least,
-            high=most,
-            n=len(sample),
-            **common,
-        )
-        record("production.plan_max_difference_to_cvxpy", difference, n=len(sample), **common)
+    bench.write(table, "%.6g")
+    bench.show(table)
+    seeds = [options.seed]
+    bench.claim("production.plan_8760x11_seconds", planning, n, seeds=seeds)
+    bench.claim("production.plan_speedup_over_cvxpy", speedup, len(sample), seeds=seeds)
+    bench.claim("production.plan_max_difference_to_cvxpy", difference, len(sample), seeds=seeds)
 
 
 if __name__ == "__main__":

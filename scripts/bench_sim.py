@@ -17,31 +17,27 @@ compared with the loop. Writes results/tables/bench_sim.csv and the claims safet
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import mujoco  # noqa: E402
+import mujoco
 
-from experiments.safetygym.sim.car.mjcf import car_model  # noqa: E402
-from experiments.safetygym.sim.mjcf import point_model  # noqa: E402
-from experiments.safetygym.sim.task import FRAMESKIP  # noqa: E402
-from experiments.safetygym.sim.vector import SafetyGymVector  # noqa: E402
-from experiments.support.files import atomic_path  # noqa: E402
-from experiments.support.results.claims import record  # noqa: E402
+from experiments.safetygym.sim.car.mjcf import car_model
+from experiments.safetygym.sim.mjcf import point_model
+from experiments.safetygym.sim.task import FRAMESKIP
+from experiments.safetygym.sim.vector import SafetyGymVector
+from experiments.support.bench import Bench, Spread, quotient, spread
 
-TABLE = REPOSITORY / "results" / "tables" / "bench_sim.csv"
-COMMAND = "python scripts/bench_sim.py"
 POINT, CAR = "Safexp-PointGoal1-v0", "Safexp-CarGoal1-v0"
 OTHERS = {
     "safety-gymnasium": ("safety_gymnasium", "SafetyPointGoal1-v0", "SafetyCarGoal1-v0"),
@@ -161,22 +157,17 @@ def measure(repeats: int, seconds: float) -> tuple[dict[str, list[float]], dict[
     return rates, {"share of Point steps in MuJoCo": point.robot.handed_over / total}
 
 
-def spread(values: list[float]) -> tuple[float, float, float]:
-    """(median, least, greatest)."""
-    return float(np.median(values)), min(values), max(values)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    bench = Bench("bench_sim", __doc__, experiment="safetygym", data="goal-seeking robots, one core")
+    parser = bench.parser
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     parser.add_argument("--other", action="append", default=[], metavar="NAME=PYTHON", help=f"{list(OTHERS)}")
-    parser.add_argument("--table", type=Path, default=TABLE, help="where the table goes")
-    parser.add_argument("--no-claims", action="store_true", help="leave results/claims.csv alone")
-    options = parser.parse_args()
+    options = bench.parse()
     others = dict(item.split("=", 1) for item in options.other if "=" in item)
     if len(others) != len(options.other) or not set(others) <= set(OTHERS):
         parser.error(f"--other {options.other}: NAME=PYTHON is needed with NAME in {list(OTHERS)}")
+    bench.require_commit()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     check()
@@ -187,38 +178,34 @@ def main() -> None:
             steps = int(options.seconds * 400) + 100
             rates[f"{name}, {robot}"] = [other_rate(python, module, task, steps) for _ in range(3)]
 
-    rows, ratios = [], {}
+    rows: list[dict[str, Any]] = []
+    ratios: dict[str, Spread] = {}
     for name, values in rates.items():
         robot = "Car" if "Car" in name else "Point"
         loop = rates[f"mj_step loop, {robot}, physics only"]
-        ratio = [value / base for value, base in zip(values, loop, strict=False)]
-        ratios[name] = spread(ratio)
-        median, low, high = spread(values)
+        ratios[name] = spread([value / base for value, base in zip(values, loop, strict=False)])
+        rate = spread(values)
         rows.append(
             {
                 "what": name,
-                "steps_per_s": median,
-                "low": low,
-                "high": high,
-                "times_mj_step": ratios[name][0],
+                "steps_per_s": rate.value,
+                "low": rate.low,
+                "high": rate.high,
+                "times_mj_step": ratios[name].value,
                 "repeats": len(values),
             }
         )
     for name, value in shares.items():
         rows.append({"what": name, "steps_per_s": np.nan, "share": value})
     frame = pd.DataFrame(rows)
-    options.table.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(options.table) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.4g")
-    print(frame.to_string(index=False, float_format=lambda value: f"{value:,.4g}"))
-    print(f"written to {options.table}")
-    if not options.no_claims:
-        record_claims(rates, ratios, options.repeats)
-        for name in others:
-            record_others(name, rates)
+    bench.write(frame)
+    bench.show(frame)
+    record_claims(bench, rates, ratios, options.repeats)
+    for name in others:
+        record_others(bench, name, rates)
 
 
-def record_claims(rates: dict, ratios: dict, repeats: int) -> None:
+def record_claims(bench: Bench, rates: dict, ratios: dict[str, Spread], repeats: int) -> None:
     """Medians, with the extremes of the repeats; n is their number."""
     claims = {
         "safetygym.sim.point_steps_per_s": spread(rates["Point, vase fixed"]),
@@ -229,10 +216,10 @@ def record_claims(rates: dict, ratios: dict, repeats: int) -> None:
         "safetygym.sim.car_speedup_over_mj_step": ratios["Car, vase faithful"],
     }
     for claim, found in claims.items():
-        write_claim(claim, found, repeats, COMMAND)
+        bench.claim(claim, found, repeats)
 
 
-def record_others(name: str, rates: dict) -> None:
+def record_others(bench: Bench, name: str, rates: dict) -> None:
     """Ours over another simulator's: ratio of the medians, with the extremes of all pairs."""
     short = name.replace("-", "_")
     pairs = {
@@ -240,29 +227,10 @@ def record_others(name: str, rates: dict) -> None:
         f"vase_speedup_over_{short}": ("Point, vase faithful", f"{name}, Point"),
         f"car_speedup_over_{short}": ("Car, vase faithful", f"{name}, Car"),
     }
+    command = f"{bench.command} --other {name}=PYTHON"
     for claim, (ours, theirs) in pairs.items():
-        (a, a_low, a_high), (b, b_low, b_high) = spread(rates[ours]), spread(rates[theirs])
-        command = f"{COMMAND} --other {name}=PYTHON"
-        write_claim(
-            f"safetygym.sim.{claim}", (a / b, a_low / b_high, a_high / b_low), len(rates[theirs]), command
-        )
-
-
-def write_claim(claim: str, found: tuple[float, float, float], n: int, command: str) -> None:
-    """One row of the ledger."""
-    value, low, high = found
-    record(
-        claim,
-        value,
-        low=low,
-        high=high,
-        experiment="safetygym",
-        n=n,
-        seeds=[0],
-        preset="bench",
-        data="goal-seeking robots, one core",
-        command=command,
-    )
+        ratio = quotient(spread(rates[ours]), spread(rates[theirs]))
+        bench.claim(f"safetygym.sim.{claim}", ratio, len(rates[theirs]), command=command)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,7 @@ from experiments.production.config import SOURCES, ProductionConfig
 from experiments.production.demand import eia, synthetic
 from experiments.production.demand.series import DemandData
 from experiments.production.guard import coverage
-from experiments.support.files import REPOSITORY, atomic_path
-from experiments.support.results import claims
+from experiments.support.bench import Bench
 from experiments.support.seeding import limit_threads
 from safeframe.types import SafeframeError
 
@@ -45,45 +44,43 @@ def left_out(path: str, products: tuple[str, ...]) -> str | None:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    bench = Bench("production_coverage", __doc__, experiment="production", preset="laptop")
+    parser = bench.parser
     parser.add_argument("--data", choices=SOURCES, default="synthetic")
     parser.add_argument("--path", help="the demand file, for --data eia (see the README)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 6, 7])
     parser.add_argument("--epochs", type=int, help="of the classifier; the production default if not given")
-    parser.add_argument("--table", type=Path, help="where the table goes")
-    parser.add_argument("--no-claims", action="store_true", help="leave results/claims.csv alone")
-    options = parser.parse_args(arguments)
+    options = bench.parse(arguments)
     if options.data == "eia" and not options.path:
         parser.error("--data eia needs --path /path/to/demand.csv.gz")
+    bench.require_commit()
     limit_threads(1)
     config = ProductionConfig(experiment="production")
     config.data.order = list(coverage.ORDER)
     config.training.epochs = options.epochs or config.training.epochs
-    path = options.table or REPOSITORY / "results" / "tables" / f"production_coverage_{options.data}.csv"
-    table = pd.read_csv(path) if path.is_file() else pd.DataFrame({"seed": []})
+    bench.name = f"production_coverage_{options.data}"
+    table = pd.read_csv(bench.table) if bench.table.is_file() else pd.DataFrame({"seed": []})
     try:
         for seed in options.seeds:
             if (table["seed"] == seed).any():
-                print(f"seed {seed}: in {path.name} already, kept")
+                print(f"seed {seed}: in {bench.table.name} already, kept")
                 continue
             load = loader(options, seed)
             region = None if options.data == "synthetic" else left_out(options.path, load(None).names)
             table = pd.concat([table, coverage.measure(config, load, region, seed)], ignore_index=True)
             table = table.astype({"seed": int})
-            with atomic_path(path) as temporary:
-                table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.8g")
+            bench.write(table, "%.8g")
             print(f"seed {seed}: done")
     except SafeframeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     found = coverage.pooled(table[table["seed"].isin(options.seeds)])
     print(found.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
-    if not options.no_claims:
-        record(found, options)
+    record(bench, found, options)
     return 0
 
 
-def record(found: pd.DataFrame, options: argparse.Namespace) -> None:
+def record(bench: Bench, found: pd.DataFrame, options: argparse.Namespace) -> None:
     """Claims: firing per change, and violations at r_t = 0.01 with and without the guard.
 
     Without intervals: hours of one year depend on one another, and seeds share the year.
@@ -91,23 +88,17 @@ def record(found: pd.DataFrame, options: argparse.Namespace) -> None:
     seeds = " ".join(map(str, options.seeds))
     where = " --path demand.csv.gz" if options.data == "eia" else ""
     common = {
-        "experiment": "production",
         "seeds": options.seeds,
-        "preset": "laptop",
         "data": options.data,
-        "command": f"python scripts/production_coverage.py --data {options.data}{where} --seeds {seeds}",
+        "command": f"{bench.command} --data {options.data}{where} --seeds {seeds}",
     }
     for row in found[np.isclose(found["r_t"], 1e-2)].to_dict("records"):
         name = row["change"].replace(" ", "_")
-        claims.record(f"production.coverage.firing.{name}", row["firing"], n=row["hours"], **common)
+        bench.claim(f"production.coverage.firing.{name}", row["firing"], row["hours"], **common)
         for suffix, kept in (("", "accepted"), ("_guarded", "accepted_guarded")):
             if row[kept]:
-                claims.record(
-                    f"production.coverage.violation{suffix}.{name}",
-                    row[f"violation{suffix}"],
-                    n=row[kept],
-                    **common,
-                )
+                violation = row[f"violation{suffix}"]
+                bench.claim(f"production.coverage.violation{suffix}.{name}", violation, row[kept], **common)
 
 
 if __name__ == "__main__":

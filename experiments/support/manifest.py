@@ -64,8 +64,11 @@ def git_commit() -> str | None:
 
 @functools.cache
 def git_dirty() -> bool | None:
-    """Whether tracked files differed from the commit when first asked, None outside a git repository."""
-    status = _git("status", "--porcelain", "--untracked-files=no")
+    """Whether tracked files differed from the commit when first asked, None outside a git repository.
+
+    Those in results/ do not count: they are what runs and benchmarks write, and none of them is code.
+    """
+    status = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)results")
     return None if status is None else bool(status)
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import runpy
-import sys
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
+from front_door import typed
 
 from experiments.safetygym.agents.agent import Agent, new_agent
 from experiments.safetygym.agents.grid import default_candidates
@@ -17,8 +14,6 @@ from experiments.safetygym.sim.state import State
 from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.sim.vector import SafetyGymVector
 from experiments.safetygym.states.backup import DefaultAction
-from experiments.support import entry
-from experiments.support.files import REPOSITORY
 
 POINT, CAR = "Safexp-PointGoal1-v0", "Safexp-CarGoal1-v0"
 
@@ -89,14 +84,20 @@ def edge_distance(state: State) -> np.ndarray:
     return np.linalg.norm(state.hazards - state.robot[:, None, :2], axis=2).min(axis=1) - 0.2
 
 
-def typed(*overrides: str) -> int:
+def safetygym(*overrides: str) -> int:
     """Exit code of `python run.py experiment=safetygym ...` typed in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        arguments = ["experiment=safetygym", "preset=smoke", "progress=false", "threads=1", *overrides]
-        patch.setattr(sys, "argv", ["run.py", *arguments])
-        patch.setattr(entry, "_failures", None)
-        for name in ("HYDRA_FULL_ERROR", "PYTHONPATH"):
-            patch.setenv(name, os.environ.get(name, ""))
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_path(str(REPOSITORY / "run.py"), run_name="__main__")
-    return int(stop.value.code or 0)
+    return typed("experiment=safetygym", "preset=smoke", "progress=false", "threads=1", *overrides)
+
+
+def lone_hazard(env: SafetyGymVector, distance: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Leave one hazard to each of n environments, at distance (n,) m from the robot in a random direction.
+
+    Returns its place seen from the robot, (n, 2) m in world axes; the other hazards are far away.
+    """
+    angle = generator.uniform(-np.pi, np.pi, len(distance))
+    offset = distance[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    state = env.get_state()
+    state.hazards[:] = 50.0
+    state.hazards[:, 0] = state.robot[:, :2] + offset
+    env.set_state(state)
+    return offset

@@ -14,7 +14,6 @@ layer.
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from experiments.llm.config import ClassifierConfig
+from experiments.support.weights import digest_of
 from safeframe.types import SafeframeError
 
 OPT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2", "embed_tokens"]
@@ -235,11 +235,7 @@ def margins(
 
 def digest(module: nn.Module) -> str:
     """Hash of the weights that were trained."""
-    found = hashlib.sha256()
-    for name, value in module.named_parameters():
-        if value.requires_grad:
-            found.update(name.encode() + value.detach().numpy().tobytes())
-    return found.hexdigest()
+    return digest_of({name: value for name, value in module.named_parameters() if value.requires_grad})
 
 
 def save_trained(module: nn.Module, path: Path) -> None:

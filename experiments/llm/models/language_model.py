@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, OPTConfig, OPTForC
 from transformers.utils.logging import disable_progress_bar
 
 from experiments.support.errors import ConfigError
+from experiments.support.files import hash_of
+from experiments.support.weights import digest_of
 from safeframe.types import SafeframeError
 
 disable_progress_bar()  # of loading and saving weights
@@ -122,9 +123,5 @@ def memory_guard(what: str, advice: str) -> Iterator[None]:
 
 def revision(model: Any) -> str:
     """A hash of all weights and of the configuration: what a cache of generated text depends on."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    digest.update(repr(sorted(model.config.to_diff_dict().items())).encode())
-    return digest.hexdigest()[:16]
+    configuration = repr(sorted(model.config.to_diff_dict().items()))
+    return hash_of({"weights": digest_of(model.state_dict()), "configuration": configuration})

@@ -4,7 +4,6 @@ Finished blocks are kept, so that an interrupted evaluation goes on with the oth
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -26,6 +25,7 @@ from experiments.safetygym.guard.classifier import CLASSIFIERS
 from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
 from experiments.safetygym.sim.task import get_task
 from experiments.support.files import atomic_path, hash_of, input_checksum
+from experiments.support.weights import digest_of
 
 BLOCK_STEPS = 250_000
 
@@ -46,14 +46,11 @@ class Job:
     @property
     def key(self) -> dict[str, Any]:
         """All that the block's episodes depend on, but the code."""
-        digest = hashlib.sha256()
-        for name, value in (self.weights or {}).items():
-            digest.update(name.encode() + value.numpy().tobytes())
         c, tau = self.config.evaluation, np.asarray(self.tau, dtype=float).tolist()
         return {
             "task": self.config.task,
             "agent": input_checksum(self.agent),
-            "weights": digest.hexdigest(),
+            "weights": digest_of(self.weights or {}),
             "tau": str(tau),
             "steps": self.steps,
             "seed": self.seed,

@@ -19,7 +19,9 @@ from experiments.safetygym.sim.task import (
 )
 
 GOAL_TRIES = 10_000
-N_OBJECTS = N_HAZARDS + 3  # robot, goal, hazards, vase
+KEEPOUTS = (ROBOT_KEEPOUT, GOAL_KEEPOUT, *[HAZARD_KEEPOUT] * N_HAZARDS, VASE_KEEPOUT)
+"""m, of every object, in the order in which they are placed: robot, goal, hazards, vase"""
+N_OBJECTS = len(KEEPOUTS)
 
 
 @njit(cache=True)
@@ -28,17 +30,13 @@ def sample_layout(rng: np.ndarray, i: int, placed: np.ndarray) -> None:
     while True:
         complete = True
         for k in range(N_OBJECTS):
-            keepout = ROBOT_KEEPOUT if k == 0 else GOAL_KEEPOUT if k == 1 else HAZARD_KEEPOUT
-            if k == N_OBJECTS - 1:
-                keepout = VASE_KEEPOUT
-            found = False
+            keepout, found = KEEPOUTS[k], False
             for _ in range(PLACEMENT_TRIES):
                 x = uniform(rng, i, -EXTENT + keepout, EXTENT - keepout)
                 y = uniform(rng, i, -EXTENT + keepout, EXTENT - keepout)
                 found = True
                 for j in range(k):
-                    other = ROBOT_KEEPOUT if j == 0 else GOAL_KEEPOUT if j == 1 else HAZARD_KEEPOUT
-                    if math.hypot(x - placed[j, 0], y - placed[j, 1]) < keepout + other:
+                    if math.hypot(x - placed[j, 0], y - placed[j, 1]) < keepout + KEEPOUTS[j]:
                         found = False
                         break
                 if found:

@@ -15,20 +15,11 @@ from functools import lru_cache
 import numpy as np
 
 from experiments.safetygym.sim.episode import set_vase
-from experiments.safetygym.sim.layout import GOAL_TRIES, N_OBJECTS
+from experiments.safetygym.sim.layout import GOAL_TRIES, KEEPOUTS, N_OBJECTS
 from experiments.safetygym.sim.state import State
-from experiments.safetygym.sim.task import (
-    EXTENT,
-    GOAL_KEEPOUT,
-    HAZARD_KEEPOUT,
-    N_HAZARDS,
-    PLACEMENT_TRIES,
-    ROBOT_KEEPOUT,
-    VASE_KEEPOUT,
-)
+from experiments.safetygym.sim.task import EXTENT, GOAL_KEEPOUT, N_HAZARDS, PLACEMENT_TRIES, ROBOT_KEEPOUT
 from safeframe.types import SafeframeError
 
-KEEPOUTS = (ROBOT_KEEPOUT, GOAL_KEEPOUT, *[HAZARD_KEEPOUT] * N_HAZARDS, VASE_KEEPOUT)
 LAYOUT_TRIES = 10_000
 SEED_STRIDE = 100_003
 """Seeds of neighbouring environments are this far apart, so that their episodes do not repeat one

@@ -1,24 +1,49 @@
 """The two robots behind one interface: what a batch of environments does in a control step.
 
-`scores` are reward, cost (n,) float64, goal_met, truncated (n,) bool; obs and final_obs are (n, d) float32.
-All are changed in place, like the arrays of `State`.
+All arrays of `State` and of `Outcome` are changed in place.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from experiments.safetygym.sim import layout_reference, lidar
-from experiments.safetygym.sim.car import batch
+from experiments.safetygym.sim.car.batch import (
+    distances,
+    finish_cars,
+    headings,
+    look,
+    observe_cars,
+    start_cars,
+)
 from experiments.safetygym.sim.car.dynamics import CarDynamics
-from experiments.safetygym.sim.point import batch as point_batch
+from experiments.safetygym.sim.point.batch import finish_points, observe_points, reset_points, step_points
 from experiments.safetygym.sim.state import State
 from experiments.safetygym.sim.task import Task
 from experiments.safetygym.sim.vase import VasePhysics
 
-Scores = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+class Outcome(NamedTuple):
+    """What a control step of n environments gives, in the order in which the compiled steps take it.
+
+    obs and final_obs (n, d) float32, reward and cost (n,) float64, goal_met and truncated (n,) bool.
+    """
+
+    obs: np.ndarray
+    reward: np.ndarray
+    cost: np.ndarray
+    goal_met: np.ndarray
+    truncated: np.ndarray
+    final_obs: np.ndarray
+
+    @classmethod
+    def into(cls, obs: np.ndarray, final_obs: np.ndarray) -> Outcome:
+        """One that is not yet filled, for these observations (n, d)."""
+        n = len(obs)
+        return cls(obs, np.empty(n), np.empty(n), np.zeros(n, np.bool_), np.zeros(n, np.bool_), final_obs)
 
 
 class Robot(Protocol):
@@ -30,16 +55,8 @@ class Robot(Protocol):
     def observe(self, state: State, index: np.ndarray, actions: np.ndarray, obs: np.ndarray) -> None:
         """Observations of rows `index` while actions (n, 2) act."""
 
-    def advance(
-        self,
-        state: State,
-        actions: np.ndarray,
-        obs: np.ndarray,
-        scores: Scores,
-        final: np.ndarray,
-        reset: bool,
-    ) -> None:
-        """One control step of all rows; if `reset`, episodes that end go to `final` and start anew."""
+    def advance(self, state: State, actions: np.ndarray, out: Outcome, reset: bool) -> None:
+        """One control step of all rows; if `reset`, episodes that end start anew."""
 
     def heading(self, state: State) -> np.ndarray:
         """(n,) radians."""
@@ -58,41 +75,30 @@ class Point:
 
     def begin(self, state: State, index: np.ndarray, obs: np.ndarray) -> None:
         if not self.reference:
-            point_batch.reset_rows(
-                index, state.robot, state.goal, state.hazards, state.vase, state.step, state.rng, obs
-            )
+            reset_points(index, *state.arrays, obs)
             return
         for i in index:
             state.robot[i] = (*layout_reference.begin(state, i), 0.0, 0.0, 0.0)
         self.observe(state, index, np.zeros((len(state), 2)), obs)
 
     def observe(self, state: State, index: np.ndarray, actions: np.ndarray, obs: np.ndarray) -> None:
-        point_batch.observe_rows(index, state.robot, state.goal, state.hazards, state.vase, actions, obs)
+        observe_points(index, *state.arrays[:4], actions, obs)
 
-    def advance(
-        self,
-        state: State,
-        actions: np.ndarray,
-        obs: np.ndarray,
-        scores: Scores,
-        final: np.ndarray,
-        reset: bool,
-    ) -> None:
+    def advance(self, state: State, actions: np.ndarray, out: Outcome, reset: bool) -> None:
         n, draw = len(state), not self.reference
-        arrays = (state.robot, state.goal, state.hazards, state.vase, state.step, state.rng)
         pending, before = np.empty(n, np.int64), np.empty(n)
-        k = point_batch.step_all(
-            *arrays, actions, obs, *scores, final, self.faithful, draw, reset, pending, before
-        )
+        k = step_points(*state.arrays, actions, *out, self.faithful, draw, reset, pending, before)
         if k:
             self.handed_over += k
             rows = pending[:k]
             robot, vase = state.robot[rows], state.vase[rows]
             sensors = self.physics.step(robot, vase, actions[rows])
             state.robot[rows], state.vase[rows] = robot, vase
-            point_batch.finish_rows(*arrays, sensors, obs, *scores, final, draw, reset, rows, before[:k])
+            finish_points(*state.arrays, sensors, *out, draw, reset, rows, before[:k])
         if self.reference:
-            _draw_reference(self, state, obs, scores, final, reset)
+            draw_reference(state, out, lidar.look_flat, self.task)
+            if reset:
+                begin_anew(self, state, out)
 
 
 class Car:
@@ -103,61 +109,48 @@ class Car:
         self.dynamics = CarDynamics("faithful" if faithful else "fixed")
 
     def heading(self, state: State) -> np.ndarray:
-        return batch.heading(state.robot)
+        return headings(state.robot)
 
     def begin(self, state: State, index: np.ndarray, obs: np.ndarray) -> None:
         if self.reference:
             pose = np.array([layout_reference.begin(state, i) for i in index])
         else:
             pose = np.empty((len(index), 3))
-            batch.start_rows(index, state.goal, state.hazards, state.vase, state.step, state.rng, pose)
+            start_cars(index, *state.arrays[1:], pose)
         state.robot[index] = self.dynamics.initial(pose[:, :2], pose[:, 2])
         self.observe(state, index, np.zeros((len(state), 2)), obs)
 
     def observe(self, state: State, index: np.ndarray, actions: np.ndarray, obs: np.ndarray) -> None:
         sensors = self.dynamics.observe(state.robot[index], actions[index])
-        batch.observe_rows(index, state.robot, state.goal, state.hazards, state.vase, sensors, obs)
+        observe_cars(index, *state.arrays[:4], sensors, obs)
 
-    def advance(
-        self,
-        state: State,
-        actions: np.ndarray,
-        obs: np.ndarray,
-        scores: Scores,
-        final: np.ndarray,
-        reset: bool,
-    ) -> None:
-        before = batch.distances(state.robot, state.goal)
+    def advance(self, state: State, actions: np.ndarray, out: Outcome, reset: bool) -> None:
+        before = distances(state.robot, state.goal)
         sensors = self.dynamics.step(state.robot, state.vase, actions)
-        batch.finish_all(
-            state.robot, state.goal, state.hazards, state.vase, state.step, state.rng, sensors, obs, *scores,
-            not self.reference, before,
-        )  # fmt: skip
+        finish_cars(*state.arrays, sensors, *out[:-1], not self.reference, before)
         if self.reference:
-            _draw_reference(self, state, obs, scores, final, reset)
-            return
-        ended = np.flatnonzero(scores[3])
-        if reset and len(ended):
-            final[ended] = obs[ended]
-            self.begin(state, ended, obs)
+            draw_reference(state, out, look, self.task)
+        if reset:
+            begin_anew(self, state, out)
 
 
 ROBOTS: dict[str, type[Point] | type[Car]] = {"point": Point, "car": Car}
 
 
-def _draw_reference(robot: Robot, state: State, obs, scores: Scores, final, reset: bool) -> None:
-    """Goals and starts by the original's generator, after a step."""
+def draw_reference(state: State, out: Outcome, see: Callable[..., None], task: Task) -> None:
+    """Goals by the original's generator, after a step; see: enters an object into a robot's lidar."""
     state.rng += np.uint64(1)  # the binomial that chose the frameskip
-    _, _, met, truncated = scores
-    task: Task = robot.task  # type: ignore[attr-defined]
     block = task.block("goal_lidar")
-    for i in np.flatnonzero(met):
+    for i in np.flatnonzero(out.goal_met):
         if not layout_reference.next_goal(state, i):
-            truncated[i] = True
-        obs[i, block] = 0.0
-        look = batch.look if task.robot == "car" else lidar.look_flat
-        look(state.robot[i], *state.goal[i], obs[i, block])
-    ended = np.flatnonzero(truncated)
-    if reset and len(ended):
-        final[ended] = obs[ended]
-        robot.begin(state, ended, obs)
+            out.truncated[i] = True
+        out.obs[i, block] = 0.0
+        see(state.robot[i], *state.goal[i], out.obs[i, block])
+
+
+def begin_anew(robot: Robot, state: State, out: Outcome) -> None:
+    """Start episodes where one has ended, whose last observation is kept."""
+    ended = np.flatnonzero(out.truncated)
+    if len(ended):
+        out.final_obs[ended] = out.obs[ended]
+        robot.begin(state, ended, out.obs)

@@ -28,6 +28,11 @@ class State:
     def __len__(self) -> int:
         return len(self.robot)
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """robot, goal, hazards, vase, step, rng: the order in which compiled code takes them."""
+        return self.robot, self.goal, self.hazards, self.vase, self.step, self.rng
+
     def copy(self) -> State:
         """An independent copy."""
         return State(*(getattr(self, f.name).copy() for f in fields(self)))

@@ -11,8 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from experiments.safetygym.sim import layout_reference
-from experiments.safetygym.sim.point.batch import empty_scores
-from experiments.safetygym.sim.robots import ROBOTS
+from experiments.safetygym.sim.robots import ROBOTS, Outcome
 from experiments.safetygym.sim.state import State
 from experiments.safetygym.sim.task import EPISODE_STEPS, N_HAZARDS, get_task
 from safeframe.types import SafeframeError
@@ -131,10 +130,10 @@ class SafetyGymVector(VectorEnv):
         if not self._started:
             raise SafeframeError("step before reset: call reset() or set_state() first")
         actions = _checked(actions, (self.num_envs, 2))
-        reward, cost, goal_met, truncated = scores = empty_scores(self.num_envs)
-        final = np.zeros_like(self._obs)
-        self.robot.advance(self.state, actions, self._obs, scores, final, reset)
+        out = Outcome.into(self._obs, np.zeros_like(self._obs))
+        self.robot.advance(self.state, actions, out, reset)
         self._check_finite()
+        _, reward, cost, goal_met, truncated, final = out
         info: dict[str, Any] = {"cost": cost, "goal_met": goal_met}
         if reset and truncated.any():
             ended = truncated.copy()
@@ -190,9 +189,9 @@ class SafetyGymVector(VectorEnv):
         reward, cost = np.empty((k, plan.shape[1])), np.empty((k, plan.shape[1]))
         obs = np.zeros((k, self.task.observation_size), np.float32)
         for t in range(plan.shape[1]):
-            scores = empty_scores(k)
-            self.robot.advance(state, np.ascontiguousarray(plan[:, t]), obs, scores, obs, reset=False)
-            reward[:, t], cost[:, t] = scores[0], scores[1]
+            out = Outcome.into(obs, obs)
+            self.robot.advance(state, np.ascontiguousarray(plan[:, t]), out, reset=False)
+            reward[:, t], cost[:, t] = out.reward, out.cost
         if not np.isfinite(obs).all():
             state.check("branch")
             raise SafeframeError("branch: an observation is not finite")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from experiments.safetygym.sim.car import batch
+from experiments.safetygym.sim.car.batch import headings
 from experiments.safetygym.sim.car.rollout import braking_clearances, rollout_positions
 from experiments.safetygym.sim.state import State
 from experiments.safetygym.sim.task import HAZARD_RADIUS, LIDAR_BINS, LIDAR_RANGE, Task
@@ -46,7 +46,7 @@ def paths(task: Task, state: State, candidates: np.ndarray) -> np.ndarray:
         out = np.empty((n, k, len(steps), 2), np.float32)
         backup_point.braking_paths(np.ascontiguousarray(velocity), candidates, steps, out)
         return out
-    heading = batch.heading(state.robot)
+    heading = headings(state.robot)
     plan = np.zeros((n * k, int(steps[-1]), 2))
     plan[:, 0] = np.tile(candidates, (n, 1))
     xy = rollout_positions(np.repeat(state.robot, k, axis=0), plan)[:, steps - 1]

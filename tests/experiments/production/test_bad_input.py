@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from front_door import is_one_line, is_refused, typed
 
-from experiments.support import entry
 from experiments.support.files import REPOSITORY
 
 QUARTER = 400
@@ -31,16 +29,10 @@ def command(tmp_path, monkeypatch, capsys) -> Callable:
     """run.py as typed, in this process: (exit code, stdout, stderr); runs go to tmp_path/runs."""
 
     def command_(*overrides: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["run.py", *SMALL, f"output={tmp_path / 'runs'}", *overrides])
-        monkeypatch.setattr(entry, "_failures", None)
-        for name in ("HYDRA_FULL_ERROR", "PYTHONPATH"):
-            monkeypatch.setenv(name, os.environ.get(name, ""))
         monkeypatch.delenv("SAFEFRAME_EIA_CSV", raising=False)
         capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_path(str(REPOSITORY / "run.py"), run_name="__main__")
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
+        code = typed(*SMALL, f"output={tmp_path / 'runs'}", *overrides)
+        return code, *capsys.readouterr()
 
     return command_
 
@@ -103,10 +95,7 @@ CONFIGURATIONS = {
 def test_a_wrong_configuration_writes_nothing(command, tmp_path, kind):
     overrides, message = CONFIGURATIONS[kind]
     code, out, err = command(*overrides)
-    assert (code, out) == (2, ""), err
-    assert message in err
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1, err
+    is_refused(code, out, err, message)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -132,9 +121,7 @@ def test_a_wrong_file_fails_before_anything_is_trained(command, tmp_path, kind):
     change(table()).to_csv(path, index=False)
     code, out, err = command("data=eia", f"data.path={path}")
     assert (code, out) == (1, ""), err
-    assert message in err
-    assert "Traceback" not in err
-    assert [line for line in err.splitlines() if line.startswith("error: ")] == [err.splitlines()[-1]]
+    is_one_line(err, message)
     assert {folder.name for folder in (tmp_path / "runs").iterdir()} == {"production"}  # no cache
     (directory,) = (tmp_path / "runs" / "production").glob("[!.]*")
     assert {file.name for file in directory.iterdir()} == {"config.yaml", "manifest.json", "error.txt"}

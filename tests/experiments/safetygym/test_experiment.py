@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from safetygym_small import POINT, typed, untrained
+from safetygym_small import POINT, safetygym, untrained
 
 from experiments.safetygym.agents.checkpoints import save_agent
 from experiments.safetygym.evaluation import episodes as evaluation
@@ -33,7 +33,7 @@ def typed_in(tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(collection, "NUM_ENVS", 100)
             arguments = [f"output={folder / 'runs'}", f"agent.path={folder / 'agent.safetensors'}"]
-            return typed(*arguments, *TINY, *overrides)
+            return safetygym(*arguments, *TINY, *overrides)
 
     return folder, command
 

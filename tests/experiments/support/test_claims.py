@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import multiprocessing
 import re
@@ -12,6 +11,7 @@ import pytest
 from experiments.support.errors import ResultsError
 from experiments.support.files import REPOSITORY
 from experiments.support.results import claims
+from scripts import compare
 
 OPTIONS = {"experiment": "production", "n": 100, "preset": "laptop", "data": "synthetic"}
 
@@ -19,16 +19,6 @@ OPTIONS = {"experiment": "production", "n": 100, "preset": "laptop", "data": "sy
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "claims.csv"
-
-
-@pytest.fixture(scope="module")
-def compare():
-    spec = importlib.util.spec_from_file_location("compare", REPOSITORY / "scripts" / "compare.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_a_row_is_replaced_by_the_same_claim_preset_and_data(path):
@@ -117,7 +107,7 @@ def test_many_processes_may_record_at_once(path):
     assert list(claims.read(path)["value"]) == [0.0, 1.0, 2.0]
 
 
-def test_compare_prints_ours_beside_the_paper_s(compare, path, monkeypatch, capsys):
+def test_compare_prints_ours_beside_the_paper_s(path, monkeypatch, capsys):
     monkeypatch.setenv("SAFEFRAME_CLAIMS", str(path))
     claims.record("production.times_safer.two_stage", 5.0, **OPTIONS, low=4.0, high=7.0)
     claims.record("core.curve_1e7_seconds", 1.5, **OPTIONS)
@@ -134,7 +124,7 @@ def test_compare_prints_ours_beside_the_paper_s(compare, path, monkeypatch, caps
     assert "production" not in capsys.readouterr().out.replace("| production", "")
 
 
-def test_compare_says_when_the_ledger_is_broken(compare, path, monkeypatch, capsys):
+def test_compare_says_when_the_ledger_is_broken(path, monkeypatch, capsys):
     monkeypatch.setenv("SAFEFRAME_CLAIMS", str(path))
     path.write_text("nonsense\n1\n")
     assert compare.main([]) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 
 import pytest
@@ -10,8 +9,8 @@ import pytest
 from experiments.support import tracking
 from experiments.support.config import TrackingConfig
 from experiments.support.errors import TrackingError
-from experiments.support.files import REPOSITORY
 from experiments.support.results import frames
+from scripts import sync_wandb
 
 
 def test_nothing_is_imported_without_tracking(run_toy, monkeypatch):
@@ -109,23 +108,14 @@ def test_offline_with_the_real_package(command, tmp_path):
     (mirror,) = (tmp_path / "runs" / "toy").glob("*/wandb/offline-run-*")
     assert list(mirror.glob("*.wandb"))
     assert (mirror.parents[1] / "DONE").exists()
-    assert sync().waiting(tmp_path / "runs") == [mirror]
-
-
-def sync():
-    spec = importlib.util.spec_from_file_location("sync_wandb", REPOSITORY / "scripts" / "sync_wandb.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    assert sync_wandb.waiting(tmp_path / "runs") == [mirror]
 
 
 def test_nothing_to_upload(tmp_path, capsys):
     marked = tmp_path / "toy" / "x" / "wandb" / "offline-run-1"
     marked.mkdir(parents=True)
     (marked / "run-1.wandb.synced").touch()
-    assert sync().main([str(tmp_path)]) == 0
+    assert sync_wandb.main([str(tmp_path)]) == 0
     assert "nothing to upload" in capsys.readouterr().out
 
 

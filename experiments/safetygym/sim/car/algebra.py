@@ -61,29 +61,8 @@ def dot6(a, b):
 @scalar
 def times(k, x):
     """K x (6) of a symmetric K (21)."""
-    (
-        k00,
-        k10,
-        k11,
-        k20,
-        k21,
-        k22,
-        k30,
-        k31,
-        k32,
-        k33,
-        k40,
-        k41,
-        k42,
-        k43,
-        k44,
-        k50,
-        k51,
-        k52,
-        k53,
-        k54,
-        k55,
-    ) = k
+    k00, k10, k11, k20, k21, k22, k30, k31, k32, k33 = k[:10]
+    k40, k41, k42, k43, k44, k50, k51, k52, k53, k54, k55 = k[10:]
     return (
         dot6((k00, k10, k20, k30, k40, k50), x),
         dot6((k10, k11, k21, k31, k41, k51), x),
@@ -110,29 +89,8 @@ def between(a, b, t):
 @scalar
 def solve6(k, b):
     """x (6) with K x = b, K positive definite (21), by L D L'."""
-    (
-        k00,
-        k10,
-        k11,
-        k20,
-        k21,
-        k22,
-        k30,
-        k31,
-        k32,
-        k33,
-        k40,
-        k41,
-        k42,
-        k43,
-        k44,
-        k50,
-        k51,
-        k52,
-        k53,
-        k54,
-        k55,
-    ) = k
+    k00, k10, k11, k20, k21, k22, k30, k31, k32, k33 = k[:10]
+    k40, k41, k42, k43, k44, k50, k51, k52, k53, k54, k55 = k[10:]
     b0, b1, b2, b3, b4, b5 = b
     d0 = 1.0 / k00
     l10, l20, l30, l40, l50 = k10 * d0, k20 * d0, k30 * d0, k40 * d0, k50 * d0

@@ -47,14 +47,14 @@ def observe(robot, sensors, goal, hazards, vase, obs) -> None:
 
 
 @njit(cache=True)
-def start_rows(index, goal, hazards, vase, step, rng, pose) -> None:
+def start_cars(index, goal, hazards, vase, step, rng, pose) -> None:
     """Begin an episode in environments `index` (k,), all but the robots, whose pose (k, 3) is filled."""
     for j in range(index.shape[0]):
         pose[j, 0], pose[j, 1], pose[j, 2] = start(index[j], goal, hazards, vase, step, rng)
 
 
 @njit(cache=True)
-def observe_rows(index, robot, goal, hazards, vase, sensors, obs) -> None:
+def observe_cars(index, robot, goal, hazards, vase, sensors, obs) -> None:
     """Observations of environments `index` (k,) from sensors (k, 24)."""
     for j in range(index.shape[0]):
         i = index[j]
@@ -62,11 +62,11 @@ def observe_rows(index, robot, goal, hazards, vase, sensors, obs) -> None:
 
 
 @njit(cache=True)
-def finish_all(
+def finish_cars(
     robot, goal, hazards, vase, step, rng, sensors, obs, reward, cost, goal_met, truncated, draw, before
 ) -> None:
     """Task and observation of all environments after MuJoCo's step; before (n,) are the distances to the
-    goal a step ago. Arrays as in `point_batch`; episodes that end are only marked."""
+    goal a step ago. Arrays as in `point/batch.py`; episodes that end are only marked."""
     for i in range(robot.shape[0]):
         x, y = robot[i, 0], robot[i, 1]
         score(i, x, y, before[i], goal, hazards, step, reward, cost, goal_met, truncated)
@@ -80,7 +80,7 @@ def distances(robot: np.ndarray, goal: np.ndarray) -> np.ndarray:
     return np.sqrt((goal[:, 0] - robot[:, 0]) ** 2 + (goal[:, 1] - robot[:, 1]) ** 2)
 
 
-def heading(robot: np.ndarray) -> np.ndarray:
+def headings(robot: np.ndarray) -> np.ndarray:
     """(n,) headings in radians of robot (n, 24): where the chassis' x axis points, seen from above."""
     w, x, y, z = robot[:, 3:7].T
     return np.arctan2(2 * (x * y + w * z), 1 - 2 * (y * y + z * z))

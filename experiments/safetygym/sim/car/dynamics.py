@@ -3,7 +3,7 @@
 Robot state (24): qpos 13 (position 3, quaternion 4, left and right wheel, quaternion of the rear ball 4)
 and qvel 11 (velocity of the origin 3 in world axes, angular velocity 3 in body axes, wheels 2, ball 3).
 Vase state (13): qpos 7 and qvel 6 of the free box. A control step is ten of MuJoCo's steps of 4 ms and a
-function of state and action alone. `car_numba` does it where only wheels and ball can touch anything; where
+function of state and action alone. `steps.py` does it where only wheels and ball can touch anything; where
 the vase is in play or the chassis may touch the floor, MuJoCo does (the first of the ten steps without
 solver history, warm start 0).
 """
@@ -14,8 +14,8 @@ import mujoco
 import numpy as np
 from mujoco.rollout import Rollout
 
-from experiments.safetygym.sim.car import steps as car_numba
 from experiments.safetygym.sim.car.mjcf import START_HEIGHT, car_model
+from experiments.safetygym.sim.car.steps import DONE, step_rows
 from experiments.safetygym.sim.car.vase import vase_moves, vase_near
 from experiments.safetygym.sim.task import FRAMESKIP
 from safeframe.types import SafeframeError
@@ -67,7 +67,7 @@ class CarDynamics:
         alone = np.flatnonzero(~near)
         before = robot[alone]
         if self.compiled:
-            by_mujoco[alone] = car_numba.step_rows(alone, robot, actions, sensors, True) != car_numba.DONE
+            by_mujoco[alone] = step_rows(alone, robot, actions, sensors, True) != DONE
         else:
             sensors[alone] = self._step_rows(False, alone, robot, vase, actions)
         if self.vase == "faithful":  # they have met, or may have
@@ -87,8 +87,8 @@ class CarDynamics:
         rows, sensors = np.arange(len(robot)), np.empty((len(robot), SENSOR_SIZE))
         actions = np.ascontiguousarray(actions, dtype=np.float64)
         if self.compiled:
-            status = car_numba.step_rows(rows, np.array(robot, dtype=np.float64), actions, sensors, False)
-            rows = rows[status != car_numba.DONE]
+            status = step_rows(rows, np.array(robot, dtype=np.float64), actions, sensors, False)
+            rows = rows[status != DONE]
         if len(rows):
             nowhere = np.zeros((len(robot), VASE_SIZE))
             sensors[rows] = self._roll(False, rows, robot, nowhere, actions, 1)[1][:, -1]

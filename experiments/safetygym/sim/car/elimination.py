@@ -112,29 +112,8 @@ def wheel(on1, D1, r1, s1, on2, D2, r2, s2, axle, drive):
     k = plus(at_origin(W1, r1), at_origin(W2, r2))
     g1, g2 = force_at_origin(local_force(W1, s1), r1), force_at_origin(local_force(W2, s2), r2)
     a0, a1, a2, a3, a4, a5 = axle
-    (
-        k00,
-        k10,
-        k11,
-        k20,
-        k21,
-        k22,
-        k30,
-        k31,
-        k32,
-        k33,
-        k40,
-        k41,
-        k42,
-        k43,
-        k44,
-        k50,
-        k51,
-        k52,
-        k53,
-        k54,
-        k55,
-    ) = k
+    k00, k10, k11, k20, k21, k22, k30, k31, k32, k33 = k[:10]
+    k40, k41, k42, k43, k44, k50, k51, k52, k53, k54, k55 = k[10:]
     i3, i4, i5 = _WHEEL_INERTIA * a3, _WHEEL_INERTIA * a4, _WHEEL_INERTIA * a5
     k33, k43, k44 = k33 + i3 * a3, k43 + i4 * a3, k44 + i4 * a4
     k53, k54, k55 = k53 + i5 * a3, k54 + i5 * a4, k55 + i5 * a5

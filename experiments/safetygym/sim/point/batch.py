@@ -31,7 +31,7 @@ def reset_one(i, robot, goal, hazards, vase, step, rng, obs, work) -> None:
 
 
 @njit(cache=True, nogil=True)
-def reset_rows(index, robot, goal, hazards, vase, step, rng, obs) -> None:
+def reset_points(index, robot, goal, hazards, vase, step, rng, obs) -> None:
     """Begin an episode in each of the environments `index` (k,)."""
     work = np.empty(WORK)
     for i in index:
@@ -39,7 +39,7 @@ def reset_rows(index, robot, goal, hazards, vase, step, rng, obs) -> None:
 
 
 @njit(cache=True, nogil=True)
-def observe_rows(index, robot, goal, hazards, vase, actions, obs) -> None:
+def observe_points(index, robot, goal, hazards, vase, actions, obs) -> None:
     """Observations of environments `index` (k,) while actions (n, 2) act."""
     work = np.empty(WORK)
     for i in index:
@@ -49,14 +49,14 @@ def observe_rows(index, robot, goal, hazards, vase, actions, obs) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def step_all(
+def step_points(
     robot, goal, hazards, vase, step, rng, actions, obs, reward, cost, goal_met, truncated, final_obs,
     faithful, draw, reset, pending, before,
 ) -> int:  # fmt: skip
     """One control step of every environment; ends of episodes start anew at once if `reset`.
 
     If `faithful`, environments in which the vase comes into play are left as they are: their number k is
-    returned, pending[:k] names them, and before[:k] is their distance to the goal (m), for `finish_rows`.
+    returned, pending[:k] names them, and before[:k] is their distance to the goal (m), for `finish_points`.
     """
     n, k, work = robot.shape[0], 0, np.empty(WORK)
     distance = np.empty(n)
@@ -89,7 +89,7 @@ def step_all(
 
 
 @njit(cache=True, nogil=True)
-def finish_rows(
+def finish_points(
     robot, goal, hazards, vase, step, rng, sensors, obs, reward, cost, goal_met, truncated, final_obs,
     draw, reset, pending, before,
 ) -> None:  # fmt: skip
@@ -106,8 +106,3 @@ def finish_rows(
         if truncated[i] and reset and draw:
             final_obs[i] = obs[i]
             reset_one(i, robot, goal, hazards, vase, step, rng, obs, work)
-
-
-def empty_scores(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """reward, cost (n,) float64, goal_met, truncated (n,) bool, not yet filled."""
-    return np.empty(n), np.empty(n), np.zeros(n, np.bool_), np.zeros(n, np.bool_)

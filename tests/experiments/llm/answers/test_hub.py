@@ -10,13 +10,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from llm_small import SMALL
 
 from experiments.llm.answers.generating import identity_of
 from experiments.llm.answers.hub import HubSource, split_of_text
 from experiments.llm.models import fine_tune, hub_data
 from experiments.llm.models.hub_data import COMPARED, comparison_rows, read_rows
 from experiments.llm.models.language_model import (
-    Shape,
     load_language_model,
     new_language_model,
     save_pretrained,
@@ -34,8 +34,6 @@ from experiments.support.results import frames
 from experiments.support.runs import running
 from experiments.support.seeding import Seeds
 from safeframe.types import SafeframeError
-
-SMALL = Shape(hidden=16, layers=2, heads=2, feed_forward=32)
 
 
 def rows(n: int = 400) -> list[dict]:

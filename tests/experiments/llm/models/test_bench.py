@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
 from experiments.support.results import claims
+from scripts import bench_llm as bench
 
-SCRIPT = Path(__file__).resolve().parents[4] / "scripts" / "bench_llm.py"
 QUICK = ("--prompts", "4", "--batch", "32", "--repeats", "2", "--device", "cpu")
 
 
-@pytest.fixture
-def bench():
-    spec = importlib.util.spec_from_file_location("bench_llm", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def run(bench, monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *QUICK, *arguments])
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["bench_llm.py", *QUICK, *arguments])
     bench.main()
 
 
-def test_table_and_claims(bench, monkeypatch, tmp_path):
+def test_table_and_claims(monkeypatch, tmp_path):
     table, ledger = tmp_path / "bench_llm.csv", tmp_path / "claims.csv"
-    monkeypatch.setattr(
-        bench, "record", lambda claim, value, **more: claims.record(claim, value, path=ledger, **more)
-    )
-    run(bench, monkeypatch, "--table", str(table))
+    monkeypatch.setenv("SAFEFRAME_CLAIMS", str(ledger))
+    run(monkeypatch, "--dirty", "--table", str(table))
     rows = pd.read_csv(table).set_index("what")
     assert list(rows.index) == ["generation", "scoring, texts read", "classification"]
     assert (rows["candidates_per_s"] > 10).all()
@@ -43,9 +31,9 @@ def test_table_and_claims(bench, monkeypatch, tmp_path):
     assert set(written.index) == {f"llm.{what}_per_s" for what in ("generation", "scoring", "classification")}
 
 
-def test_random_weights_of_given_shapes(bench, monkeypatch, tmp_path):
+def test_random_weights_of_given_shapes(monkeypatch, tmp_path):
     table = tmp_path / "table.csv"
-    run(bench, monkeypatch, "--shapes", "tiny", "--answer-tokens", "6", "--table", str(table))
+    run(monkeypatch, "--shapes", "tiny", "--answer-tokens", "6", "--table", str(table))
     rows = pd.read_csv(table).set_index("what")
     assert list(rows.index) == ["generation", "scoring", "classification", "training, LoRA"]
     assert (rows[["candidates_per_s", "memory_mib", "weights"]] > 0).all().all()
@@ -53,7 +41,7 @@ def test_random_weights_of_given_shapes(bench, monkeypatch, tmp_path):
     assert (rows["tokens"] == "64+6").all()
 
 
-def test_the_paper_shapes_are_those_of_opt(bench):
+def test_the_paper_shapes_are_those_of_opt():
     """Parameters of OPT-1.3B and OPT-350M (Zhang et al. 2022), counted without allocating them."""
     counts = {}
     with torch.device("meta"):
@@ -63,17 +51,17 @@ def test_the_paper_shapes_are_those_of_opt(bench):
     assert counts["classifier"] == pytest.approx(3.312e8, rel=1e-3)
 
 
-def test_a_gpu_that_is_not_there(bench, monkeypatch, capsys):
+def test_a_gpu_that_is_not_there(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit):
-        run(bench, monkeypatch, "--shapes", "opt-1.3b", "--device", "cuda")
+        run(monkeypatch, "--shapes", "opt-1.3b", "--device", "cuda")
     assert "torch sees no GPU here" in capsys.readouterr().err
 
 
-def test_out_of_memory_says_what_to_lower(bench, monkeypatch):
+def test_out_of_memory_says_what_to_lower(monkeypatch):
     def full(*_args, **_more):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(bench, "_forward", full)
     with pytest.raises(SystemExit, match=r"out of memory in tiny on cpu .* lower --batch \(now 32\)"):
-        run(bench, monkeypatch, "--shapes", "tiny", "--answer-tokens", "2")
+        run(monkeypatch, "--shapes", "tiny", "--answer-tokens", "2")

@@ -7,13 +7,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from llm_small import SMALL, TOKENIZER
 from scipy import stats
 from transformers import OPTForCausalLM
 
 from experiments.llm.models import generation
 from experiments.llm.models.conversations import answer_log_probabilities, join
 from experiments.llm.models.generation import Sampling, generate, nucleus, take, texts_of
-from experiments.llm.models.language_model import Shape, configuration, new_language_model
+from experiments.llm.models.language_model import configuration, new_language_model
 from experiments.llm.models.tokenizer import (
     SYNTHETIC_TEMPLATE,
     Encoded,
@@ -23,12 +24,8 @@ from experiments.llm.models.tokenizer import (
     token_rows,
 )
 from experiments.llm.world.grammar import EOS, PAD, VOCABULARY, draw_prompts, render
-from experiments.llm.world.vocabulary import build_tokenizer
 from experiments.support.errors import CacheError
 from safeframe.types import SafeframeError
-
-TOKENIZER = build_tokenizer()
-SMALL = Shape(hidden=16, layers=2, heads=2, feed_forward=32)
 
 
 def warm(model: OPTForCausalLM) -> OPTForCausalLM:

@@ -8,12 +8,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from llm_small import SMALL, TOKENIZER
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from experiments.llm.models.conversations import join, stacked
 from experiments.llm.models.language_model import (
-    Shape,
     load_language_model,
     load_tokenizer,
     memory_guard,
@@ -36,12 +36,9 @@ from experiments.llm.models.supervised import FitSettings, fit, language_loss, s
 from experiments.llm.models.tokenizer import SYNTHETIC_TEMPLATE, encode_answers, encode_prompts
 from experiments.llm.world import corpus, grammar
 from experiments.llm.world.conversation_world import World
-from experiments.llm.world.vocabulary import build_tokenizer
 from experiments.support.errors import ConfigError
 from safeframe.types import SafeframeError
 
-TOKENIZER = build_tokenizer()
-SMALL = Shape(hidden=16, layers=2, heads=2, feed_forward=32)
 WORLD = World(0)
 PROMPTS = grammar.draw_prompts("train", 12, np.random.default_rng(0))
 ANSWERS = [

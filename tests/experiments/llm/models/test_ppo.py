@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from llm_small import SMALL, TOKENIZER
 
-from experiments.llm.models.language_model import Shape, new_language_model
+from experiments.llm.models.language_model import new_language_model
 from experiments.llm.models.ppo_lag import (
     Multiplier,
     PPOSettings,
@@ -23,11 +24,8 @@ from experiments.llm.models.preference_models import TokenScores, new_score_mode
 from experiments.llm.models.tokenizer import SYNTHETIC_TEMPLATE
 from experiments.llm.world import corpus, grammar
 from experiments.llm.world.conversation_world import World
-from experiments.llm.world.vocabulary import build_tokenizer
 from safeframe.types import SafeframeError
 
-TOKENIZER = build_tokenizer()
-SMALL = Shape(hidden=16, layers=2, heads=2, feed_forward=32)
 MASK = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0]])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 
@@ -14,10 +13,9 @@ from experiments.production.config import ProductionConfig
 from experiments.production.demand import synthetic
 from experiments.production.demand.series import Quarter
 from experiments.production.guard import coverage
-from experiments.support.files import REPOSITORY
+from scripts import production_coverage
 
 HOURS = 1344
-SCRIPT = REPOSITORY / "scripts" / "production_coverage.py"
 
 
 def load(columns=None):
@@ -77,10 +75,7 @@ def test_counts_fit_together_and_a_wrong_sensor_is_noticed(monkeypatch):
 
 def command(*words: str) -> int:
     """The script's main function, in this process."""
-    spec = importlib.util.spec_from_file_location("production_coverage_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main(list(words))
+    return production_coverage.main(list(words))
 
 
 def test_command_says_what_is_missing(tmp_path, capsys):

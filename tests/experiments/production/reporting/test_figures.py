@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pandas as pd
 import production_fake as fake
@@ -11,8 +9,8 @@ import pytest
 
 from experiments.production.reporting import figures, measured, publication, report, scaling
 from experiments.support.errors import ResultsError
-from experiments.support.files import REPOSITORY
 from experiments.support.results import claims, saved
+from scripts import figures as script
 
 
 @pytest.fixture(scope="module")
@@ -23,16 +21,6 @@ def runs(tmp_path_factory):
         fake.write_run(root, seed, "eia")
         fake.write_run(root, seed, n_t=1000)
     return root
-
-
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("scripts_figures", REPOSITORY / "scripts" / "figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_figure_2_is_the_same_bytes_twice(runs, tmp_path):
@@ -194,7 +182,7 @@ def raw(runs, tmp_path_factory):
     return place
 
 
-def test_command_draws_everything_from_raw_files_alone(raw, script, tmp_path, capsys):
+def test_command_draws_everything_from_raw_files_alone(raw, tmp_path, capsys):
     assert script.main(["figure-2", "--raw", str(raw), "--results", str(tmp_path)]) == 0
     names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*") if "runs" not in path.parts}
     for source in ("synthetic", "eia"):
@@ -212,7 +200,7 @@ def test_command_draws_everything_from_raw_files_alone(raw, script, tmp_path, ca
     assert "not claimed" not in capsys.readouterr().out
 
 
-def test_raw_files_and_runs_give_the_same_bytes(raw, runs, script, tmp_path):
+def test_raw_files_and_runs_give_the_same_bytes(raw, runs, tmp_path):
     for name, source in (("a", ["--raw", str(raw)]), ("b", ["--runs", str(runs)])):
         assert script.main(["figure-2", *source, "--results", str(tmp_path / name)]) == 0
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
@@ -222,7 +210,7 @@ def test_raw_files_and_runs_give_the_same_bytes(raw, runs, script, tmp_path):
             assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
 
-def test_command_without_runs_or_raw_files_says_so(script, tmp_path, capsys):
+def test_command_without_runs_or_raw_files_says_so(tmp_path, capsys):
     assert script.main(["figure-2", "--runs", str(tmp_path), "--results", str(tmp_path)]) == 1
     assert "no finished run of production with data.source=synthetic" in capsys.readouterr().err
     assert script.main(["figure-2", "--raw", str(tmp_path), "--results", str(tmp_path)]) == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
 
 import numpy as np
 import pandas as pd
@@ -23,8 +22,8 @@ from experiments.safetygym.reporting import (
 )
 from experiments.safetygym.reporting.scaling import figure_3b, scaling_fit, scaling_rows
 from experiments.support.errors import ResultsError
-from experiments.support.files import REPOSITORY
 from experiments.support.results import claims, saved
+from scripts import figures as script
 
 
 @pytest.fixture(scope="module")
@@ -168,17 +167,7 @@ def test_ablations_put_ours_first_and_need_a_variant(full, tmp_path):
     assert ablations.figure_ablations({"car": full["car"]}, "preset laptop", tmp_path / "none") == []
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("scripts_figures", REPOSITORY / "scripts" / "figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_command_writes_figures_tables_and_claims(script, runs, tmp_path, capsys, monkeypatch):
+def test_command_writes_figures_tables_and_claims(runs, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(comparison, "times_safer", functools.partial(comparison.times_safer, draws=50))
     assert script.main(["figure-3", "--runs", str(runs), "--results", str(tmp_path)]) == 0
     names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
@@ -195,7 +184,7 @@ def test_command_writes_figures_tables_and_claims(script, runs, tmp_path, capsys
     assert set(table["robot"]) == {"point", "car"}
 
 
-def test_command_without_runs_says_so(script, tmp_path, capsys):
+def test_command_without_runs_says_so(tmp_path, capsys):
     assert script.main(["figure-3", "--runs", str(tmp_path), "--results", str(tmp_path)]) == 1
     assert "no finished run of safetygym with task=Safexp-PointGoal1-v0" in capsys.readouterr().err
 

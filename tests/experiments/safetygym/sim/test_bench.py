@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from experiments.support.results import claims
-
-SCRIPT = Path(__file__).resolve().parents[4] / "scripts" / "bench_sim.py"
-
-
-@pytest.fixture
-def bench(monkeypatch):
-    spec = importlib.util.spec_from_file_location("bench_sim", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module.os, "sched_setaffinity", lambda *_: None)
-    return module
+from scripts import bench_collect, bench_sim
 
 
-def run(bench, monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--seconds", "0.01", "--repeats", "2", *arguments])
-    bench.main()
+@pytest.fixture(autouse=True)
+def any_core(monkeypatch):
+    """The other tests may go on with every core."""
+    monkeypatch.setattr(bench_sim.os, "sched_setaffinity", lambda *_: None)
 
 
-def test_table_and_claims(bench, monkeypatch, tmp_path):
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["bench_sim.py", "--seconds", "0.01", "--repeats", "2", *arguments])
+    bench_sim.main()
+
+
+def test_table_and_claims(monkeypatch, tmp_path):
     table, ledger = tmp_path / "bench_sim.csv", tmp_path / "claims.csv"
-    monkeypatch.setattr(
-        bench, "record", lambda claim, value, **more: claims.record(claim, value, path=ledger, **more)
-    )
-    run(bench, monkeypatch, "--table", str(table))
+    monkeypatch.setenv("SAFEFRAME_CLAIMS", str(ledger))
+    run(monkeypatch, "--dirty", "--table", str(table))
     rows = pd.read_csv(table).set_index("what")
     assert rows.loc["mj_step loop, Point, physics only", "times_mj_step"] == 1
     assert rows.loc["Point, vase fixed", "times_mj_step"] > 10  # about 100 on an idle core
@@ -43,7 +35,7 @@ def test_table_and_claims(bench, monkeypatch, tmp_path):
     assert written.loc["safetygym.sim.speedup_over_mj_step", "value"] > 10
 
 
-def test_other_simulators_are_asked_in_their_own_interpreter(bench, tmp_path):
+def test_other_simulators_are_asked_in_their_own_interpreter(tmp_path):
     (tmp_path / "slow_gym.py").write_text(
         "class Env:\n"
         "    class action_space:\n"
@@ -55,29 +47,24 @@ def test_other_simulators_are_asked_in_their_own_interpreter(bench, tmp_path):
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\ncd {tmp_path}\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    assert bench.other_rate(str(python), "slow_gym", "any", 50) > 0
+    assert bench_sim.other_rate(str(python), "slow_gym", "any", 50) > 0
     with pytest.raises(SystemExit, match="no_such_gym"):
-        bench.other_rate(str(python), "no_such_gym", "any", 50)
+        bench_sim.other_rate(str(python), "no_such_gym", "any", 50)
 
 
-def test_unknown_simulator_is_refused(bench, monkeypatch, capsys):
+def test_unknown_simulator_is_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit):
-        run(bench, monkeypatch, "--other", "gym=/usr/bin/python3")
+        run(monkeypatch, "--other", "gym=/usr/bin/python3")
     assert "NAME in ['safety-gymnasium', 'safety-gym']" in capsys.readouterr().err
 
 
 def test_collecting_is_timed_for_both_robots(monkeypatch, tmp_path):
-    script = SCRIPT.with_name("bench_collect.py")
-    spec = importlib.util.spec_from_file_location("bench_collect", script)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(
-        module, "record",
-        lambda claim, value, **more: claims.record(claim, value, path=tmp_path / "claims.csv", **more),
-    )  # fmt: skip
+    monkeypatch.setenv("SAFEFRAME_CLAIMS", str(tmp_path / "claims.csv"))
     table = tmp_path / "bench_collect.csv"
-    monkeypatch.setattr(sys, "argv", [str(script), "--cases", "3000", "--table", str(table)])
-    module.main()
+    monkeypatch.setattr(
+        sys, "argv", ["bench_collect.py", "--cases", "3000", "--dirty", "--table", str(table)]
+    )
+    bench_collect.main()
     rows = pd.read_csv(table).set_index("robot")
     assert (rows["cases"] == 3000).all()
     assert rows["unsafe_share"].between(0.005, 0.3).all()

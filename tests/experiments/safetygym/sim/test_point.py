@@ -10,7 +10,7 @@ import pytest
 from experiments.safetygym.sim import compiled
 from experiments.safetygym.sim.lidar import angle_in_bins
 from experiments.safetygym.sim.point import dynamics, reference
-from experiments.safetygym.sim.point.batch import observe_rows
+from experiments.safetygym.sim.point.batch import observe_points
 from experiments.safetygym.sim.vase import VasePhysics
 from experiments.safetygym.sim.vase_contact import REACH, overlaps, vase_axis
 from safeframe.types import SafeframeError
@@ -56,7 +56,7 @@ def test_compiled_observation_is_the_reference():
     hazards[0] = robot[0, :2]  # at the robot itself
     goal[1] = robot[1, :2] + [np.cos(robot[1, 2]), np.sin(robot[1, 2])]  # straight ahead: between two bins
     obs = np.zeros((n, 60), np.float32)
-    observe_rows(np.arange(n), robot, goal, hazards, vase, actions, obs)
+    observe_points(np.arange(n), robot, goal, hazards, vase, actions, obs)
     expected = reference.observe(robot, actions, goal, hazards, vase[:, :2])
     lidars = np.r_[3:19, 22:38, 41:57]
     straight = np.ones(n, bool)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from safetygym_small import CAR, POINT, Driver, driven, edge_distance, near_hazards
+from safetygym_small import CAR, POINT, Driver, driven, edge_distance, lone_hazard, near_hazards
 from scipy.spatial.transform import Rotation
 
 from experiments.safetygym.agents.grid import default_candidates
@@ -150,11 +150,8 @@ def test_the_default_action_leaves_a_hazard(task):
     n, rng = 200, np.random.default_rng(5)
     env = SafetyGymVector(task, n, seed=3, vase="fixed")
     env.reset()
-    state = env.get_state()
-    angle, distance = rng.uniform(-np.pi, np.pi, n), rng.uniform(0.0, 0.19, n)
-    state.hazards[:, 1:] = 50.0
-    state.hazards[:, 0] = state.robot[:, :2] + distance[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
-    observation, default, outside = env.set_state(state), DefaultAction(env.task), np.zeros(n, bool)
+    lone_hazard(env, rng.uniform(0.0, 0.19, n), rng)
+    observation, default, outside = env.last_observation, DefaultAction(env.task), np.zeros(n, bool)
     for _ in range(200):
         observation, _, _, _, info = env.step(default(observation))
         outside |= info["cost"] == 0

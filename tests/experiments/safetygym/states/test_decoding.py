@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from safetygym_small import CAR, POINT
+from safetygym_small import CAR, POINT, lone_hazard
 
 from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, CLEARANCE_LOW
 from experiments.safetygym.sim.vector import SafetyGymVector
@@ -68,13 +68,10 @@ def test_a_lone_hazard_is_found_exactly(task):
     n, rng = 300, np.random.default_rng(1)
     env = SafetyGymVector(task, n, seed=0, vase="fixed")
     env.reset()
-    state = env.get_state()
-    angle, distance = rng.uniform(-np.pi, np.pi, n), rng.uniform(0.02, 1.39, n)
+    distance = rng.uniform(0.02, 1.39, n)
     distance[:20] = rng.uniform(1.41, 2.9, 20)
-    offset = distance[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    state.hazards[:] = 50.0
-    state.hazards[:, 0] = state.robot[:, :2] + offset
-    arcs = decoded(env.set_state(state)[:, env.task.block("hazards_lidar")])
+    offset = lone_hazard(env, distance, rng)
+    arcs = decoded(env.last_observation[:, env.task.block("hazards_lidar")])
     assert (arcs[:20] == FAR).all()  # beyond the horizon
     assert (arcs[20:, 1:] == FAR).all()
     np.testing.assert_allclose(
@@ -82,7 +79,7 @@ def test_a_lone_hazard_is_found_exactly(task):
     )
     np.testing.assert_allclose(arcs[20:, 0, 0], arcs[20:, 0, 1], atol=1e-4)
     if task == POINT:  # a heading, and nothing else, turns its axes
-        c, s = np.cos(state.robot[:, 2]), np.sin(state.robot[:, 2])
+        c, s = np.cos(env.state.robot[:, 2]), np.sin(env.state.robot[:, 2])
         body = np.stack([c * offset[:, 0] + s * offset[:, 1], c * offset[:, 1] - s * offset[:, 0]], axis=1)
         np.testing.assert_allclose(arcs[20:, 0, 0], body[20:], atol=1e-4)
 
