@@ -56,7 +56,7 @@ lint: $(READY)
 
 docs: $(READY)
 	$(PY) scripts/fill_tables.py
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 format: $(READY)
 	$(PY) -m ruff check --fix .
