@@ -24,6 +24,7 @@ from check_links import LINK, links
 
 ROOT = Path(__file__).resolve().parents[1]
 INCLUDE = re.compile(r"<!-- include: (\S+) -->")
+ROLE = re.compile(r":(?:func|meth|class|mod|attr):<code>")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -61,6 +62,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return re.sub(r"\A\s*# .*\n", "", text)
 
     return INCLUDE.sub(included, LINK.sub(turned, markdown))
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Docstrings name functions as Sphinx does (:func:`name`); on the page the name alone is shown."""
+    return ROLE.sub("<code>", html)
 
 
 def source_path(target: Path, config: MkDocsConfig) -> str:

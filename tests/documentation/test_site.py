@@ -95,6 +95,9 @@ def test_the_api_says_what_docstrings_say(site):
     assert 'id="safeframe.guard.safety_guard.SafetyGuard.act"' in text
     assert 'id="safeframe.guard.safety_guard.SafetyGuard.__repr__"' not in text
     assert "Raises:" in text
+    text = (site / "api" / "coverage.html").read_text()
+    assert "<code>conditional_inflation</code>" in text
+    assert ":func:" not in text
 
 
 def test_a_page_of_the_api_for_every_module():
