@@ -1,7 +1,8 @@
 # make run          set up (once) and run the first experiment: laptop preset, one seed, synthetic demand
 # make run-eia      the same on real demand:  make run-eia DATA=/path/to/demand.csv.gz
 # make test         the fast tests            make test-long   the slow ones
-# make lint         style, types, import rules
+# make lint         style, types, import rules, links of the documents
+# make docs         fill the result tables of README and docs, build docs/ as a site (site/index.html; no network)
 # make figure-2     the sweep behind figures 2A and 2B (resumes what is unfinished), then the figures
 # make figure-3     the sweeps behind figure 3 (robots and seeds, n_t, ablations; resumes), then the figures
 # make theory       the theorems as experiments (about five minutes), their tables, figures and claims
@@ -21,7 +22,7 @@ TORCH_OPTIONS ?=
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: setup run run-eia test test-long lint format bench bench-sim bench-llm figure-2 figure-3 figure-4 theory results compare clean
+.PHONY: setup run run-eia test test-long lint docs format bench bench-sim bench-llm figure-2 figure-3 figure-4 theory results compare clean
 
 setup: $(READY)
 
@@ -51,6 +52,11 @@ lint: $(READY)
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright --pythonpath $(PY)
 	$(VENV)/bin/lint-imports
+	$(PY) scripts/check_links.py
+
+docs: $(READY)
+	$(PY) scripts/fill_tables.py
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 format: $(READY)
 	$(PY) -m ruff check --fix .
@@ -92,5 +98,5 @@ compare: $(READY)
 	$(PY) scripts/compare.py $(ARGS)
 
 clean:
-	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist site *.egg-info
 	find . -name __pycache__ -not -path './$(VENV)/*' -type d -prune -exec rm -rf {} +

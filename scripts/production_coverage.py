@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     bench = Bench("production_coverage", __doc__, experiment="production", preset="laptop")
     parser = bench.parser
     parser.add_argument("--data", choices=SOURCES, default="synthetic")
-    parser.add_argument("--path", help="the demand file, for --data eia (see the README)")
+    parser.add_argument("--path", help="the demand file, for --data eia (docs/experiments/production.md)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 6, 7])
     parser.add_argument("--epochs", type=int, help="of the classifier; the production default if not given")
     options = bench.parse(arguments)

@@ -1,0 +1,43 @@
+"""The notebooks run, and what they say is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import jupytext
+from nbclient import NotebookClient
+
+from experiments.support.files import REPOSITORY
+
+NOTEBOOK = REPOSITORY / "notebooks" / "guard_your_own_model.py"
+THEORY_NOTEBOOK = REPOSITORY / "notebooks" / "theory_in_two_dimensions.py"
+
+
+def printed_by(path: Path) -> tuple[str, int]:
+    """What a notebook prints when it is executed, and how many pictures it shows."""
+    notebook = jupytext.read(path)
+    where = {"metadata": {"path": str(REPOSITORY)}}
+    NotebookClient(notebook, timeout=180, kernel_name="python3", resources=where).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    pictures = sum("image/png" in output.get("data", {}) for output in outputs)
+    return "".join(output.get("text", "") for output in outputs), pictures
+
+
+def test_the_notebook_runs():
+    printed, _ = printed_by(NOTEBOOK)
+    shares = re.findall(r"r_t = ([\d.]+): ([\d.e-]+) of the accepted were unsafe", printed)
+    assert len(shares) == 3
+    for r_t, share in shares:
+        assert 0.5 * float(r_t) < float(share) < 1.5 * float(r_t)
+    assert printed.rstrip().endswith("True")
+
+
+def test_the_theory_notebook_runs_and_its_statements_hold(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    printed, pictures = printed_by(THEORY_NOTEBOOK)
+    assert pictures == 4
+    assert "below the bound of all three data sets: True" in printed
+    assert "beyond the coverage radius" in printed
+    assert float(re.search(r"refused in distribution: ([\d.]+)", printed).group(1)) < 0.013
+    assert printed.rstrip().endswith("True")
