@@ -1,3 +1,5 @@
+# make setup        .venv with the pinned requirements and this package, editable: `import safeframe` works from any folder;
+#                   Python 3.11 to 3.13:  make setup PYTHON=python3.13 VENV=.venv313  (the results were measured on 3.11)
 # make run          set up (once) and run the first experiment: laptop preset, one seed, synthetic demand
 # make run-eia      the same on real demand:  make run-eia DATA=/path/to/demand.csv.gz
 # make test         the fast tests            make test-long   the slow ones
@@ -13,7 +15,8 @@
 # make bench-sim    the simulator: environment steps a second, against a plain MuJoCo loop
 # make bench-llm    language models: candidates a second of generation, scoring, classification
 # make bench        all benchmarks            make clean       remove what can be made again (not runs, not .venv)
-PYTHON ?= python3.11
+# the first that runs; a given one is checked
+PYTHON ?= $(or $(shell for p in python3.11 python3.12 python3.13; do $$p -c "" 2>/dev/null && echo $$p && break; done),python3.11)
 VENV ?= .venv
 PY := $(VENV)/bin/python
 TORCH := $(shell grep '^torch==' requirements.txt)
@@ -25,13 +28,21 @@ READY := $(VENV)/.ready
 .PHONY: setup run run-eia test test-long lint docs format bench bench-sim bench-llm figure-2 figure-3 figure-4 theory results compare clean
 
 setup: $(READY)
+ifneq ($(origin PYTHON),file)
+	@test "$$($(PYTHON) -V)" = "$$($(PY) -V)" || { echo "error: $(VENV) is of $$($(PY) -V), $(PYTHON) is $$($(PYTHON) -V): \
+	  remove $(VENV) or name another folder: make setup PYTHON=$(PYTHON) VENV=.venv2" >&2; exit 1; }
+endif
 
-$(READY): requirements.txt requirements-dev.txt
-	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; give another: make PYTHON=python3.11 ..." >&2; exit 1; }
-	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] == (3, 11) else "error: Python 3.11 is needed, this is " + sys.version)'
-	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+$(PY):
+	@$(PYTHON) -c "" 2>/dev/null || { echo "error: $(PYTHON) does not run; name a Python 3.11 to 3.13: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:3]; sys.exit(None if (3, 11) <= v[:2] <= (3, 13) else \
+	  "error: Python 3.11 to 3.13 is needed, $(PYTHON) is %d.%d.%d; name another: make setup PYTHON=python3.11" % v)'
+	$(PYTHON) -m venv $(VENV)
+
+$(READY): requirements.txt requirements-dev.txt pyproject.toml | $(PY)
 	$(PY) -m pip install --quiet $(TORCH_OPTIONS) $(TORCH)
 	$(PY) -m pip install --quiet -r requirements-dev.txt
+	$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $(READY)
 
 run: $(READY)

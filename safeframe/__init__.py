@@ -6,8 +6,9 @@ that `import safeframe` costs little.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from safeframe.lazy import lazy_names
 
 if TYPE_CHECKING:
     from safeframe.chance_constraint import ChanceConstraint
@@ -35,7 +36,7 @@ __all__ = [
     "margin_of",
 ]
 
-_HOMES = {
+HOMES = {
     "safeframe.chance_constraint": ("ChanceConstraint",),
     "safeframe.coverage.coverage_guard": ("CoverageGuard", "CoverageSettings"),
     "safeframe.guard.report": ("GuardedActions",),
@@ -47,14 +48,5 @@ _HOMES = {
     "safeframe.types": ("SafeframeError", "Status"),
 }
 """Where each public name is defined."""
-HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, HOMES)

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-import safeframe
 from experiments.support.files import REPOSITORY
 
 HEAVY = ("torch", "cvxpy", "clarabel", "scipy.stats", "pandas", "matplotlib", "transformers", "mujoco")
+PACKAGES = [
+    "safeframe",
+    "safeframe.certificates",
+    "safeframe.coverage",
+    "safeframe.guard",
+    "safeframe.training",
+]
+# the public functions and classes of these four modules, which are packages since 0.2.0
+OFFERED_BY_0_1_0 = {
+    "guard": "SafetyGuard GuardedActions",
+    "certificates": (
+        "Certificate CertifiedThreshold validate_delta clopper_pearson_upper clopper_pearson_lower cases_needed "
+        "bonferroni certify certify_posterior fixed_sequence bonferroni_search first_failure certify_threshold "
+        "certify_counts"
+    ),
+    "coverage": (
+        "CoverageSettings CoverageGuard tolerance_rank conditional_inflation flat_features fit_coverage "
+        "split_reference"
+    ),
+    "training": "TrainingSettings generator_of train",
+}
 TEN_LINES = """
 import numpy as np
 from safeframe import InternalTestData, SafetyGuard
@@ -58,10 +81,35 @@ def test_drawing_loads_neither_models_nor_simulators():
     assert not loaded(code) & heavy
 
 
-def test_every_public_name_is_there_and_no_other():
-    assert set(safeframe.HOME) == set(safeframe.__all__)
-    for name in safeframe.__all__:
-        assert getattr(safeframe, name).__module__ == safeframe.HOME[name]
-    assert set(safeframe.__all__) <= set(dir(safeframe))
-    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
-        _ = safeframe.Nothing
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_is_there_and_no_other(package):
+    module = importlib.import_module(package)
+    homes = {name: home for home, names in module.HOMES.items() for name in names}
+    assert set(homes) == set(module.__all__)
+    for name, home in homes.items():
+        assert getattr(module, name).__module__ == home
+    assert {*module.__all__, "__name__"} <= set(dir(module))
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'Nothing'"):
+        _ = module.Nothing
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_type_checkers_see_the_same_names(package):
+    module = importlib.import_module(package)
+    tree = ast.parse(Path(module.__file__).read_text())
+    [block] = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {line.module: tuple(alias.name for alias in line.names) for line in block.body}
+    assert seen == module.HOMES
+
+
+def test_packages_load_only_the_module_that_has_the_name():
+    found = loaded("from safeframe.certificates import Certificate")
+    assert "safeframe.certificates.cases" in found
+    assert "safeframe.certificates.clusters" not in found
+
+
+@pytest.mark.parametrize("package", sorted(OFFERED_BY_0_1_0))
+def test_what_version_0_1_0_offered_is_still_imported_from_there(package):
+    module = importlib.import_module(f"safeframe.{package}")
+    for name in OFFERED_BY_0_1_0[package].split():
+        assert callable(getattr(module, name))
