@@ -5,13 +5,14 @@
 # make test         the fast tests            make test-long   the slow ones
 # make lint         style, types, import rules, links of the documents
 # make docs         fill the result tables of README and docs, build docs/ as a site (site/index.html; no network)
-# make figure-2     the sweep behind figures 2A and 2B (resumes what is unfinished), then the figures
+# make figures      every figure, table and claim from the raw results that are committed; runs nothing
+# make figure-2     the sweep behind figures 2A and 2B (resumes what is unfinished), its raw results, then the figures
 # make figure-3     the sweeps behind figure 3 (robots and seeds, n_t, ablations; resumes), then the figures
 # make theory       the theorems as experiments (about five minutes), their tables, figures and claims
 # make figure-4     the sweeps behind figure 4 (r_t and n_t; resumes), then the figures; recorded answers too where their paths
 #                   are given:  make figure-4 PKU=/path/to/candidates.jsonl.gz DIASAFETY=/path/to/diasafety
 # make results      everything that is committed under results/
-# make compare      our figures beside the paper's
+# make compare      what the paper states beside ours      make compare ARGS=--all     the whole ledger
 # make bench-sim    the simulator: environment steps a second, against a plain MuJoCo loop
 # make bench-llm    language models: candidates a second of generation, scoring, classification
 # make bench        all benchmarks            make clean       remove what can be made again (not runs, not .venv)
@@ -23,9 +24,11 @@ TORCH := $(shell grep '^torch==' requirements.txt)
 # e.g. TORCH_OPTIONS="--index-url https://download.pytorch.org/whl/cpu" for a build without CUDA
 TORCH_OPTIONS ?=
 ARGS ?=
+# e.g. KEEP=--dirty to keep results of a tree with uncommitted changes
+KEEP ?=
 READY := $(VENV)/.ready
 
-.PHONY: setup run run-eia test test-long lint docs format bench bench-sim bench-llm figure-2 figure-3 figure-4 theory results compare clean
+.PHONY: setup run run-eia test test-long lint docs format bench bench-sim bench-llm figures figure-2 figure-3 figure-4 theory results compare clean
 
 setup: $(READY)
 ifneq ($(origin PYTHON),file)
@@ -82,17 +85,23 @@ bench-sim: $(READY)
 bench-llm: $(READY)
 	$(PY) scripts/bench_llm.py $(ARGS)
 
+figures: $(READY)
+	$(PY) scripts/figures.py $(ARGS)
+
 figure-2: $(READY)
 	$(PY) run.py -m +sweep=figure-2 $(ARGS)
-	$(PY) scripts/figures.py figure-2
+	$(PY) scripts/gather.py figure-2 $(KEEP)
+	$(PY) scripts/figures.py figure-2 $(KEEP)
 
 figure-3: $(READY)
 	for sweep in figure-3 figure-3-n_t figure-3-ablations; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
-	$(PY) scripts/figures.py figure-3
+	$(PY) scripts/gather.py figure-3 $(KEEP)
+	$(PY) scripts/figures.py figure-3 $(KEEP)
 
 theory: $(READY)
 	$(PY) run.py experiment=theory preset=laptop seed=5 $(ARGS)
-	$(PY) scripts/figures.py theory
+	$(PY) scripts/gather.py theory $(KEEP)
+	$(PY) scripts/figures.py theory $(KEEP)
 
 figure-4: $(READY)
 	for sweep in figure-4 figure-4-ppo_lag figure-4-truth; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
@@ -100,7 +109,8 @@ figure-4: $(READY)
 	  transfer.path=$(if $(DIASAFETY),"$(DIASAFETY)",null) $(ARGS); fi
 	if test -n "$(DIASAFETY)"; then $(PY) run.py -m +sweep=figure-4-recorded data.format=diasafety data.path="$(DIASAFETY)" \
 	  transfer.format=pku transfer.path=$(if $(PKU),"$(PKU)",null) $(ARGS); fi
-	$(PY) scripts/figures.py figure-4
+	$(PY) scripts/gather.py figure-4 $(KEEP)
+	$(PY) scripts/figures.py figure-4 $(KEEP)
 
 results: figure-2 figure-3 figure-4 theory bench
 	$(PY) scripts/compare.py

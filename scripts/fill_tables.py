@@ -42,6 +42,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from experiments.support.errors import ResultsError
 from experiments.support.files import REPOSITORY
 from experiments.support.results import claims
+from experiments.support.results.largest import verdict
 
 MARKED = re.compile(r"(<!-- table:begin ([\w-]+) -->\n).*?(<!-- table:end -->)", re.S)
 FIELD = re.compile(r"\{\{\s*(.+?)\s*\}\}")
@@ -184,7 +185,7 @@ def shown(found: Found, how: list[str]) -> str:
     if math.isnan(found.value):
         raise ResultsError("the value is empty")
     if "word" in how:
-        return promise(found)
+        return verdict(found.value, found.low, found.high)
     low, high = found.low * factor, found.high * factor
     signed, down = "signed" in how, "down" in how
     if "ratio" in how and found.limit:
@@ -192,7 +193,7 @@ def shown(found: Found, how: list[str]) -> str:
     text = number(found.value * factor, digits, signed, down) + unit
     if "alone" not in how and not math.isnan(low):
         text += f" [{number(low, digits)}, {number(high, digits)}]"
-    return text + (f", {promise(found)}" if "promise" in how else "")
+    return text + (f", {verdict(found.value, found.low, found.high)}" if "promise" in how else "")
 
 
 def number(value: float, digits: str, signed: bool = False, down: bool = False) -> str:
@@ -207,17 +208,6 @@ def number(value: float, digits: str, signed: bool = False, down: bool = False) 
         value = math.floor(value * 10**count) / 10**count
     text = f"{value:{'+' if signed else ''},.{count}f}"
     return (text.lstrip("-+") if float(text.replace(",", "")) == 0 else text).replace("-", "−")
-
-
-def promise(found: Found) -> str:
-    """What may be said of a share that is promised to be at most 1 (times its threshold)."""
-    if math.isnan(found.high):
-        return "below 1" if found.value <= 1 else "above 1"
-    if found.high <= 1:
-        return "kept"
-    if found.value <= 1:
-        return "not seen to break"
-    return "exceeded, the interval holds 1" if found.low <= 1 else "broken"
 
 
 if __name__ == "__main__":

@@ -15,11 +15,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from figures import FIGURES, add_choice, settings, shown
-
 from experiments.support.errors import UserError
 from experiments.support.results import collect
 from experiments.support.results.saved import write_raw
+from scripts.figures import FIGURES, add_choice, settings, shown
 
 
 def main(arguments: list[str]) -> int:

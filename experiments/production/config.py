@@ -134,7 +134,8 @@ class ProductionConfig(BaseConfig):
         require_choice("data.source", self.data.source, SOURCES)
         if self.data.source == "eia" and not self.data.path:
             raise ConfigError(
-                "data.path is missing: data=eia needs data.path=/path/to/demand.csv.gz (see the README)"
+                "data.path is missing: data=eia needs data.path=/path/to/demand.csv.gz "
+                "(docs/experiments/production.md has the format)"
             )
         for key in ("lookback", "lead", "hours_per_quarter"):
             require_range(f"data.{key}", getattr(self.data, key), low=1)

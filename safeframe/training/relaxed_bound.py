@@ -19,7 +19,7 @@ For several binary constraints at once (columns i), with input margins m, intern
 
 Departure from the plain form, numbered: (1) without the correction in step 2 the relaxed bound sits above the
 exact one (sigmoids leak), every constraint looks violated, and training lowers acceptance; measured, see
-docs/paper_map.md.
+docs/tried.md.
 """
 
 from __future__ import annotations

@@ -24,9 +24,9 @@ PACKAGES = [
 OFFERED_BY_0_1_0 = {
     "guard": "SafetyGuard GuardedActions",
     "certificates": (
-        "Certificate CertifiedThreshold validate_delta clopper_pearson_upper clopper_pearson_lower cases_needed "
-        "bonferroni certify certify_posterior fixed_sequence bonferroni_search first_failure certify_threshold "
-        "certify_counts"
+        "Certificate CertifiedThreshold validate_delta clopper_pearson_upper clopper_pearson_lower "
+        "cases_needed bonferroni certify certify_posterior fixed_sequence bonferroni_search "
+        "first_failure certify_threshold certify_counts"
     ),
     "coverage": (
         "CoverageSettings CoverageGuard tolerance_rank conditional_inflation flat_features fit_coverage "

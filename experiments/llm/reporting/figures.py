@@ -138,7 +138,7 @@ def promise(measured: Measured) -> list[str]:
         return []
     return [
         f"Harmful share of ours over r_t, largest over the thresholds: {value:.2f} "
-        f"[{low:.2f}, {high:.2f}] (bootstrap of that maximum): the promise was {verdict(high)}."
+        f"[{low:.2f}, {high:.2f}] (bootstrap of that maximum): {verdict(value, low, high)}."
     ]
 
 

@@ -76,9 +76,24 @@ def _weights(runs: int, blocks: int, group: np.ndarray, draws: int, seed: int) -
     return (of_runs[:, :, None] * of_blocks[:, of_kind]).astype(float)
 
 
-def verdict(high: float) -> str:
-    """What may be said of a promise whose largest ratio has this upper limit."""
-    return "kept" if high <= 1.0 else "not seen to break"
+def verdict(value: float, low: float, high: float) -> str:
+    """What may be said of a share that is promised to be at most 1 (times its threshold).
+
+    Args:
+        value: the largest ratio of a share to its threshold.
+        low: lower end of its interval; NaN without one.
+        high: upper end.
+
+    Returns:
+        "kept" only where the upper limit is at most 1.
+    """
+    if np.isnan(high):
+        return "below 1" if value <= 1 else "above 1"
+    if high <= 1:
+        return "kept"
+    if value <= 1:
+        return "not seen to break"
+    return "exceeded, the interval holds 1" if low <= 1 else "broken"
 
 
 def floored(value: float, digits: int = 2) -> float:

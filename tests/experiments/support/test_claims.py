@@ -107,21 +107,34 @@ def test_many_processes_may_record_at_once(path):
     assert list(claims.read(path)["value"]) == [0.0, 1.0, 2.0]
 
 
-def test_compare_prints_ours_beside_the_paper_s(path, monkeypatch, capsys):
+def test_compare_prints_what_the_paper_states_beside_ours(path, monkeypatch, capsys):
     monkeypatch.setenv("SAFEFRAME_CLAIMS", str(path))
-    claims.record("production.times_safer.two_stage", 5.0, **OPTIONS, low=4.0, high=7.0)
+    claims.record("production.times_safer.two_stage", 5.09, **OPTIONS, low=4.09, high=7.0)
+    claims.record("production.violation_over_threshold_max", 0.9, **OPTIONS, low=0.8, high=1.1)
     claims.record("core.curve_1e7_seconds", 1.5, **OPTIONS)
     assert compare.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
-    (ours,) = [line for line in lines if "times_safer.two_stage" in line]
-    assert "[4, 7]" in ours
-    assert "up to 28" in ours
-    (core,) = [line for line in lines if "core.curve" in line]
-    assert "not stated" in core
-    assert any("llm.times_safer.*" in line and "not measured" in line for line in lines)
+    (safer,) = [line for line in lines if "times_safer.two_stage" in line]
+    assert "5 [4, 7]" in safer  # ratios are rounded down
+    assert "up to 28" in safer
+    (largest,) = [line for line in lines if "production.violation_over_threshold_max" in line]
+    assert "0.9 [0.8, 1.1], not seen to break" in largest
+    assert not [line for line in lines if "core.curve" in line]
+    assert any("safetygym.*.times_safer.ppo_lag" in line and "not measured" in line for line in lines)
     assert len({len(line) for line in lines}) == 1
-    assert compare.main(["core"]) == 0
-    assert "production" not in capsys.readouterr().out.replace("| production", "")
+    assert compare.main(["llm"]) == 0
+    assert "production" not in capsys.readouterr().out
+
+
+def test_compare_prints_the_ledger_when_asked(path, monkeypatch, capsys):
+    monkeypatch.setenv("SAFEFRAME_CLAIMS", str(path))
+    claims.record("core.curve_1e7_seconds", 1.5, **OPTIONS)
+    assert compare.main(["--all"]) == 0
+    (core,) = [line for line in capsys.readouterr().out.splitlines() if "core.curve" in line]
+    assert "not stated" in core
+    assert "c" * 12 in core  # the commit that measured
+    assert compare.main(["production", "--all"]) == 0
+    assert "core" not in capsys.readouterr().out
 
 
 def test_compare_says_when_the_ledger_is_broken(path, monkeypatch, capsys):

@@ -61,9 +61,18 @@ def test_runs_on_the_same_blocks_share_their_draw():
     assert shared[2] - shared[1] > 1.5 * (apart[2] - apart[1])
 
 
-def test_kept_is_said_only_where_the_upper_limit_is_at_most_one():
-    assert verdict(1.0) == "kept"
-    assert verdict(1.01) == "not seen to break"
+@pytest.mark.parametrize(
+    ("value", "low", "high", "said"),
+    [
+        (0.9, 0.8, 1.0, "kept"),
+        (0.9, 0.8, 1.01, "not seen to break"),
+        (1.1, 0.8, 1.3, "exceeded, the interval holds 1"),
+        (1.4, 1.1, 1.9, "broken"),
+        (0.9, np.nan, np.nan, "below 1"),
+    ],
+)
+def test_kept_is_said_only_where_the_upper_limit_is_at_most_one(value, low, high, said):
+    assert verdict(value, low, high) == said
 
 
 @pytest.mark.parametrize(
