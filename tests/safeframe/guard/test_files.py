@@ -16,7 +16,7 @@ from guard_problem import (
     problem,
 )
 
-import safeframe.guard.files as guard_io
+from safeframe.guard import files
 from safeframe.guard.safety_guard import SafetyGuard
 from safeframe.internal_test import InternalTestData
 from safeframe.types import SafeframeError
@@ -116,14 +116,14 @@ def test_corrupt_files_are_noticed(damage, tmp_path):
 def test_a_failed_save_keeps_the_old_guard(tmp_path, monkeypatch):
     calibrated().save(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    replace = guard_io.os.replace
+    replace = files.os.replace
 
     def fail(source, target):
         if str(target).endswith("guard.json"):
             raise OSError("disk full")
         replace(source, target)
 
-    monkeypatch.setattr(guard_io.os, "replace", fail)
+    monkeypatch.setattr(files.os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         calibrated(threshold=0.1, prior=0.5).save(tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in before} == before

@@ -6,7 +6,7 @@ import pytest
 from safetygym_small import POINT, Driver, untrained
 from scipy import stats
 
-from experiments.safetygym.evaluation import episodes as evaluation
+from experiments.safetygym.evaluation import episodes
 from experiments.safetygym.evaluation.episodes import interval_of_mean, rare, run_episodes, score, summarise
 from experiments.safetygym.guard.classifier import LogitClassifier
 from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
@@ -39,7 +39,7 @@ class Watched(SafetyGymVector):
 def watched(monkeypatch) -> list[Watched]:
     made: list[Watched] = []
     monkeypatch.setattr(Watched, "made", made, raising=False)
-    monkeypatch.setattr(evaluation, "SafetyGymVector", Watched)
+    monkeypatch.setattr(episodes, "SafetyGymVector", Watched)
     return made
 
 
@@ -95,11 +95,11 @@ def test_the_truth_about_accepted_actions_is_looked_up(watched):
 
 
 @pytest.mark.parametrize(
-    ("steps", "num_envs", "episodes"), [(1000, 2, 1), (2500, 2, 4), (4000, 2, 4), (1, 2, 1)]
+    ("steps", "num_envs", "number"), [(1000, 2, 1), (2500, 2, 4), (4000, 2, 4), (1, 2, 1)]
 )
-def test_episodes_are_whole_and_no_fewer_than_asked_for(steps, num_envs, episodes):
+def test_episodes_are_whole_and_no_fewer_than_asked_for(steps, num_envs, number):
     table = run_episodes(Driver(POINT), steps, seed=0, vase="fixed", num_envs=num_envs)
-    assert len(table) == episodes
+    assert len(table) == number
     assert len(table) * 1000 >= steps
 
 
