@@ -3,8 +3,9 @@
     python scripts/gather.py figure-3
     python scripts/gather.py figure-3 --preset paper
 
-Writes results/raw/<preset>/<experiment>. Only runs that the figures use are kept, and only those from a clean
-tree, unless --dirty is given.
+Writes results/raw/<preset>/<experiment>: runs that are kept there already stay, those found in results/runs
+join them or take their place. Only runs that the figures use are kept, and only those from a clean tree,
+unless --dirty is given. --fresh forgets what was kept before.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ def main(arguments: list[str]) -> int:
     add_choice(parser)
     parser.add_argument("--runs", type=Path, default=collect.RUNS, help="where runs are kept")
     parser.add_argument("--raw", type=Path, default=collect.RAW, help="where raw files go")
+    parser.add_argument("--fresh", action="store_true", help="forget what was kept before")
     options = parser.parse_args(arguments)
     publication = FIGURES[options.figure]
     try:
-        runs = publication.runs(options.preset, settings(parser, options.where), options.runs)
-        place = options.raw / options.preset / publication.EXPERIMENT
+        kept = options.raw / options.preset
+        roots = [options.runs] if options.fresh else [options.runs, kept]
+        runs = publication.runs(options.preset, settings(parser, options.where), roots)
+        place = kept / publication.EXPERIMENT
         paths = write_raw(runs, publication.TABLES, place, options.dirty)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

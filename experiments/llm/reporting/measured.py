@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,7 +103,7 @@ def checked(table: pd.DataFrame, run: str) -> pd.DataFrame:
 
 
 def load(
-    data: str, preset: str, where: Mapping[str, Any] | None = None, root: Path = collect.RUNS
+    data: str, preset: str, where: Mapping[str, Any] | None = None, root: collect.Root = collect.RUNS
 ) -> dict[int, Measured]:
     """Finished runs on `data` (of `SYNTHETIC`, or "hub", "pku", "diasafety") by n_t, largest first.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -185,7 +184,7 @@ def read(saved: Saved) -> dict[str, Any]:
 
 
 def load(
-    source: str, preset: str, where: Mapping[str, Any] | None = None, root: Path = collect.RUNS
+    source: str, preset: str, where: Mapping[str, Any] | None = None, root: collect.Root = collect.RUNS
 ) -> dict[int, Measured]:
     """Finished runs on `source` by the internal test cases that they calibrate on (n_t), largest first.
 

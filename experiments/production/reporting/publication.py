@@ -9,6 +9,7 @@ from typing import Any
 from experiments.production.records import SOURCES, WEEKLY
 from experiments.production.reporting import figures, measured, report, scaling
 from experiments.production.reporting.comparison import times_safer
+from experiments.support.results.collect import Root
 from experiments.support.results.points import unique
 from experiments.support.results.publish import Target, announce
 from experiments.support.results.saved import NoRuns, Saved
@@ -20,7 +21,7 @@ TABLES = (WEEKLY,)
 
 
 def load(
-    preset: str, where: Mapping[str, Any], root: Path
+    preset: str, where: Mapping[str, Any], root: Root
 ) -> tuple[dict[str, dict[int, measured.Measured]], list[str]]:
     """Measured runs by source and n_t, and notes on sources without runs; `NoRuns` if none has any."""
     found, notes = {}, []
@@ -34,13 +35,13 @@ def load(
     return found, notes
 
 
-def runs(preset: str, where: Mapping[str, Any], root: Path) -> list[Saved]:
+def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
     """The runs that figures, tables and claims rest on."""
     found, _ = load(preset, where, root)
     return unique(run for by_n_t in found.values() for pool in by_n_t.values() for run in pool.saved)
 
 
-def publish(preset: str, where: Mapping[str, Any], root: Path, target: Target) -> list[Path]:
+def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -> list[Path]:
     """Draw, write and claim everything; the paths of figures and tables."""
     found, notes = load(preset, where, root)
     announce("left out", notes)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -154,7 +153,9 @@ class Loaded:
         return unique(run for pool in (self.full, *self.by_n_t.values()) for run in pool.saved)
 
 
-def load(task: str, preset: str, where: Mapping[str, Any] | None = None, root: Path = collect.RUNS) -> Loaded:
+def load(
+    task: str, preset: str, where: Mapping[str, Any] | None = None, root: collect.Root = collect.RUNS
+) -> Loaded:
     """Finished runs of a task.
 
     Runs of one method that differ in more than seed, n_t, baselines and thresholds are not pooled: those of

@@ -19,6 +19,7 @@ from experiments.safetygym.reporting import (
     report,
     scaling,
 )
+from experiments.support.results.collect import Root
 from experiments.support.results.points import unique
 from experiments.support.results.publish import Target, announce
 from experiments.support.results.saved import NoRuns, Saved
@@ -29,7 +30,7 @@ TABLES = (EPISODES, ENTRIES, RELIABILITY)
 """Raw tables beside the tidy results."""
 
 
-def load(preset: str, where: Mapping[str, Any], root: Path) -> tuple[dict[str, measured.Loaded], list[str]]:
+def load(preset: str, where: Mapping[str, Any], root: Root) -> tuple[dict[str, measured.Loaded], list[str]]:
     """Measured runs by robot, and notes on robots without runs. `NoRuns` if none has any."""
     found, notes = {}, []
     for robot, task in report.TASKS.items():
@@ -42,12 +43,12 @@ def load(preset: str, where: Mapping[str, Any], root: Path) -> tuple[dict[str, m
     return found, notes
 
 
-def runs(preset: str, where: Mapping[str, Any], root: Path) -> list[Saved]:
+def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
     """The runs that figures, tables and claims rest on."""
     return unique(run for loaded in load(preset, where, root)[0].values() for run in loaded.saved)
 
 
-def publish(preset: str, where: Mapping[str, Any], root: Path, target: Target) -> list[Path]:
+def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -> list[Path]:
     """Draw, write and claim everything; the paths of figures and tables."""
     by_robot, notes = load(preset, where, root)
     announce("left out", notes)

@@ -15,35 +15,46 @@ from experiments.support.results.saved import INDEX, NoRuns, Saved, of_directory
 
 RUNS = REPOSITORY / "results" / "runs"
 RAW = REPOSITORY / "results" / "raw"
+Root = Path | Iterable[Path]
+"""Where runs are: one place, or several."""
 
 
-def finished(experiment: str, where: Mapping[str, Any] | None = None, root: Path = RUNS) -> list[Saved]:
-    """Finished runs of an experiment with given settings.
-
-    Runs that another version of the configuration's schema made may lack a key: they do not match.
+def finished(experiment: str, where: Mapping[str, Any] | None = None, root: Root = RUNS) -> list[Saved]:
+    """Finished runs of an experiment.
 
     Args:
         experiment: its name.
-        where: dotted configuration keys and their values ({"preset": "laptop"}); None: all runs.
-        root: folder with directories of runs (results/runs), or raw files (results/raw/<preset>).
+        where: values that a run's configuration must have ({"preset": "laptop"}). Runs that another version
+        of
+            the configuration's schema made may lack a key: they do not match.
+        root: where they are: directories of runs (results/runs) or raw files (results/raw/<preset>); of
+        several
+            places, the first that has a run gives it.
 
     Returns:
-        The runs.
+        The runs, by place and id.
     """
-    place = Path(root) / experiment
+    found: dict[str, Saved] = {}
+    for place in [Path(root)] if isinstance(root, Path | str) else map(Path, root):
+        for run in _all(place / experiment):
+            if all(_is(run.config, key, value) for key, value in (where or {}).items()):
+                found.setdefault(run.run, run)
+    return list(found.values())
+
+
+def _all(place: Path) -> list[Saved]:
     if (place / INDEX).is_file():
-        runs = read_raw(place)
-    else:
-        runs = [of_directory(done.parent) for done in sorted(place.glob("*/DONE"))]
-    return [run for run in runs if all(_is(run.config, key, value) for key, value in (where or {}).items())]
+        return read_raw(place)
+    return [of_directory(done.parent) for done in sorted(place.glob("*/DONE"))]
 
 
-def required(experiment: str, where: Mapping[str, Any], root: Path = RUNS) -> list[Saved]:
+def required(experiment: str, where: Mapping[str, Any], root: Root = RUNS) -> list[Saved]:
     """As `finished`; raises `NoRuns`, which names what was looked for, if there are none."""
     found = finished(experiment, where, root)
     if not found:
+        shown = root if isinstance(root, Path | str) else " or ".join(map(str, root))
         wanted = ", ".join(f"{key}={value}" for key, value in where.items()) or "any configuration"
-        raise NoRuns(f"no finished run of {experiment} with {wanted} under {root}")
+        raise NoRuns(f"no finished run of {experiment} with {wanted} under {shown}")
     return found
 
 
@@ -61,7 +72,7 @@ def load(
     experiment: str,
     where: Mapping[str, Any] | None = None,
     keys: tuple[str, ...] = (),
-    root: Path = RUNS,
+    root: Root = RUNS,
 ) -> pd.DataFrame:
     """All tidy rows of the matching runs.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.support.results.collect import Root
 from experiments.support.results.publish import Target
 from experiments.support.results.saved import Saved
 from experiments.theory import records
@@ -17,12 +18,12 @@ TABLES = records.TABLES
 """Raw tables beside the tidy results."""
 
 
-def runs(preset: str, where: Mapping[str, Any], root: Path) -> list[Saved]:
+def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
     """The run that figures, tables and claims rest on."""
     return [report.load(preset, where, root)]
 
 
-def publish(preset: str, where: Mapping[str, Any], root: Path, target: Target) -> list[Path]:
+def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -> list[Path]:
     """Draw, write and claim everything; the paths of figures and tables."""
     run = report.load(preset, where, root)
     paths = figures.draw(run, target.figures) + report.write(run, target.place)

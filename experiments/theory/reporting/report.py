@@ -171,7 +171,7 @@ def summary(frame: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def load(preset: str, where: Mapping[str, Any] | None = None, root: Path = collect.RUNS) -> Saved:
+def load(preset: str, where: Mapping[str, Any] | None = None, root: collect.Root = collect.RUNS) -> Saved:
     """The finished run of a preset (of several, the one with the largest seed, the latest).
 
     Raises `NoRuns` if there is none.

@@ -97,6 +97,17 @@ def test_runs_of_a_dirty_tree_are_refused_unless_asked(root, tmp_path, about):
     assert len(saved.read_raw(tmp_path / "raw")) == 4
 
 
+def test_of_two_places_the_first_that_has_a_run_gives_it(root, raw, tmp_path):
+    other = tmp_path / "other"
+    write_run(other, 0, finished="2030-01-01")
+    write_run(other, 8)
+    found = collect.finished("toy", root=[other, raw])
+    assert [run.run for run in found] == ["run0", "run8", "run1", "run2"]
+    assert found[0].finished == "2030-01-01"
+    with pytest.raises(saved.NoRuns, match=r"under .*other or .*raw"):
+        collect.required("toy", {"seed": 9}, [other, raw])
+
+
 def test_no_runs_is_an_error_of_its_own_type(root, tmp_path):
     with pytest.raises(saved.NoRuns, match="no finished run of toy with seed=9"):
         collect.required("toy", {"seed": 9}, root)
