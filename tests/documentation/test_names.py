@@ -22,7 +22,7 @@ THEORY = DOCS / "theory.md"
 SETTINGS = DOCS / "settings.md"
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if page.parent != DOCS / "tables" and page != SETTINGS]
 DOCUMENTS = [README, REPOSITORY / "CONTRIBUTING.md", *PAGES]
-MADE = {"results/runs", "results/runs/cache", "results/raw"}  # by the commands that the documents name
+MADE = {"results/runs", "results/runs/cache"}  # by the commands that the documents name
 every_document = pytest.mark.parametrize(
     "document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY))
 )
