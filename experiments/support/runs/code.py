@@ -189,5 +189,6 @@ def _runtime_class(module: str, name: str) -> type | None:
 
 
 def _home(package: str, name: str) -> str | None:
-    """The module that defines a name which a package hands on lazily (`HOME` in safeframe/__init__.py)."""
-    return getattr(sys.modules.get(package), "HOME", {}).get(name)
+    """The module that defines a name which a package offers on first use (`HOMES` in its `__init__.py`)."""
+    homes = getattr(sys.modules.get(package), "HOMES", {})
+    return next((module for module, names in homes.items() if name in names), None)

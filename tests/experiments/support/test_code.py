@@ -68,6 +68,10 @@ STAGES = {
     "theorem 3": (
         theory.PARTS["theorem_3"].compute, ("experiments.theory.config", "safeframe.coverage.nearest")
     ),
+    "sensitivities": (  # takes RiskCurve from the package safeframe, which offers it on first use
+        theory.PARTS["sensitivities"].compute,
+        ("experiments.theory.config", "experiments.theory.certificates", "safeframe.risk_curve", "safeframe.label_noise"),
+    ),
     "certificates": (theory.PARTS["tightness"].compute, ("experiments.theory.config",)),
 }  # fmt: skip
 
