@@ -70,7 +70,8 @@ STAGES = {
     ),
     "sensitivities": (  # takes RiskCurve from the package safeframe, which offers it on first use
         theory.PARTS["sensitivities"].compute,
-        ("experiments.theory.config", "experiments.theory.certificates", "safeframe.risk_curve", "safeframe.label_noise"),
+        (*("experiments.theory." + x for x in ("config", "certificates")), "safeframe.risk_curve",
+         "safeframe.label_noise"),
     ),
     "certificates": (theory.PARTS["tightness"].compute, ("experiments.theory.config",)),
 }  # fmt: skip
