@@ -14,7 +14,7 @@ import pandas as pd
 
 from experiments.llm.reporting.measured import Measured, curves, gather, worst
 from experiments.support.results import figures
-from experiments.support.results.largest import verdict
+from experiments.support.results.largest import sentence
 from experiments.support.results.saved import of_directory
 
 if TYPE_CHECKING:
@@ -157,10 +157,10 @@ def caption(measured: Measured, data: str, note: str = "") -> str:
         "on the line marked 0: no harmful answer, the bar ends at the upper limit.",
         "Thresholds at which nothing but the default answer was given have no point.",
     ]
-    parts += promise(measured)
+    parts.append(sentence("harmful share of ours", worst(measured, "ours"), "runs and prompts"))
     if len(refused):
         parts.append("Ours refused at r_t = " + ", ".join(f"{r_t:.2g}" for r_t in refused) + ".")
-    return " ".join(parts) + "\n"
+    return " ".join(part for part in parts if part) + "\n"
 
 
 def draw(directory: Path) -> list[Path]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from experiments.llm.records import BLOCKS_TABLE
 from experiments.llm.reporting import figures, measured, report, scaling, transfer_figure

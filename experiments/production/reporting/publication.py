@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.production.records import SOURCES, WEEKLY
+import numpy as np
+import pandas as pd
+
+from experiments.production.records import ORACLE, SOURCES, WEEKLY
 from experiments.production.reporting import figures, measured, report, scaling
 from experiments.production.reporting.comparison import times_safer
 from experiments.support.results.collect import Root
