@@ -27,14 +27,6 @@ ARGS ?=
 # e.g. KEEP=--dirty to keep results of a tree with uncommitted changes
 KEEP ?=
 READY := $(VENV)/.ready
-PRESET ?= laptop
-# DIRTY=--dirty takes runs and claims made with uncommitted changes, which are refused otherwise
-DIRTY ?=
-# raw results of finished runs, then the figures, tables and claims that are drawn from them
-define raw
-	$(PY) scripts/gather.py $(1) --preset $(PRESET) $(DIRTY)
-	$(PY) scripts/figures.py $(1) --preset $(PRESET) $(DIRTY)
-endef
 
 .PHONY: setup run run-eia test test-long lint docs format bench bench-sim bench-llm figures figure-2 figure-3 figure-4 theory results compare clean
 
@@ -112,10 +104,10 @@ theory: $(READY)
 	$(PY) scripts/figures.py theory $(KEEP)
 
 figure-4: $(READY)
-	for sweep in figure-4 figure-4-ppo_lag figure-4-truth; do $(PY) run.py -m +sweep=$$sweep preset=$(PRESET) $(ARGS) || exit 1; done
-	if test -n "$(PKU)"; then $(PY) run.py -m +sweep=figure-4-recorded preset=$(PRESET) data.path="$(PKU)" \
+	for sweep in figure-4 figure-4-ppo_lag figure-4-truth; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
+	if test -n "$(PKU)"; then $(PY) run.py -m +sweep=figure-4-recorded data.path="$(PKU)" \
 	  transfer.path=$(if $(DIASAFETY),"$(DIASAFETY)",null) $(ARGS); fi
-	if test -n "$(DIASAFETY)"; then $(PY) run.py -m +sweep=figure-4-recorded preset=$(PRESET) data.format=diasafety data.path="$(DIASAFETY)" \
+	if test -n "$(DIASAFETY)"; then $(PY) run.py -m +sweep=figure-4-recorded data.format=diasafety data.path="$(DIASAFETY)" \
 	  transfer.format=pku transfer.path=$(if $(PKU),"$(PKU)",null) $(ARGS); fi
 	$(PY) scripts/gather.py figure-4 $(KEEP)
 	$(PY) scripts/figures.py figure-4 $(KEEP)

@@ -131,17 +131,6 @@ def intervals(runs: int) -> str:
     return "t intervals over runs (exact binomial where no answer was harmful)"
 
 
-def promise(measured: Measured) -> list[str]:
-    """What may be said of the promise of ours, as a sentence; none where ours gave no answer."""
-    value, low, high, n = worst(measured, "ours")
-    if not n:
-        return []
-    return [
-        f"Harmful share of ours over r_t, largest over the thresholds: {value:.2f} "
-        f"[{low:.2f}, {high:.2f}] (bootstrap of that maximum): {verdict(value, low, high)}."
-    ]
-
-
 def caption(measured: Measured, data: str, note: str = "") -> str:
     """What the figure shows, with n, seeds and which interval."""
     prompts = int(measured.sums["prompts"][:, 0].sum())

@@ -44,6 +44,21 @@ def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
     return unique(run for by_n_t in found.values() for pool in by_n_t.values() for run in pool.saved)
 
 
+def trim(runs: list[Saved]) -> Callable[[Saved, str, pd.DataFrame], pd.DataFrame]:
+    """What raw files keep of a run's tables: all with the largest n_t; of the others, which show the
+    scaling in n_t alone, ours at the r_t that it is trained for and the oracle.
+    """
+    most = max(map(measured.n_t, runs))
+
+    def kept(run: Saved, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        if measured.n_t(run) == most:
+            return table
+        trained = np.isclose(table["r_t"].astype(float), report.TRAINED_AT, rtol=1e-6)
+        return table[(table["method"].eq("ours") & trained) | table["method"].eq(ORACLE)]
+
+    return kept
+
+
 def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -> list[Path]:
     """Draw, write and claim everything; the paths of figures and tables."""
     found, notes = load(preset, where, root)

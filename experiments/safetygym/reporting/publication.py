@@ -48,6 +48,15 @@ def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
     return unique(run for loaded in load(preset, where, root)[0].values() for run in loaded.saved)
 
 
+def trim(runs: list[Saved]) -> Callable[[Saved, str, pd.DataFrame], pd.DataFrame]:
+    """What raw files keep of a run's tables: episodes in blocks (`measured.in_blocks`), the rest whole."""
+
+    def kept(run: Saved, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        return measured.in_blocks(table, run.run) if name == EPISODES else table
+
+    return kept
+
+
 def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -> list[Path]:
     """Draw, write and claim everything; the paths of figures and tables."""
     by_robot, notes = load(preset, where, root)

@@ -11,8 +11,6 @@ the value. A bootstrap of a maximum leans upwards, which is the safe side of "at
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from experiments.support.results.curves import stretch
@@ -98,31 +96,34 @@ def verdict(value: float, low: float, high: float) -> str:
     return "exceeded, the interval holds 1" if low <= 1 else "broken"
 
 
+def floored(value: float, digits: int = 2) -> float:
+    """A ratio behind "at least", rounded down to so many significant digits: 346.9 -> 340, 9.87 -> 9.8."""
+    if not np.isfinite(value) or value <= 0:
+        return value
+    unit = 10.0 ** (np.floor(np.log10(value)) - digits + 1)
+    return float(np.floor(value / unit * (1 + 1e-12)) * unit)
+
+
+def at_least(value: float) -> str:
+    """A ratio behind "at least" as text: rounded down to three significant digits ("962", "1,980", "8.2")."""
+    return f"{floored(value, 3):,g}"
+
+
 def sentence(what: str, found: tuple[float, float, float, int], units: str) -> str:
-    """The largest ratio of a promise and what it says, for a caption; "" where nothing was counted.
+    """The largest ratio of a promise and what it says of it, for a caption.
 
     Args:
-        what: the share ("violation of ours").
-        found: of :func:`largest_ratio`.
+        what: the share ("violation share of ours").
+        found: as :func:`largest_ratio` gives it.
         units: what the bootstrap draws ("runs and weeks").
+
+    Returns:
+        A sentence; "" where nothing was counted.
     """
     value, low, high, n = found
     if not n:
         return ""
     return (
-        f"Largest {what} over r_t among all thresholds: {value:.2g} [{low:.2g}, {high:.2g}], 95 % bootstrap "
-        f"of that maximum over {units}: the promise is {verdict(value, low, high)}."
+        f"Largest {what} over r_t, of all thresholds: {value:.2g} [{low:.2g}, {high:.2g}] (95 % bootstrap of "
+        f"that maximum over {units}): {verdict(value, low, high)}."
     )
-
-
-def at_least(value: float, digits: int = 3) -> str:
-    """A ratio behind "at least", as text: rounded down to so many significant digits, to a whole number from
-    there on ("0.334", "8.20", "962", "1,986").
-    """
-    if not math.isfinite(value) or value <= 0:
-        return f"{value:g}"
-    places = digits - 1 - math.floor(math.log10(value))
-    if places <= 0:
-        return f"{math.floor(value):,}"
-    # 8.2 is 8.199999999999999 as a product: the tolerance keeps it from becoming 8.19
-    return f"{math.floor(value * 10**places * (1 + 1e-12)) / 10**places:,.{places}f}"
