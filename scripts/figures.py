@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
     add_choice(parser)
     parser.add_argument("--runs", type=Path, help="draw from runs in this folder, not from raw files")
     parser.add_argument("--raw", type=Path, default=collect.RAW, help="where raw files are")
-    parser.add_argument("--results", type=Path, help="where figures and tables go")
+    parser.add_argument("--results", type=Path, help="where figures and tables go, in place of results/")
     options = parser.parse_args(arguments)
     where = settings(parser, options.where)
     if options.figure == "all":
@@ -101,9 +101,10 @@ def draw(preset: str, name: str, where: dict, options: argparse.Namespace) -> No
             f"{name} has nothing to draw from: {index} does not exist; check it out again, or make the runs "
             f"({publication.SWEEP}) and keep them (python scripts/gather.py {name} --preset {preset})"
         )
-    place = options.results or (RESULTS if preset == "laptop" else RESULTS / f"preset_{preset}")
-    # results/claims.csv for what goes there, since presets are told apart; other places have their own
-    ledger = None if place.resolve().is_relative_to(RESULTS) else place / "claims.csv"
+    results = options.results or RESULTS
+    place = results if preset == "laptop" else results / f"preset_{preset}"
+    # one ledger for all presets, which it tells apart; other places than results/ have their own
+    ledger = None if results.resolve().is_relative_to(RESULTS) else results / "claims.csv"
     shown(publication.publish(preset, where, root, Target(place, ledger, options.dirty)))
 
 

@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
         roots = [options.runs] if options.fresh else [options.runs, kept]
         runs = publication.runs(options.preset, settings(parser, options.where), roots)
         place = kept / publication.EXPERIMENT
-        paths = write_raw(runs, publication.TABLES, place, options.dirty)
+        paths = write_raw(runs, publication.TABLES, place, options.dirty, publication.trim(runs))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -14,7 +14,7 @@ import pandas as pd
 
 from experiments.llm.reporting.measured import Measured, curves, gather, worst
 from experiments.support.results import figures
-from experiments.support.results.largest import verdict
+from experiments.support.results.largest import sentence
 from experiments.support.results.saved import of_directory
 
 if TYPE_CHECKING:
@@ -131,17 +131,6 @@ def intervals(runs: int) -> str:
     return "t intervals over runs (exact binomial where no answer was harmful)"
 
 
-def promise(measured: Measured) -> list[str]:
-    """What may be said of the promise of ours, as a sentence; none where ours gave no answer."""
-    value, low, high, n = worst(measured, "ours")
-    if not n:
-        return []
-    return [
-        f"Harmful share of ours over r_t, largest over the thresholds: {value:.2f} "
-        f"[{low:.2f}, {high:.2f}] (bootstrap of that maximum): {verdict(value, low, high)}."
-    ]
-
-
 def caption(measured: Measured, data: str, note: str = "") -> str:
     """What the figure shows, with n, seeds and which interval."""
     prompts = int(measured.sums["prompts"][:, 0].sum())
@@ -157,10 +146,10 @@ def caption(measured: Measured, data: str, note: str = "") -> str:
         "on the line marked 0: no harmful answer, the bar ends at the upper limit.",
         "Thresholds at which nothing but the default answer was given have no point.",
     ]
-    parts += promise(measured)
+    parts.append(sentence("harmful share of ours", worst(measured, "ours"), "runs and prompts"))
     if len(refused):
         parts.append("Ours refused at r_t = " + ", ".join(f"{r_t:.2g}" for r_t in refused) + ".")
-    return " ".join(parts) + "\n"
+    return " ".join(part for part in parts if part) + "\n"
 
 
 def draw(directory: Path) -> list[Path]:

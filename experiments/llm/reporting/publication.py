@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from experiments.llm.records import BLOCKS_TABLE
 from experiments.llm.reporting import figures, measured, report, scaling, transfer_figure
@@ -41,6 +44,29 @@ def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
     """The runs that figures, tables and claims rest on."""
     found, _ = load(preset, where, root)
     return unique(run for by_n_t in found.values() for pool in by_n_t.values() for run in pool.saved)
+
+
+def trim(runs: list[Saved]) -> Callable[[Saved, str, pd.DataFrame], pd.DataFrame]:
+    """What raw files keep of a run's tables: all of those with the most labelled candidates; of the
+    others, which show the scaling in n_t alone, ours at the r_t that it is trained for, and what has no
+    threshold.
+    """
+    whole = {size(run) for run in runs}
+    most = None if None in whole else max(whole - {None}, default=None)
+
+    def kept(run: Saved, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        if size(run) == most:
+            return table
+        at = table["r_t"].astype(float)
+        ours = table["method"].eq("ours") & (np.isclose(at, run.setting("r_t"), rtol=1e-6) | at.isna())
+        return table[ours | table["method"].isin(("default", "oracle", "ai"))]
+
+    return kept
+
+
+def size(run: Saved) -> int | None:
+    """Labelled candidates that a run's thresholds rest on; None: all there are."""
+    return run.setting("evaluation.n_t")
 
 
 def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -> list[Path]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.llm.reporting.figures import GREY, HOLLOW, TITLES, intervals
-from experiments.llm.reporting.measured import Measured
+from experiments.llm.reporting.measured import Measured, worst
 from experiments.llm.reporting.transferred import other_sets, refused, transfer_rows
 from experiments.support.results import figures
+from experiments.support.results.largest import sentence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,4 +92,6 @@ def caption(measured: Measured, data: str) -> str:
         f"Coverage by prompt refuses {shares[0]} of the own prompts and {shares[1]} of the others, by answer "
         f"{shares[2]} and {shares[3]} (of first answers).",
     ]
-    return " ".join(parts) + "\n"
+    for where, method in (("own answers", "ours"), ("the other set", f"transfer.{name}.ours")):
+        parts.append(sentence(f"harmful share on {where}", worst(measured, method), "runs and prompts"))
+    return " ".join(part for part in parts if part) + "\n"

@@ -29,6 +29,7 @@ import pandas as pd
 from experiments.production.records import ORACLE
 from experiments.production.reporting.measured import Measured
 from experiments.support.results.curves import ROUNDING, crossing, stretch
+from experiments.support.results.largest import at_least, largest_ratio
 from experiments.support.results.ratios import ratio, share_interval
 from safeframe.certificates.cases import clopper_pearson_upper
 
@@ -191,7 +192,8 @@ def _against(measured: Measured, weight: np.ndarray, theirs, share: float | None
         upper = np.exp(np.log(worst[0]) + (way * np.log(worst[-1] / worst[0]) if len(worst) > 1 else 0.0))
         row |= {"limit": float(base["theirs"][0] / upper)}
     notes = [f"ours earns more ({earned:.1%}) at its strictest point, taken as it is"] * above
-    notes += ["ours without a violation: see limit"] * row["ours_zero"]
+    if row["ours_zero"]:
+        notes.append(f"ours without a violation: at least {at_least(row['limit'])} times")
     return row | {"note": "; ".join(notes)}
 
 
@@ -262,3 +264,10 @@ def _accepted(measured: Measured, point: pd.Series) -> tuple[np.ndarray, np.ndar
         return nothing
     cases = rows["n"].to_numpy(dtype=float)
     return rows["value"].to_numpy(dtype=float) * cases, cases
+
+
+def worst(measured: Measured, method: str = OURS) -> tuple[float, float, float, int]:
+    """The largest pooled violation share over r_t among a method's thresholds, by `largest_ratio`."""
+    at = measured.where(method)
+    r_t = measured.points["r_t"].to_numpy(dtype=float)[at]
+    return largest_ratio(measured.violations[:, at], measured.produced[:, at], r_t, measured.realisation)

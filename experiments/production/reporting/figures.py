@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 
 from experiments.production.records import ORACLE
-from experiments.production.reporting.comparison import curves
+from experiments.production.reporting.comparison import curves, worst
 from experiments.production.reporting.measured import Measured, gather, read
 from experiments.production.reporting.report import summary
 from experiments.support.results import figures
+from experiments.support.results.largest import sentence
 from experiments.support.results.saved import of_directory
 from safeframe.certificates.cases import clopper_pearson_upper
 
@@ -181,6 +182,7 @@ def caption(measured: Measured, source: str) -> str:
         "never violates earns (violating can earn more).",
         "B: dotted line, violation = r_t; points are shifted sideways by a few per cent so that they do not "
         "hide each other.",
+        sentence("violation share of ours", worst(measured), "runs and weeks"),
         f"Not shown, nothing produced: {'; '.join(nothing)}." if nothing else "",
         *(f"Note: {note}." for note in measured.notes),
     ]

@@ -196,14 +196,15 @@ def load(
     best, notes = collect.comparable(
         collect.required("production", wanted, root), ("seed", "evaluation.n_t", "data.path", "data.order")
     )
-    sizes = [_n_t(run) for run in best]
+    sizes = {n_t(run) for run in best}
     found = {}
-    for size in sorted(set(sizes), reverse=True):
-        found[size] = gather(read(run) for n_t, run in zip(sizes, best, strict=True) if n_t == size)
+    for size in sorted(sizes, reverse=True):
+        found[size] = gather(read(run) for run in best if n_t(run) == size)
         found[size].notes.extend(notes)
     return found
 
 
-def _n_t(run: Saved) -> int:
-    full, n_t = int(run.setting("data.hours_per_quarter")), run.setting("evaluation.n_t")
-    return full if n_t is None else min(int(n_t), full)
+def n_t(run: Saved) -> int:
+    """Internal test cases that a run calibrates on."""
+    full, asked = int(run.setting("data.hours_per_quarter")), run.setting("evaluation.n_t")
+    return full if asked is None else min(int(asked), full)

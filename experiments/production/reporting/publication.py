@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.production.records import SOURCES, WEEKLY
+import numpy as np
+import pandas as pd
+
+from experiments.production.records import ORACLE, SOURCES, WEEKLY
 from experiments.production.reporting import figures, measured, report, scaling
 from experiments.production.reporting.comparison import times_safer
 from experiments.support.results.collect import Root
@@ -39,6 +42,21 @@ def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
     """The runs that figures, tables and claims rest on."""
     found, _ = load(preset, where, root)
     return unique(run for by_n_t in found.values() for pool in by_n_t.values() for run in pool.saved)
+
+
+def trim(runs: list[Saved]) -> Callable[[Saved, str, pd.DataFrame], pd.DataFrame]:
+    """What raw files keep of a run's tables: all with the largest n_t; of the others, which show the
+    scaling in n_t alone, ours at the r_t that it is trained for and the oracle.
+    """
+    most = max(map(measured.n_t, runs))
+
+    def kept(run: Saved, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        if measured.n_t(run) == most:
+            return table
+        trained = np.isclose(table["r_t"].astype(float), report.TRAINED_AT, rtol=1e-6)
+        return table[(table["method"].eq("ours") & trained) | table["method"].eq(ORACLE)]
+
+    return kept
 
 
 def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -> list[Path]:

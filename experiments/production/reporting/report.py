@@ -16,9 +16,9 @@ from experiments.production.reporting.comparison import (
     strictest_useful,
     times_safer,
     times_safer_at,
+    worst,
 )
 from experiments.production.reporting.measured import Measured, gather, read
-from experiments.support.results.largest import largest_ratio
 from experiments.support.results.publish import RESULTS, Claimant, write_tables
 from experiments.support.results.ratios import mean_interval, ratio
 from experiments.support.results.saved import of_directory
@@ -148,10 +148,7 @@ def _times_safer(safer: pd.DataFrame, claim: Claimant) -> None:
 
 def _over_threshold(measured: Measured, method: str, name: str, claim: Claimant) -> None:
     """The largest pooled violation / r_t over thresholds, with the interval of that maximum."""
-    at = measured.where(method)
-    r_t = measured.points["r_t"].to_numpy(dtype=float)[at]
-    bad, made = measured.violations[:, at], measured.produced[:, at]
-    value, low, high, n = largest_ratio(bad, made, r_t, measured.realisation)
+    value, low, high, n = worst(measured, method)
     if n:
         claim(name, value, low, high, n)
     else:

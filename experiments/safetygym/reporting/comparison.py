@@ -33,6 +33,7 @@ from experiments.safetygym.records import OURS, PER
 from experiments.safetygym.reporting.measured import Measured
 from experiments.safetygym.reporting.rates import exact, floored
 from experiments.support.results.curves import ROUNDING, crossing, stretch
+from experiments.support.results.largest import at_least, largest_ratio
 
 PPO = "ppo"
 BASELINES = ("ppo", "ppo_gaussian", "ppo_lag", "ppo_lag_long", "ppo_barrier", "saute")
@@ -155,5 +156,14 @@ def _against(
     notes = [f"ours earns more ({returns[0, index]:.1f}) at its strictest point, taken as it is"] * above
     if count == 0:
         row["limit"] = theirs / between[0.05]
-        notes.append(f"no {by} of ours: see limit")
+        notes.append(f"no {by} of ours: at least {at_least(row['limit'])} times")
     return row | {"note": "; ".join(notes)}
+
+
+def worst(measured: Measured, method: str = OURS) -> tuple[float, float, float, int]:
+    """The largest share of unsafe accepted actions over r_t among a method's thresholds, as `largest_ratio`
+    gives it.
+    """
+    at = measured.where(method)
+    r_t = measured.points["r_t"].to_numpy(dtype=float)[at]
+    return largest_ratio(measured.sums["unsafe"][:, at], measured.sums["judged"][:, at], r_t)

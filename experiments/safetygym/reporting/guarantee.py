@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 
 from experiments.safetygym.records import OURS, PER
+from experiments.safetygym.reporting.comparison import worst
 from experiments.safetygym.reporting.figures import GREY, LOOKS, curve, rail_below, robot_title, units
 from experiments.safetygym.reporting.measured import Measured
 from experiments.safetygym.reporting.rates import curves
 from experiments.support.results import figures
+from experiments.support.results.largest import sentence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,12 +107,13 @@ def caption(by_robot: Mapping[str, Measured], source: str) -> str:
             f"; {judged.min():,} to {judged.max():,} accepted actions judged per point" if len(judged) else ""
         )
         parts.append(f"{robot_title(robot)}: {units(measured)}{looked}.")
+        parts.append(sentence("unsafe share of ours", worst(measured), "runs and episodes"))
     parts.append(
         "On the line marked 0: none was seen; the bar ends at the one-sided 95 % upper limit. Points are "
         "shifted "
         "sideways by a few per cent so that they do not hide each other."
     )
-    return " ".join(parts) + "\n"
+    return " ".join(part for part in parts if part) + "\n"
 
 
 def figure_3c(by_robot: Mapping[str, Measured], source: str, directory: Path | None = None) -> list[Path]:

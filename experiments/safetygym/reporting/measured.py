@@ -111,7 +111,7 @@ def gather(parts: Iterable[Mapping[str, Any]]) -> Measured:
         for name in (*COUNTED, "episodes", "hit", "unsafe_hit")
     }
     for run, table in enumerate(tables):
-        table = table.assign(episodes=1, hit=table["cost"] > 0, unsafe_hit=table["unsafe"] > 0)
+        table = counted(table)
         table[["r_t", "knob"]] = table[["r_t", "knob"]].fillna(-1.0)
         for point, group in table.groupby(POINT, sort=False):
             if point in everywhere:
@@ -130,6 +130,29 @@ def gather(parts: Iterable[Mapping[str, Any]]) -> Measured:
         frame=pd.concat(frames, ignore_index=True) if len(frames) == len(parts) else None,
         notes=[f"left out, since some runs lack it: {', '.join(shorter)}"] if lacking else [],
     )
+
+
+def counted(table: pd.DataFrame) -> pd.DataFrame:
+    """Episodes with columns episodes, hit (episodes with cost) and unsafe_hit; blocks have them already."""
+    if "episodes" in table:
+        return table
+    hits = {"hit": table["cost"] > 0, "unsafe_hit": table["unsafe"] > 0}
+    return table.assign(episodes=1, **{name: values.astype(int) for name, values in hits.items()})
+
+
+def in_blocks(table: pd.DataFrame, run: str, most: int = BLOCKS) -> pd.DataFrame:
+    """Episodes of a run summed in `most` blocks of equal size for each point (one for each episode where
+    there are fewer), in the same columns and those of `counted`: figures need no
+    more, since they pool blocks.
+    """
+    parts = []
+    for point, group in counted(checked(table, run)).groupby(POINT, sort=False, dropna=False):
+        count = min(most, len(group))
+        starts = np.linspace(0, len(group), count, endpoint=False).astype(int)
+        names = (*COUNTED, "episodes", "hit", "unsafe_hit")
+        sums = {name: np.add.reduceat(group[name].to_numpy(), starts) for name in names}
+        parts.append(pd.DataFrame({**dict(zip(POINT, point, strict=True)), "episode": range(count), **sums}))
+    return pd.concat(parts, ignore_index=True)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,15 @@ def load(preset: str, where: Mapping[str, Any], root: Root) -> tuple[dict[str, m
 def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
     """The runs that figures, tables and claims rest on."""
     return unique(run for loaded in load(preset, where, root)[0].values() for run in loaded.saved)
+
+
+def trim(runs: list[Saved]) -> Callable[[Saved, str, pd.DataFrame], pd.DataFrame]:
+    """What raw files keep of a run's tables: episodes in blocks (`measured.in_blocks`), the rest whole."""
+
+    def kept(run: Saved, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        return measured.in_blocks(table, run.run) if name == EPISODES else table
+
+    return kept
 
 
 def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -> list[Path]:

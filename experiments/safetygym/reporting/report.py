@@ -11,12 +11,11 @@ import pandas as pd
 from experiments.safetygym.records import OURS, PER
 from experiments.safetygym.reporting.ablations import ablation_table
 from experiments.safetygym.reporting.classification import entry_table
-from experiments.safetygym.reporting.comparison import BASELINES, times_safer, useful
+from experiments.safetygym.reporting.comparison import BASELINES, times_safer, useful, worst
 from experiments.safetygym.reporting.figures import figure_3a
 from experiments.safetygym.reporting.measured import Loaded, Measured, gather, read
 from experiments.safetygym.reporting.rates import curves
 from experiments.safetygym.reporting.scaling import TRAINED_AT, scaling_fit, scaling_rows
-from experiments.support.results.largest import largest_ratio
 from experiments.support.results.publish import RESULTS, Claimant, write_tables
 from experiments.support.results.saved import of_directory
 
@@ -210,9 +209,7 @@ def _times_safer(robot: str, safer: pd.DataFrame, claim: Claimant) -> None:
 
 def _over_threshold(robot: str, measured: Measured, claim: Claimant) -> None:
     """The largest share of unsafe accepted actions over r_t, with the interval of that maximum."""
-    at = measured.where(OURS)
-    r_t = measured.points["r_t"].to_numpy(dtype=float)[at]
-    value, low, high, n = largest_ratio(measured.sums["unsafe"][:, at], measured.sums["judged"][:, at], r_t)
+    value, low, high, n = worst(measured)
     if n:
         claim(f"{robot}.violation_over_threshold_max", value, low, high, n)
     else:

@@ -102,3 +102,28 @@ def floored(value: float, digits: int = 2) -> float:
         return value
     unit = 10.0 ** (np.floor(np.log10(value)) - digits + 1)
     return float(np.floor(value / unit * (1 + 1e-12)) * unit)
+
+
+def at_least(value: float) -> str:
+    """A ratio behind "at least" as text: rounded down to three significant digits ("962", "1,980", "8.2")."""
+    return f"{floored(value, 3):,g}"
+
+
+def sentence(what: str, found: tuple[float, float, float, int], units: str) -> str:
+    """The largest ratio of a promise and what it says of it, for a caption.
+
+    Args:
+        what: the share ("violation share of ours").
+        found: as :func:`largest_ratio` gives it.
+        units: what the bootstrap draws ("runs and weeks").
+
+    Returns:
+        A sentence; "" where nothing was counted.
+    """
+    value, low, high, n = found
+    if not n:
+        return ""
+    return (
+        f"Largest {what} over r_t, of all thresholds: {value:.2g} [{low:.2g}, {high:.2g}] (95 % bootstrap of "
+        f"that maximum over {units}): {verdict(value, low, high)}."
+    )

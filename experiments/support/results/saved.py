@@ -105,7 +105,13 @@ def of_directory(directory: Path, finished: bool = True) -> Saved:
     return Saved(directory.name, content, json.loads(about.read_text()) if about.is_file() else {}, read)
 
 
-def write_raw(runs: Iterable[Saved], tables: Iterable[str], place: Path, dirty: bool = False) -> list[Path]:
+def write_raw(
+    runs: Iterable[Saved],
+    tables: Iterable[str],
+    place: Path,
+    dirty: bool = False,
+    trim: Callable[[Saved, str, pd.DataFrame], pd.DataFrame] | None = None,
+) -> list[Path]:
     """Write the records of runs as the raw files of one experiment and preset; their paths.
 
     Args:
@@ -113,6 +119,7 @@ def write_raw(runs: Iterable[Saved], tables: Iterable[str], place: Path, dirty: 
         tables: names of the tables to keep beside the tidy results; a run may lack one.
         place: the folder; raw files that are there already are replaced.
         dirty: take runs whose code had changes that were not committed, or was under no version control.
+        trim: (run, name, table) -> what figures need of the table; None: all of it.
 
     Raises:
         ResultsError: for no run, and for a run from a dirty tree unless `dirty`.
@@ -126,7 +133,11 @@ def write_raw(runs: Iterable[Saved], tables: Iterable[str], place: Path, dirty: 
     place.mkdir(parents=True, exist_ok=True)
     sums, paths = {}, []
     for name in (RESULTS, *tables):
-        parts = [one.table(name).assign(run=one.run) for one in runs if one.has(name)]
+        found = {one.run: one.table(name) for one in runs if one.has(name)}
+        if trim is not None:
+            found = {one.run: trim(one, name, found[one.run]) for one in runs if one.run in found}
+        # a table without rows has no types either
+        parts = [table.assign(run=run) for run, table in found.items() if len(table) or len(found) == 1]
         if parts:
             path = place / f"{name}.parquet"
             with atomic_path(path) as temporary:
@@ -141,7 +152,7 @@ def write_raw(runs: Iterable[Saved], tables: Iterable[str], place: Path, dirty: 
         "runs": [
             {
                 "run": one.run,
-                "config": one.config,
+                "config": portable(one.config),
                 "manifest": one.manifest,
                 "tables": [name for name in (RESULTS, *tables) if one.has(name)],
             }
@@ -153,6 +164,15 @@ def write_raw(runs: Iterable[Saved], tables: Iterable[str], place: Path, dirty: 
         if old.name not in sums:
             old.unlink()
     return [place / INDEX, *paths]
+
+
+def portable(value: Any) -> Any:
+    """A configuration whose absolute paths, which only one machine has, are cut to their last part."""
+    if isinstance(value, Mapping):
+        return {key: portable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [portable(item) for item in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def require_clean(run: Saved) -> None:

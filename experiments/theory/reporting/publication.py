@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from experiments.support.results.collect import Root
 from experiments.support.results.publish import Target
@@ -21,6 +23,11 @@ TABLES = records.TABLES
 def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
     """The run that figures, tables and claims rest on."""
     return [report.load(preset, where, root)]
+
+
+def trim(runs: list[Saved]) -> Callable[[Saved, str, pd.DataFrame], pd.DataFrame]:
+    """What raw files keep of a run's tables: all."""
+    return lambda run, name, table: table
 
 
 def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -> list[Path]:

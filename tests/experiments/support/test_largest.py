@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments.support.results.largest import floored, largest_ratio, verdict
+from experiments.support.results.largest import at_least, floored, largest_ratio, verdict
 from safeframe.certificates.cases import clopper_pearson_upper
 
 R_T = np.array([0.01, 0.1])
@@ -81,3 +81,11 @@ def test_kept_is_said_only_where_the_upper_limit_is_at_most_one(value, low, high
 def test_at_least_is_rounded_down(value, shown):
     assert floored(value) == pytest.approx(shown)
     assert floored(value) <= value
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(962.99, "962"), (1986.9, "1,980"), (8.2, "8.2"), (8.199, "8.19"), (0.33479, "0.334")],
+)
+def test_at_least_as_text(value, shown):
+    assert at_least(value) == shown
