@@ -131,6 +131,7 @@ class Experiment:
 
         depends = {name: self.context.value(name) for name in ("r_t", "tailored")}
         depends |= {"xi": self.config.evaluation.xi, "xi_mass": self.config.evaluation.xi_mass}
+        depends |= {"warm": classifier.digest(warm), "margin": margin}
         return self._cached("tailored", True, compute, depends)
 
     def _relative_shift(self, margin: np.ndarray) -> float:

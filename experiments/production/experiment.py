@@ -42,6 +42,7 @@ from experiments.production.reporting.figures import draw, summary
 from experiments.support.files import atomic_path
 from experiments.support.runs.running import RunContext
 from experiments.support.runs.stages import Stage
+from experiments.support.weights import digest_of
 from safeframe.training import loop
 from safeframe.types import SQRT2
 
@@ -148,9 +149,9 @@ class Experiment:
                 warm, loss, settings, seed, stage.checkpoint, lambda steps: self._progress(steps, name)
             )
 
-        depends = {"r_t": config.r_t} | (
-            {"xi": config.evaluation.xi, "trim": config.evaluation.xi_trim} if conservative else {}
-        )
+        depends = {"r_t": config.r_t, "warm": digest_of(warm.state_dict()), "predicted": predicted}
+        if conservative:
+            depends |= {"xi": config.evaluation.xi, "trim": config.evaluation.xi_trim}
         outputs, hidden = self.problem.n_products, config.model.classifier_hidden
         return self._cached(name, outputs, hidden, compute, depends)
 

@@ -6,9 +6,10 @@ or as what is assigned to it, in the classes that the object has. A name that co
 repository brings that module in whole, with all that it imports in turn (also inside functions; not what is
 imported for type checkers alone), and the `__init__` of the packages on the way.
 
-Code counts by its syntax tree, without comments, docstrings and positions, and without the places that
-internal imports name: a moved file makes nothing stale. The machinery that runs a stage (`MACHINERY`) passes
-values through and does not count; what it computes itself, the seeds (`seeding`), counts always.
+Code counts by its syntax tree, without comments, docstrings and positions, and an internal import by the
+content of what it imports, not by its place: a moved file makes nothing stale, another in its place does. The
+machinery that runs a stage (`MACHINERY`) passes values through and does not count; what it computes itself, the
+seeds (`seeding`), counts always.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.support.runs.syntax import (
+    MACHINERY,
     digest,
     file_of,
     imported_names,
@@ -33,7 +35,6 @@ from experiments.support.runs.syntax import (
     tops,
 )
 
-MACHINERY = frozenset({"experiments.support.runs.running", "experiments.support.runs.stages"})
 ALWAYS = ("experiments.support.seeding",)
 
 

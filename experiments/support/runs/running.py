@@ -232,6 +232,7 @@ def _run(experiment: Experiment, config: BaseConfig, directory: Path, cache: Pat
         "started": manifest.now(),
     }
     write_json(directory / "manifest.json", record)
+    code, files = code_of(experiment), _sums(config.reads())  # as they are now, whatever changes meanwhile
     tracker: tracking.Tracker = tracking.NoTracker()
     context = None
     started = time.perf_counter()
@@ -255,7 +256,7 @@ def _run(experiment: Experiment, config: BaseConfig, directory: Path, cache: Pat
         raise
     record["status"] = "done"
     _finish(record, directory, context, started)
-    done = {"sha256": sums, "code": code_of(experiment), "files": _sums(config.reads())}
+    done = {"sha256": sums, "code": code, "files": files}
     write_json(directory / "DONE", done)
     tracker.finish(_summary(frame))
 

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOTS = ("experiments", "safeframe")
+MACHINERY = frozenset({"experiments.support.runs.running", "experiments.support.runs.stages"})
+"""What runs stages and passes their values through: no code of theirs."""
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 Assignment = ast.Assign | ast.AnnAssign | ast.AugAssign
 
@@ -170,7 +172,9 @@ def imported_names(
 @functools.cache
 def digest(module: str, text: str | None) -> str:
     """A hash of a module's code, or of the text that is to be read in its place."""
-    return hashlib.sha256(normalised(_source(module) if text is None else text).encode()).hexdigest()
+    return hashlib.sha256(
+        normalised(_source(module) if text is None else text, contents=True).encode()
+    ).hexdigest()
 
 
 @functools.cache
@@ -180,15 +184,22 @@ def part_digest(module: str, name: str, text: str | None) -> str:
     first, _, rest = name.partition(".")
     tops_ = _by_name(_statements(tree.body)).get(first, ())
     nodes = _members(tops_).get(rest, ()) if rest else tops_
-    return hashlib.sha256("".join(normalised(node) for node in nodes).encode()).hexdigest()
+    return hashlib.sha256("".join(normalised(node, contents=True) for node in nodes).encode()).hexdigest()
 
 
-def normalised(code: str | ast.AST) -> str:
-    """A syntax tree as text, without positions, comments, docstrings and the places of internal imports."""
+def normalised(code: str | ast.AST, contents: bool = False) -> str:
+    """A syntax tree as text, without positions, comments and docstrings.
+
+    An internal import stands without the place that it names, so that a moved file changes nothing; with
+    `contents`, the content of what it imports stands there, so that another module in its place is noticed.
+    """
     tree = ast.parse(code) if isinstance(code, str) else copy.deepcopy(code)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.level or inside(node.module or "")):
-            node.module, node.level = None, 0
+            names = [f"{node.module}.{alias.name}" for alias in node.names] if contents else []
+            node.module, node.level = " ".join(_content(name) for name in names) or None, 0
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = []
         if not isinstance(node, ast.Module | Definition) or not node.body:
             continue
         first = node.body[0]
@@ -196,3 +207,14 @@ def normalised(code: str | ast.AST) -> str:
         if isinstance(value, ast.Constant) and isinstance(value.value, str):
             node.body = node.body[1:]
     return ast.dump(tree)
+
+
+@functools.cache
+def _content(name: str) -> str:
+    """A hash of the source of a module, or of the one that a name comes from; the name for `MACHINERY`."""
+    for one in (name, name.rpartition(".")[0]):
+        if one in MACHINERY:
+            return one
+        if one and file_of(one) is not None:
+            return hashlib.sha256(normalised(_source(one)).encode()).hexdigest()[:16]
+    return ""

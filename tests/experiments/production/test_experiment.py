@@ -216,7 +216,7 @@ def test_killed_in_the_middle_of_training_and_started_again(done, tmp_path, monk
     """kill -9 after the first checkpoint of the tailored classifier; the same bytes as without."""
     dying = (
         "import os, runpy, signal, sys\n"
-        "from safeframe import training\n"
+        "from safeframe.training import loop as training\n"
         "save = training._save\n"
         "def dying(path, *rest):\n"
         "    save(path, *rest)\n"

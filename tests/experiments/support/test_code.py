@@ -5,6 +5,7 @@ too.
 from __future__ import annotations
 
 import functools
+import inspect
 import types
 
 import grimp
@@ -49,7 +50,8 @@ STAGES = {
     ),
     "production tailored": (
         method(production.Experiment, "tailored"),
-        (*DATA, P + "models.networks", P + "guard.tailored", P + "guard.calibration", LOOP, TYPES),
+        (*DATA, P + "models.networks", P + "guard.tailored", P + "guard.calibration", LOOP, TYPES,
+         "experiments.support.weights"),
     ),
     "safetygym data": (
         method(safetygym.Experiment, "data"), (*STATES, S + "states.collection", S + "guard.guarding")
@@ -196,6 +198,25 @@ def test_comments_docstrings_layout_and_places_of_imports_do_not_count():
     assert syntax.normalised(one) == syntax.normalised(two)
     assert syntax.normalised(one) != syntax.normalised(two.replace("c( x )", "c(-x)"))
     assert syntax.normalised("import numpy as np") != syntax.normalised("import scipy as np")
+
+
+def test_another_module_in_the_place_of_one_is_noticed():
+    source = syntax._source(S + "evaluation.jobs")
+    line = "from experiments.safetygym.guard.guarding import Guard, GuardedPolicy"
+    assert line in source
+    found = code.closure(safetygym.run)
+    other = source.replace(line, line.replace("guard.guarding", "guard.calibration"))
+    assert found.fingerprint({S + "evaluation.jobs": other}) != found.fingerprint()
+
+
+def test_what_a_tailored_network_starts_from_is_in_its_key():
+    """The warm-up's code is not its own: the weights that came out of it count."""
+    for function, names in (
+        (production.Experiment.tailored, ('"warm": digest_of(', '"predicted": predicted')),
+        (llm.Experiment.tailored, ('"warm": classifier.digest(', '"margin": margin')),
+    ):
+        source = inspect.getsource(function)
+        assert all(name in source for name in names)
 
 
 def test_what_has_no_source_is_refused():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from experiments.support import registry
 from experiments.support.config import BaseConfig, identity, output_root, require_range, run_id, to_object
@@ -158,3 +159,9 @@ def test_schema_must_derive_from_the_base(toy_package, monkeypatch):
     monkeypatch.setattr(module, "SCHEMA", dict)
     with pytest.raises(ConfigError, match=r"SCHEMA must be a dataclass derived from .*BaseConfig"):
         registry.discover()
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
+def test_launchers_that_fill_a_machine_with_jobs_give_each_one_thread(launcher):
+    content = OmegaConf.load(REPOSITORY / "configs" / "launcher" / f"{launcher}.yaml")
+    assert content.threads == 1
