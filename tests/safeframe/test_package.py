@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from experiments.support.files import REPOSITORY
 
@@ -132,3 +133,56 @@ def test_pinned_requirements_satisfy_what_the_package_asks_for():
 
 def numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
+
+
+def test_ci_and_hooks_call_the_same_two_commands():
+    workflow = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "ci.yml").read_text())
+    assert [step["run"] for step in workflow["jobs"]["check"]["steps"] if "run" in step] == [
+        "make lint",
+        "make test",
+    ]
+    hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert [hook["entry"] for hook in hooks] == ["make lint", "make test"]
+    assert (REPOSITORY / ".ci" / "run").read_text().rstrip().endswith("\nmake lint test")
+    pythons = workflow["jobs"]["check"]["strategy"]["matrix"]["python"]
+    named = [
+        line for line in PROJECT["classifiers"] if line.startswith("Programming Language :: Python :: 3.")
+    ]
+    assert [f"Programming Language :: Python :: {python}" for python in pythons] == named
+
+
+def refused(*settings: str) -> str:
+    """What `make setup` says when it refuses these settings; make's own last line left out."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "--no-print-directory", "setup", *settings]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=ours, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode != 0
+    assert done.stdout == ""
+    [said, _] = done.stderr.splitlines()
+    return said
+
+
+def test_setup_names_the_pythons_that_it_takes(tmp_path):
+    old = tmp_path / "python-of-yesterday"
+    old.write_text(f'#!/bin/sh\nexec {sys.executable} -c "import sys; sys.version_info = (3, 10, 9)\n$2"\n')
+    old.chmod(0o755)
+    said = refused(f"PYTHON={old}", f"VENV={tmp_path / 'venv'}")
+    assert said.startswith(f"error: Python 3.11 to 3.13 is needed, {old} is 3.10.9; ")
+    said = refused("PYTHON=no-such-python", f"VENV={tmp_path / 'venv'}")
+    assert said.startswith("error: no-such-python does not run; ")
+    assert not (tmp_path / "venv").exists()
+
+
+def test_setup_does_not_take_an_environment_of_another_python_for_the_one_asked_for(tmp_path):
+    for place, version in (("asked", "3.12.1"), ("venv/bin/python", "3.11.7")):
+        path = tmp_path / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\necho Python {version}\n")
+        path.chmod(0o755)
+    (tmp_path / "venv" / ".ready").touch()
+    said = refused(f"PYTHON={tmp_path / 'asked'}", f"VENV={tmp_path / 'venv'}")
+    assert said.startswith(
+        f"error: {tmp_path / 'venv'} is of Python 3.11.7, {tmp_path / 'asked'} is Python 3.12.1: "
+    )
