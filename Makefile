@@ -33,7 +33,7 @@ READY := $(VENV)/.ready
 setup: $(READY)
 ifneq ($(origin PYTHON),file)
 	@test "$$($(PYTHON) -V)" = "$$($(PY) -V)" || { echo "error: $(VENV) is of $$($(PY) -V), $(PYTHON) is $$($(PYTHON) -V): \
-	  remove $(VENV) or name another folder: make setup PYTHON=$(PYTHON) VENV=.venv2" >&2; exit 1; }
+	remove $(VENV) or name another folder: make setup PYTHON=$(PYTHON) VENV=.venv2" >&2; exit 1; }
 endif
 
 $(PY):
