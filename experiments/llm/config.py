@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.llm.models.model_settings import ModelsConfig
-from experiments.support.config import BaseConfig, risk_threshold
+from experiments.support import common_settings as common
+from experiments.support.config import BaseConfig
 from experiments.support.errors import ConfigError
 from experiments.support.settings import section, setting
 
 SOURCES = ("synthetic", "recorded", "hub")
 FORMATS = ("pku", "diasafety")
-THRESHOLDS = tuple(round(10 ** (-3 + 3 * k / 9), 10) for k in range(10))
+THRESHOLDS = common.ten_thresholds(3)
 """Ten thresholds, equally spaced in logarithms, in [1e-3, 1]."""
 DIASAFETY_FILES = {
     "train": "labelled_train.json.gz",
@@ -87,24 +88,14 @@ class TailoredConfig:
 
     steps: int = setting(60, "Updates.", low=1)
     learning_rate: float = setting(5e-4, "Learning rate.", above=0)
-    average: float = setting(
-        0.95, "Decay, per update, of the running average of weights that training ends with.", low=0, below=1
-    )
+    average: float = common.average(0.95)
     inputs: int = setting(32, "Prompts whose answer an update looks at.", low=1)
     test_cases: int = setting(768, "Internal test cases that carry the bound in an update.", low=1)
-    temperature: float = setting(
-        1.0, "Width of the relaxed indicators of the internal test cases, in units of the margin.", above=0
-    )
-    temperature_output: float = setting(
-        1.0, "Width of the relaxed indicator of the answers looked at, in units of the margin.", above=0
-    )
-    penalty: float = setting(
-        0.3, "Penalty beta on a broken chance constraint, in standard deviations of the reward.", above=0
-    )
-    perturbation: float = setting(1.5, "Weight lambda of the loss in the perturbed minimisation.", above=0)
-    harm_cost: float = setting(
-        1.0, "What the loss L charges for a harmful answer, in standard deviations of the reward.", low=0
-    )
+    temperature: float = common.temperature(1.0)
+    temperature_output: float = common.temperature_output(1.0)
+    penalty: float = common.penalty(0.3, "the standard deviation of rewards")
+    perturbation: float = common.perturbation(1.5)
+    harm_cost: float = common.violation_cost(1.0, "a harmful answer", "the standard deviation of rewards")
     anchor: float = setting(
         10.0, "Weight of the cross-entropy of the same cases, which is added; 0 is the paper's loss.", low=0
     )
@@ -119,26 +110,10 @@ class EvaluationConfig:
         "Labelled answers n_t of the internal test prompts to calibrate on; null is all of them.",
         low=16,
     )
-    xi: str = setting(
-        "measured",
-        "Radius xi of conservative testing, in logits; measured takes it from the data.",
-        words=("measured",),
-    )
-    xi_mass: float = setting(
-        0.1,
-        "Mass of margins left out where the radius is measured, as a share of r_t; it is added to the bound.",
-        low=0,
-        high=1,
-    )
-    delta: float = setting(
-        0.05, "Probability with which thresholds that are certified may break r_t.", above=0, high=0.5
-    )
-    thresholds: list[float] = setting(
-        list(THRESHOLDS),
-        "Risk thresholds r_t that are validated; the run's own is added.",
-        threshold=True,
-        at_least_one="threshold",
-    )
+    xi: str = common.xi("measured", ("measured",))
+    xi_mass: float = common.xi_mass(0.1)
+    delta: float = common.delta(0.05)
+    thresholds: list[float] = common.thresholds(THRESHOLDS, at_least_one="threshold")
     cost_limits: list[float] = setting(
         [],
         "Cost limits of the PPO-Lag models that are baselines, each a model ppo_lag_<limit>; not for "
@@ -150,7 +125,7 @@ class EvaluationConfig:
 class LLMConfig(BaseConfig):
     """python run.py experiment=llm source=synthetic r_t=1e-2"""
 
-    r_t: float = risk_threshold(1e-2)
+    r_t: float = common.r_t(1e-2)
     source: str = setting(
         "synthetic",
         "Where answers come from: synthetic, small models in a made-up world whose truth is known; "
@@ -174,7 +149,7 @@ class LLMConfig(BaseConfig):
 
     def fixed_radius(self) -> float | None:
         """The configured xi, or None where it is to be measured."""
-        return None if self.evaluation.xi == "measured" else float(self.evaluation.xi)
+        return common.fixed_radius(self.evaluation.xi)
 
     def inputs(self) -> dict[str, str]:
         if self.source != "recorded":

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from experiments.production.demand.series import N_PRODUCTS, check_order, first_target
 from experiments.production.records import SOURCES
+from experiments.support import common_settings as common
 from experiments.support.config import BaseConfig
 from experiments.support.errors import ConfigError
 from experiments.support.settings import require_range, section, setting
 from safeframe.types import SafeframeError
 
 _ANY = 2**62  # hours: a series as long as needed
-THRESHOLDS = (1e-4, *(round(10 ** (-3 + 3 * k / 9), 10) for k in range(10)))
+THRESHOLDS = (1e-4, *common.ten_thresholds(3))
 """1e-4 and ten thresholds, equally spaced in logarithms, in [1e-3, 1]."""
 
 
@@ -98,27 +99,17 @@ class TrainingConfig:
     weight_decay: float = setting(0.01, "Weight decay of AdamW, of every supervised network.", low=0)
     steps: int = setting(200, "Updates by the approximate loss.", low=1)
     tailored_rate: float = setting(1e-3, "Learning rate of the approximate loss.", above=0)
-    average: float = setting(
-        0.98, "Decay, per update, of the running average of weights that training ends with.", low=0, below=1
-    )
+    average: float = common.average(0.98)
     inputs: int = setting(1024, "Hours whose plan an update of the approximate loss looks at.", low=1)
     test_cases: int = setting(
         4096, "Internal test cases that carry the bound in an update of the approximate loss.", low=1
     )
-    temperature: float = setting(
-        1.0, "Width of the relaxed indicators of the internal test cases, in units of the margin.", above=0
-    )
-    temperature_output: float = setting(
-        1.0, "Width of the relaxed indicator of the planned hour, in units of the margin.", above=0
-    )
-    penalty: float = setting(
-        0.3, "Penalty beta on a broken chance constraint, in units of a product's mean gain.", above=0
-    )
-    perturbation: float = setting(1.5, "Weight lambda of the loss in the perturbed minimisation.", above=0)
-    violation_cost: float = setting(
-        1.0,
-        "What the loss L charges for a product that is made in an unsafe hour, in units of its mean gain.",
-        low=0,
+    temperature: float = common.temperature(1.0)
+    temperature_output: float = common.temperature_output(1.0)
+    penalty: float = common.penalty(0.3, "a product's mean gain")
+    perturbation: float = common.perturbation(1.5)
+    violation_cost: float = common.violation_cost(
+        1.0, "a product that is made in an unsafe hour", "its mean gain"
     )
 
 
@@ -129,29 +120,13 @@ class EvaluationConfig:
     n_t: int | None = setting(
         None, "Hours n_t of the last internal test quarter to calibrate on; null is all of them.", low=100
     )
-    xi: str = setting(
-        "measured",
-        "Radius xi of conservative testing, in logits; measured takes it from the data.",
-        words=("measured",),
-    )
-    xi_mass: float = setting(
-        0.5,
-        "Mass of margins left out where the radius is measured, as a share of r_t; it is added to the bound.",
-        low=0,
-        high=1,
-    )
+    xi: str = common.xi("measured", ("measured",))
+    xi_mass: float = common.xi_mass(0.5)
     xi_trim: float = setting(
         0.01, "Mass of margins left out where the radius of training is measured.", low=0, high=0.5
     )
-    delta: float = setting(
-        0.05, "Probability with which thresholds that are certified may break r_t.", above=0, high=0.5
-    )
-    thresholds: list[float] = setting(
-        list(THRESHOLDS),
-        "Risk thresholds r_t that are validated; the run's own is added.",
-        threshold=True,
-        at_least_one="threshold",
-    )
+    delta: float = common.delta(0.05)
+    thresholds: list[float] = common.thresholds(THRESHOLDS, at_least_one="threshold")
     penalties: list[float] = setting(
         [1.0, 3.0, 10.0, 30.0, 100.0, 300.0],
         "Penalties on unsafe amounts, one end-to-end network for each.",
@@ -192,7 +167,7 @@ class ProductionConfig(BaseConfig):
 
     def fixed_radius(self) -> float | None:
         """The configured xi, or None where it is to be measured."""
-        return None if self.evaluation.xi == "measured" else float(self.evaluation.xi)
+        return common.fixed_radius(self.evaluation.xi)
 
     def inputs(self) -> dict[str, str]:
         return {"data.path": self.data.path} if self.data.source == "eia" and self.data.path else {}

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.safetygym.learning_settings import LearningSettings
-from experiments.support.config import BaseConfig, risk_threshold
+from experiments.support import common_settings as common
+from experiments.support.config import BaseConfig
 from experiments.support.errors import ConfigError
 from experiments.support.files import REPOSITORY
 from experiments.support.settings import section, setting
@@ -18,7 +19,7 @@ MODES = ("selected", "accepted", "candidate")
 VASES = ("faithful", "fixed")
 REFERENCE = "experiments/safetygym/reference"
 """Agents that come with the repository: <robot>_<name>.safetensors."""
-THRESHOLDS = tuple(round(10 ** (-5 + 5 * k / 9), 10) for k in range(10))
+THRESHOLDS = common.ten_thresholds(5)
 """Ten thresholds, equally spaced in logarithms, in [1e-5, 1]."""
 
 
@@ -84,20 +85,11 @@ class ClassifierConfig:
 class EvaluationConfig:
     """Calibration, and the episodes in which entries into hazards are counted."""
 
-    thresholds: list[float] = setting(
-        list(THRESHOLDS),
-        "Risk thresholds r_t that are validated; the run's own is added.",
-        threshold=True,
-        numbered=False,
-    )
+    thresholds: list[float] = common.thresholds(THRESHOLDS, numbered=False)
     steps: int = setting(200_000, "Control steps at each of the thresholds.", low=1000)
     steps_at_r_t: int = setting(1_000_000, "Control steps at the run's own r_t.", low=1000)
     baseline_steps: int = setting(500_000, "Control steps of each agent without a guard.", low=1000)
-    xi: str = setting(
-        "paper",
-        "Radius xi of conservative testing, in logits; paper is 10^5 / n_t, measured takes it from the data.",
-        words=("paper", "measured"),
-    )
+    xi: str = common.xi("paper", ("paper", "measured"), "paper is 10^5 / n_t, ")
     calibrate: str = setting(
         "selected",
         "Event that r_t is the limit of: an unsafe action that is selected, an unsafe candidate that is "
@@ -116,7 +108,7 @@ class EvaluationConfig:
 class SafetyGymConfig(BaseConfig):
     """python run.py experiment=safetygym r_t=1e-4"""
 
-    r_t: float = risk_threshold(1e-4)
+    r_t: float = common.r_t(1e-4)
     task: str = setting(TASKS[0], "Safety Gym's task, which names the robot: Point or Car.", choices=TASKS)
     name: str = setting("ours", "Name of the method in tables; an ablation gives its own.")
     agent: AgentConfig = section(AgentConfig)
@@ -150,7 +142,7 @@ class SafetyGymConfig(BaseConfig):
         """xi as a number; None if it is measured."""
         if self.evaluation.xi == "paper":
             return 1e5 / self.internal_test.n_t
-        return None if self.evaluation.xi == "measured" else float(self.evaluation.xi)
+        return common.fixed_radius(self.evaluation.xi)
 
     def validate(self) -> None:
         super().validate()

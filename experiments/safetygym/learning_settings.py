@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from experiments.support import common_settings as common
 from experiments.support.settings import setting
 
 
@@ -26,19 +27,11 @@ class LearningSettings:
     test_states: int = setting(
         3000, "States, with all candidates, that carry the bound in an update as internal test data.", low=1
     )
-    temperature: float = setting(
-        0.1, "Width of the relaxed indicators of the internal test cases, in units of the margin.", above=0
+    temperature: float = common.temperature(0.1)
+    temperature_output: float = common.temperature_output(0.1)
+    penalty: float = common.penalty(0.3, "what an accepted candidate earns")
+    perturbation: float = common.perturbation(1.5)
+    violation_cost: float = common.violation_cost(
+        10.0, "an unsafe candidate that is accepted", "what a safe one earns"
     )
-    temperature_output: float = setting(
-        0.1, "Width of the relaxed indicator of the candidate decided on, in units of the margin.", above=0
-    )
-    penalty: float = setting(
-        0.3, "Penalty beta on a broken chance constraint; a candidate that is accepted earns 1.", low=0
-    )
-    perturbation: float = setting(1.5, "Weight lambda of the loss in the perturbed minimisation.", above=0)
-    violation_cost: float = setting(
-        10.0, "What the loss L charges for an unsafe candidate that is accepted; a safe one earns 1.", low=0
-    )
-    average: float = setting(
-        0.97, "Decay, per update, of the running average of weights that training ends with.", low=0, below=1
-    )
+    average: float = common.average(0.97)

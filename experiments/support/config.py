@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.support import common_settings as common
 from experiments.support.config_errors import explain
 from experiments.support.errors import ConfigError
 from experiments.support.files import REPOSITORY, hash_of, input_checksum
@@ -22,15 +23,6 @@ TRACKING_MODES = ("none", "disabled", "offline", "online", "auto")
 
 EXECUTION_SETTINGS = ("tracking", "output", "threads", "progress", "force")
 """Settings that say how a run is carried out and not what it computes: they are no part of its identity."""
-
-
-def risk_threshold(default: float) -> Any:
-    """The field `r_t`, whose default every experiment chooses for itself."""
-    return setting(
-        default,
-        "Risk threshold r_t: the largest probability that an action which is taken may be unsafe.",
-        threshold=True,
-    )
 
 
 @dataclass
@@ -63,7 +55,7 @@ class BaseConfig:
         "paper takes hours.",
         choices=PRESETS,
     )
-    r_t: float = risk_threshold(1e-3)
+    r_t: float = common.r_t(1e-3)
     seed: int = setting(
         0, "Root of all random numbers: the same seed on the same machine gives the same results.", low=0
     )

@@ -15,7 +15,7 @@ _DIMENSIONS = 3  # of theorem 3
 
 @dataclass
 class Theorem1Config:
-    """Theorem 1: with a radius of at least K zeta the conservative bounds hold; and how far below it?"""
+    """Theorem 1: the conservative bounds hold for radii from K zeta on; how far below it do they still?"""
 
     trials: int = setting(200, "Draws of the internal test data for each dimension and kind of data.", low=1)
     line: int = setting(60, "Internal test cases of each state in one dimension.", low=1)
