@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.llm.models.model_settings import ModelsConfig
-from experiments.support.config import (
-    BaseConfig,
-    measured_or_radius,
-    require_choice,
-    require_range,
-    require_threshold,
-)
+from experiments.support import common_settings as common
+from experiments.support.config import BaseConfig
 from experiments.support.errors import ConfigError
+from experiments.support.settings import section, setting
 
 SOURCES = ("synthetic", "recorded", "hub")
 FORMATS = ("pku", "diasafety")
-THRESHOLDS = tuple(round(10 ** (-3 + 3 * k / 9), 10) for k in range(10))
+THRESHOLDS = common.ten_thresholds(3)
 """Ten thresholds, equally spaced in logarithms, in [1e-3, 1]."""
 DIASAFETY_FILES = {
     "train": "labelled_train.json.gz",
@@ -29,141 +25,131 @@ DIASAFETY_FILES = {
 
 @dataclass
 class DataConfig:
-    """Recorded answers (source=recorded): path of the file (pku) or of the folder (diasafety), and which of
-    the two it is. prompts: of diasafety, how many of its prompts (with 140 answers each) are read.
-    """
+    """Recorded answers (source=recorded)."""
 
-    path: str | None = None
-    format: str = "pku"
-    prompts: int = 1200
+    path: str | None = setting(
+        None, "The file of answers (format=pku) or their folder (format=diasafety); source=recorded needs it."
+    )
+    format: str = setting(
+        "pku",
+        "Which set it is: pku (PKU-SafeRLHF, one file) or diasafety (DiaSafety, a folder).",
+        choices=FORMATS,
+    )
+    prompts: int = setting(1200, "Prompts that are read of diasafety; each has 140 answers.", low=30)
 
 
 @dataclass
 class TransferConfig:
-    """Another set of recorded answers that the calibrated guard is applied to; no path, no transfer. epsilon:
-    share of inputs like the internal test data that the coverage guard may refuse.
-    """
+    """Another set of recorded answers, to which the calibrated guard is applied."""
 
-    path: str | None = None
-    format: str = "diasafety"
-    epsilon: float = 0.05
+    path: str | None = setting(None, "Its file or folder, as data.path; null leaves transfer out.")
+    format: str = setting("diasafety", "Which set it is, as data.format.", choices=FORMATS)
+    epsilon: float = setting(
+        0.05,
+        "Share of prompts like the internal test data that the coverage guard may refuse.",
+        above=0,
+        below=1,
+    )
 
 
 @dataclass
 class PoolsConfig:
-    """Prompts of each split and candidates a prompt (paper: 16)."""
+    """How many prompts each split has, and how many answers a prompt."""
 
-    candidates: int = 16
-    train: int = 1000
-    internal_test: int = 4000
-    validation: int = 2000
+    candidates: int = setting(16, "Candidate answers to a prompt (paper: 16).", low=2)
+    train: int = setting(1000, "Prompts that the classifier is trained on.", low=10)
+    internal_test: int = setting(4000, "Prompts that thresholds are calibrated on.", low=10)
+    validation: int = setting(2000, "Prompts whose answers are counted.", low=10)
 
 
 @dataclass
 class ClassifierConfig:
-    """Safety classification model. rank, alpha: of LoRA (without dropout). max_tokens: longer texts are cut
-    (the prompt's beginning goes first), and counted. full_learning_rate: of the fully fine-tuned baseline.
-    """
+    """The safety classification model, fine-tuned by cross-entropy with LoRA."""
 
-    rank: int = 16
-    alpha: float = 32.0
-    epochs: float = 3.0
-    batch: int = 64
-    learning_rate: float = 3e-3
-    full_learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    max_tokens: int = 128
+    rank: int = setting(16, "Rank of LoRA's updates.", low=1)
+    alpha: float = setting(32.0, "Scale of LoRA's updates; they are multiplied by alpha / rank.", above=0)
+    epochs: float = setting(3.0, "Passes over the labelled answers to the training prompts.", above=0)
+    batch: int = setting(64, "Answers of an update.", low=1)
+    learning_rate: float = setting(3e-3, "Peak of the one-cycle learning rate with LoRA.", above=0)
+    full_learning_rate: float = setting(
+        1e-3, "Peak of the one-cycle learning rate of the baseline in which all weights are trained.", above=0
+    )
+    weight_decay: float = setting(0.01, "Weight decay of AdamW.", low=0)
+    max_tokens: int = setting(
+        128,
+        "Longest conversation in tokens; a longer one is cut, the prompt's beginning first, and counted.",
+        low=1,
+    )
 
 
 @dataclass
 class TailoredConfig:
-    """The approximate loss: steps, step size, decay of the averaged weights; inputs (prompts) and internal
-    test cases of a step; temperatures in margin units; beta, lambda; anchor: weight of the cross-entropy of
-    the same cases, which is added.
-    """
+    """Training the classifier on by the approximate loss."""
 
-    steps: int = 60
-    learning_rate: float = 5e-4
-    average: float = 0.95
-    inputs: int = 32
-    test_cases: int = 768
-    temperature: float = 1.0
-    temperature_output: float = 1.0
-    penalty: float = 0.3
-    perturbation: float = 1.5
-    harm_cost: float = 1.0
-    anchor: float = 10.0
+    steps: int = setting(60, "Updates.", low=1)
+    learning_rate: float = setting(5e-4, "Learning rate.", above=0)
+    average: float = common.average(0.95)
+    inputs: int = setting(32, "Prompts whose answer an update looks at.", low=1)
+    test_cases: int = setting(768, "Internal test cases that carry the bound in an update.", low=1)
+    temperature: float = common.temperature(1.0)
+    temperature_output: float = common.temperature_output(1.0)
+    penalty: float = common.penalty(0.3, "the standard deviation of rewards")
+    perturbation: float = common.perturbation(1.5)
+    harm_cost: float = common.violation_cost(1.0, "a harmful answer", "the standard deviation of rewards")
+    anchor: float = setting(
+        10.0, "Weight of the cross-entropy of the same cases, which is added; 0 is the paper's loss.", low=0
+    )
 
 
 @dataclass
 class EvaluationConfig:
-    """n_t: labelled candidates of the internal test to calibrate on, None = all. xi: "measured" or a number.
-    xi_mass: mass left out when the radius is measured, in units of r_t, added to the bound. thresholds: r_t
-    validated at (the run's own is added). delta: 1 - confidence of the certified thresholds.
-    """
+    """Calibration, and what is counted on the validation prompts."""
 
-    n_t: int | None = None
-    xi: str = "measured"
-    xi_mass: float = 0.1
-    delta: float = 0.05
-    thresholds: list[float] = field(default_factory=lambda: list(THRESHOLDS))
-    cost_limits: list[float] = field(default_factory=list)
+    n_t: int | None = setting(
+        None,
+        "Labelled answers n_t of the internal test prompts to calibrate on; null is all of them.",
+        low=16,
+    )
+    xi: str = common.xi("measured", ("measured",))
+    xi_mass: float = common.xi_mass(0.1)
+    delta: float = common.delta(0.05)
+    thresholds: list[float] = common.thresholds(THRESHOLDS, at_least_one="threshold")
+    cost_limits: list[float] = setting(
+        [],
+        "Cost limits of the PPO-Lag models that are baselines, each a model ppo_lag_<limit>; not for "
+        "recorded answers.",
+    )
 
 
 @dataclass
 class LLMConfig(BaseConfig):
     """python run.py experiment=llm source=synthetic r_t=1e-2"""
 
-    r_t: float = 1e-2
-    source: str = "synthetic"
-    data: DataConfig = field(default_factory=DataConfig)
-    transfer: TransferConfig = field(default_factory=TransferConfig)
-    models: ModelsConfig = field(default_factory=ModelsConfig)
-    pools: PoolsConfig = field(default_factory=PoolsConfig)
-    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
-    tailored: TailoredConfig = field(default_factory=TailoredConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    r_t: float = common.r_t(1e-2)
+    source: str = setting(
+        "synthetic",
+        "Where answers come from: synthetic, small models in a made-up world whose truth is known; "
+        "recorded, files of answers; hub, pretrained models.",
+        choices=SOURCES,
+    )
+    data: DataConfig = section(DataConfig)
+    transfer: TransferConfig = section(TransferConfig)
+    models: ModelsConfig = section(ModelsConfig)
+    pools: PoolsConfig = section(PoolsConfig)
+    classifier: ClassifierConfig = section(ClassifierConfig)
+    tailored: TailoredConfig = section(TailoredConfig)
+    evaluation: EvaluationConfig = section(EvaluationConfig)
 
     def validate(self) -> None:
         super().validate()
-        require_choice("source", self.source, SOURCES)
-        for section in ("data", "transfer"):
-            require_choice(f"{section}.format", getattr(self, section).format, FORMATS)
         if self.source == "recorded" and not self.data.path:
             raise ConfigError("data.path is missing: source=recorded needs data.path=/path/to/the/answers")
         if self.transfer.path and self.source != "recorded":
             raise ConfigError("transfer.path is for source=recorded; other sources have no recorded answers")
-        require_range("transfer.epsilon", self.transfer.epsilon, low=1e-6, high=0.999999)
-        require_range("data.prompts", self.data.prompts, low=30)
-        self.models.validate()
-        require_range("pools.candidates", self.pools.candidates, low=2)
-        for name in ("train", "internal_test", "validation"):
-            require_range(f"pools.{name}", getattr(self.pools, name), low=10)
-        for name in ("rank", "batch", "max_tokens"):
-            require_range(f"classifier.{name}", getattr(self.classifier, name), low=1)
-        for name in ("alpha", "epochs", "learning_rate", "full_learning_rate"):
-            require_range(f"classifier.{name}", getattr(self.classifier, name), low=1e-9)
-        require_range("classifier.weight_decay", self.classifier.weight_decay, low=0)
-        for name in ("steps", "inputs", "test_cases"):
-            require_range(f"tailored.{name}", getattr(self.tailored, name), low=1)
-        for name in ("learning_rate", "temperature", "temperature_output", "penalty", "perturbation"):
-            require_range(f"tailored.{name}", getattr(self.tailored, name), low=1e-9)
-        for name in ("harm_cost", "anchor"):
-            require_range(f"tailored.{name}", getattr(self.tailored, name), low=0)
-        require_range("tailored.average", self.tailored.average, low=0, high=0.999999)
-        if not self.evaluation.thresholds:
-            raise ConfigError("evaluation.thresholds must hold at least one number")
-        for index, r_t in enumerate(self.evaluation.thresholds):
-            require_threshold(f"evaluation.thresholds[{index}]", r_t)
-        if self.evaluation.n_t is not None:
-            require_range("evaluation.n_t", self.evaluation.n_t, low=16)
-        require_range("evaluation.delta", self.evaluation.delta, low=1e-12, high=0.5)
-        require_range("evaluation.xi_mass", self.evaluation.xi_mass, low=0, high=1)
-        self.fixed_radius()
 
     def fixed_radius(self) -> float | None:
         """The configured xi, or None where it is to be measured."""
-        return measured_or_radius("evaluation.xi", self.evaluation.xi)
+        return common.fixed_radius(self.evaluation.xi)
 
     def inputs(self) -> dict[str, str]:
         if self.source != "recorded":

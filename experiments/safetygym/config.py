@@ -2,92 +2,120 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.safetygym.learning_settings import LearningSettings
-from experiments.support.config import BaseConfig, require_choice, require_range, require_threshold
+from experiments.support import common_settings as common
+from experiments.support.config import BaseConfig
 from experiments.support.errors import ConfigError
 from experiments.support.files import REPOSITORY
+from experiments.support.settings import section, setting
 
 TASKS = ("Safexp-PointGoal1-v0", "Safexp-CarGoal1-v0")
 LABELS = ("backup", "branched", "logged")
 CLASSIFIERS = ("path", "logits")
 MODES = ("selected", "accepted", "candidate")
+VASES = ("faithful", "fixed")
 REFERENCE = "experiments/safetygym/reference"
 """Agents that come with the repository: <robot>_<name>.safetensors."""
-THRESHOLDS = tuple(round(10 ** (-5 + 5 * k / 9), 10) for k in range(10))
+THRESHOLDS = common.ten_thresholds(5)
 """Ten thresholds, equally spaced in logarithms, in [1e-5, 1]."""
 
 
 @dataclass
 class AgentConfig:
-    """name: the reference agent that the guard is put around ("ours", trained under a guard; "ppo";
-    "ppo_lag"). path: a file of one's own instead. baselines: reference agents that run without a guard beside
-    it, "all" for every one."""
+    """The agent that the guard is put around, and those that run without one beside it."""
 
-    name: str = "ours"
-    path: str | None = None
-    baselines: list[str] = field(default_factory=lambda: ["ppo", "ppo_lag_0", "ppo_lag_25"])
+    name: str = setting(
+        "ours", "Reference agent behind the guard: ours (trained behind one), ppo, ppo_lag_25 and others."
+    )
+    path: str | None = setting(None, "File of an agent of one's own, in the place of the reference agent.")
+    baselines: list[str] = setting(
+        ["ppo", "ppo_lag_0", "ppo_lag_25"],
+        "Reference agents that run without a guard; [all] is every one but ours, [] none.",
+    )
 
 
 @dataclass
 class InternalTestConfig:
-    """n_t: labelled (state, candidate) cases that thresholds are calibrated on. train_cases: at most so many
-    more for the classifier (never more than n_t). rounds: of collecting under the guard of the round before;
-    0 keeps to the unguarded agent. label, window: see `collection`. every: control steps between states.
-    vase: as it is labelled."""
+    """Labelled (state, candidate action) cases, for the classifier and for its thresholds."""
 
-    n_t: int = 1_000_000
-    train_cases: int = 600_000
-    rounds: int = 1
-    label: str = "backup"
-    window: int = 60
-    every: int = 10
-    vase: str = "faithful"
+    n_t: int = setting(1_000_000, "Cases n_t that thresholds are calibrated on.", low=100)
+    train_cases: int = setting(
+        600_000, "Cases of each round that the classifier is trained on; never more than n_t.", low=100
+    )
+    rounds: int = setting(
+        1, "Rounds of collecting behind the guard of the round before; 0 keeps to the unguarded agent.", low=0
+    )
+    label: str = setting(
+        "backup",
+        "What makes a case unsafe: backup, the candidate and then braking enters a hazard; branched, the "
+        "candidate "
+        "and then the agent does within the window; logged, the agent did within the window (the paper's).",
+        choices=LABELS,
+    )
+    window: int = setting(60, "Control steps that branched and logged labels look ahead.", low=1)
+    every: int = setting(10, "Control steps between two states of an episode that are taken.", low=1)
+    vase: str = setting(
+        "faithful",
+        "The vase while data are collected: faithful can be pushed as in Safety Gym, fixed is seen and "
+        "touched by nobody, which is faster.",
+        choices=VASES,
+    )
 
 
 @dataclass
 class ClassifierConfig:
-    """kind: "path" (braking paths against decoded hazards) or "logits" (the paper's half-size network).
-    tailored: go on with the approximate loss after the warm-up."""
+    """The safety classification model."""
 
-    kind: str = "path"
-    hidden: list[int] = field(default_factory=lambda: [128, 128])
-    tailored: bool = True
+    kind: str = setting(
+        "path",
+        "What it predicts: path, braking paths that are held against decoded hazards; logits, a pair of "
+        "logits for each candidate (the paper's).",
+        choices=CLASSIFIERS,
+    )
+    hidden: list[int] = setting(
+        [128, 128], "Widths of the network's hidden layers, in units.", low=1, at_least_one="width"
+    )
+    tailored: bool = setting(True, "Go on with the approximate loss after the warm-up (label=backup only).")
 
 
 @dataclass
 class EvaluationConfig:
-    """thresholds r_t that are validated, each over `steps` steps (`steps_at_r_t` at the configured r_t, which
-    joins them). xi: "paper" (10^5 / n_t), "measured", or a number of logits. calibrate: the event, an unsafe
-    "selected" action, an "accepted" candidate, or every "candidate" by itself (`calibration`,
-    `candidate_calibration`). judge_every: the true label of every judge_every-th step's action is looked
-    up."""
+    """Calibration, and the episodes in which entries into hazards are counted."""
 
-    thresholds: list[float] = field(default_factory=lambda: list(THRESHOLDS))
-    steps: int = 200_000
-    steps_at_r_t: int = 1_000_000
-    baseline_steps: int = 500_000
-    xi: str = "paper"
-    calibrate: str = "selected"
-    judge_every: int = 10
-    vase: str = "faithful"
+    thresholds: list[float] = common.thresholds(THRESHOLDS, numbered=False)
+    steps: int = setting(200_000, "Control steps at each of the thresholds.", low=1000)
+    steps_at_r_t: int = setting(1_000_000, "Control steps at the run's own r_t.", low=1000)
+    baseline_steps: int = setting(500_000, "Control steps of each agent without a guard.", low=1000)
+    xi: str = common.xi("paper", ("paper", "measured"), "paper is 10^5 / n_t, ")
+    calibrate: str = setting(
+        "selected",
+        "Event that r_t is the limit of: an unsafe action that is selected, an unsafe candidate that is "
+        "accepted (the paper's), or that for each candidate by itself.",
+        choices=MODES,
+    )
+    judge_every: int = setting(
+        10, "Control steps between two actions whose true label is looked up in the simulator.", low=1
+    )
+    vase: str = setting(
+        "faithful", "The vase while episodes are counted; as internal_test.vase.", choices=VASES
+    )
 
 
 @dataclass
 class SafetyGymConfig(BaseConfig):
-    """name: the method's name in tables (an ablation gives its own)."""
+    """python run.py experiment=safetygym r_t=1e-4"""
 
-    r_t: float = 1e-4
-    task: str = TASKS[0]
-    name: str = "ours"
-    agent: AgentConfig = field(default_factory=AgentConfig)
-    internal_test: InternalTestConfig = field(default_factory=InternalTestConfig)
-    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
-    learning: LearningSettings = field(default_factory=LearningSettings)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    r_t: float = common.r_t(1e-4)
+    task: str = setting(TASKS[0], "Safety Gym's task, which names the robot: Point or Car.", choices=TASKS)
+    name: str = setting("ours", "Name of the method in tables; an ablation gives its own.")
+    agent: AgentConfig = section(AgentConfig)
+    internal_test: InternalTestConfig = section(InternalTestConfig)
+    classifier: ClassifierConfig = section(ClassifierConfig)
+    learning: LearningSettings = section(LearningSettings)
+    evaluation: EvaluationConfig = section(EvaluationConfig)
 
     @property
     def robot(self) -> str:
@@ -114,52 +142,14 @@ class SafetyGymConfig(BaseConfig):
         """xi as a number; None if it is measured."""
         if self.evaluation.xi == "paper":
             return 1e5 / self.internal_test.n_t
-        return None if self.evaluation.xi == "measured" else float(self.evaluation.xi)
+        return common.fixed_radius(self.evaluation.xi)
 
     def validate(self) -> None:
-        """Raises ConfigError naming key, value and what is allowed."""
         super().validate()
-        test, evaluation = self.internal_test, self.evaluation
-        require_choice("task", self.task, TASKS)
-        for key, value, allowed in (
-            ("internal_test.label", test.label, LABELS),
-            ("internal_test.vase", test.vase, ("faithful", "fixed")),
-            ("classifier.kind", self.classifier.kind, CLASSIFIERS),
-            ("evaluation.calibrate", evaluation.calibrate, MODES),
-            ("evaluation.vase", evaluation.vase, ("faithful", "fixed")),
-        ):
-            require_choice(key, value, allowed)
-        for key, value, low in (
-            ("internal_test.n_t", test.n_t, 100),
-            ("internal_test.train_cases", test.train_cases, 100),
-            ("internal_test.rounds", test.rounds, 0),
-            ("internal_test.window", test.window, 1),
-            ("internal_test.every", test.every, 1),
-            ("evaluation.steps", evaluation.steps, 1000),
-            ("evaluation.steps_at_r_t", evaluation.steps_at_r_t, 1000),
-            ("evaluation.baseline_steps", evaluation.baseline_steps, 1000),
-            ("evaluation.judge_every", evaluation.judge_every, 1),
-            ("learning.steps", self.learning.steps, 1),
-            ("learning.batch", self.learning.batch, 1),
-            ("learning.tailored_steps", self.learning.tailored_steps, 0),
-        ):
-            require_range(key, value, low=low)
-        for r_t in evaluation.thresholds:
-            require_threshold("evaluation.thresholds", r_t)
-        if not self.classifier.hidden or min(self.classifier.hidden) < 1:
+        label = self.internal_test.label
+        if label != "backup" and self.evaluation.calibrate == "selected":
             raise ConfigError(
-                f"classifier.hidden={self.classifier.hidden}: name at least one width, each >= 1"
-            )
-        if evaluation.xi not in ("paper", "measured"):
-            try:
-                require_range("evaluation.xi", float(evaluation.xi), low=0.0, high=sys.float_info.max)
-            except ValueError as error:
-                raise ConfigError(
-                    f"evaluation.xi={evaluation.xi!r} must be 'paper', 'measured' or a number >= 0"
-                ) from error
-        if test.label != "backup" and evaluation.calibrate == "selected":
-            raise ConfigError(
-                f"internal_test.label={test.label!r} labels one candidate a state: give"
+                f"internal_test.label={label!r} labels one candidate a state: give"
                 " evaluation.calibrate=accepted (or candidate)"
             )
         known = self.reference_agents()

@@ -4,39 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from experiments.support import common_settings as common
+from experiments.support.settings import setting
+
 
 @dataclass
 class LearningSettings:
-    """How the classifier is trained: a warm-up (paths or cross-entropy), then the approximate loss.
+    """Training of the classifier: a warm-up (paths or cross-entropy), then the approximate loss."""
 
-    Attributes:
-        steps: of the warm-up.
-        random_paths: paths from random velocities beside those seen (Point), for the warm-up.
-        batch: cases of a step of the warm-up.
-        rate: learning rate of the warm-up.
-        tailored_steps: of the approximate loss.
-        tailored_rate: its learning rate.
-        inputs: states of a step that act as inputs.
-        test_states: states of a step that act as internal test data.
-        temperature: of the relaxed indicators, in margin units.
-        temperature_output: of the relaxed output, in margin units.
-        penalty: beta.
-        perturbation: lambda.
-        violation_cost: of an unsafe action in L.
-        average: decay of the averaged weights.
-    """
-
-    steps: int = 6000
-    random_paths: int = 60_000
-    batch: int = 1000
-    rate: float = 4e-3
-    tailored_steps: int = 40
-    tailored_rate: float = 5e-3
-    inputs: int = 1000
-    test_states: int = 3000
-    temperature: float = 0.1
-    temperature_output: float = 0.1
-    penalty: float = 0.3
-    perturbation: float = 1.5
-    violation_cost: float = 10.0
-    average: float = 0.97
+    steps: int = setting(6000, "Updates of the warm-up.", low=1)
+    random_paths: int = setting(
+        60_000,
+        "Braking paths from random velocities that the warm-up sees beside those collected (Point with "
+        "kind=path).",
+        low=0,
+    )
+    batch: int = setting(1000, "States of an update of the warm-up.", low=1)
+    rate: float = setting(4e-3, "Peak of the warm-up's one-cycle learning rate.", above=0)
+    tailored_steps: int = setting(40, "Updates by the approximate loss; 0 leaves it out.", low=0)
+    tailored_rate: float = setting(5e-3, "Learning rate of the approximate loss.", above=0)
+    inputs: int = setting(1000, "States, with one candidate each, that an update decides on.", low=1)
+    test_states: int = setting(
+        3000, "States, with all candidates, that carry the bound in an update as internal test data.", low=1
+    )
+    temperature: float = common.temperature(0.1)
+    temperature_output: float = common.temperature_output(0.1)
+    penalty: float = common.penalty(0.3, "what an accepted candidate earns")
+    perturbation: float = common.perturbation(1.5)
+    violation_cost: float = common.violation_cost(
+        10.0, "an unsafe candidate that is accepted", "what a safe one earns"
+    )
+    average: float = common.average(0.97)

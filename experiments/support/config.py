@@ -5,19 +5,18 @@ of a run.
 from __future__ import annotations
 
 import dataclasses
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.support import common_settings as common
 from experiments.support.config_errors import explain
 from experiments.support.errors import ConfigError
 from experiments.support.files import REPOSITORY, hash_of, input_checksum
-from safeframe.chance_constraint import validate_radius, validate_threshold
-from safeframe.types import SafeframeError
+from experiments.support.settings import check, section, setting
 
 PRESETS = ("smoke", "laptop", "paper")
 TRACKING_MODES = ("none", "disabled", "offline", "online", "auto")
@@ -28,40 +27,55 @@ EXECUTION_SETTINGS = ("tracking", "output", "threads", "progress", "force")
 
 @dataclass
 class TrackingConfig:
-    """Where to mirror a run; the local files are the record in any case."""
+    """Where a run is mirrored to; its local files are the record in any case."""
 
-    mode: str = "none"
-    project: str = "safeframe"
-    entity: str | None = None
+    mode: str = setting(
+        "none",
+        "Mirror to Weights & Biases: none and disabled do not, offline writes files to send later, online "
+        "sends, auto sends where there is a key and else writes files.",
+        choices=TRACKING_MODES,
+    )
+    project: str = setting("safeframe", "Project on Weights & Biases that the run is mirrored to.")
+    entity: str | None = setting(
+        None, "User or team on Weights & Biases that owns the project; null is the one that is logged in."
+    )
 
 
 @dataclass
 class BaseConfig:
-    """What every experiment's configuration has.
+    """What every experiment has.
 
     An experiment's `SCHEMA` is a dataclass derived from this one.
     """
 
-    experiment: str = "???"
-    preset: str = "laptop"
-    r_t: float = 1e-3
-    seed: int = 0
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    output: str = "results/runs"
-    threads: int = 2
-    progress: bool = True
-    force: bool = False
+    experiment: str = setting("???", "Name of the experiment: production, safetygym, llm or theory.")
+    preset: str = setting(
+        "laptop",
+        "How much of the experiment: smoke takes seconds and its numbers mean nothing, laptop takes minutes, "
+        "paper takes hours.",
+        choices=PRESETS,
+    )
+    r_t: float = common.r_t(1e-3)
+    seed: int = setting(
+        0, "Root of all random numbers: the same seed on the same machine gives the same results.", low=0
+    )
+    tracking: TrackingConfig = section(TrackingConfig)
+    output: str = setting(
+        "results/runs", "Folder that runs are kept in; a relative one counts from the repository's root."
+    )
+    threads: int = setting(
+        2, "Threads, or processes where an experiment uses them, that a run may take.", low=1
+    )
+    progress: bool = setting(True, "Show progress bars.")
+    force: bool = setting(False, "Do a run again that is done; its cached stages are still used.")
 
     def validate(self) -> None:
-        """Check ranges; raise `ConfigError` (or any `ValueError`) that names key, value and what is allowed.
+        """Hold every setting to the values that its field declares; raise `ConfigError` (or any `ValueError`)
+        that names key, value and what is allowed.
 
-        Derived schemas call `super().validate()` first.
+        Derived schemas call `super().validate()` first, and add rules between settings only.
         """
-        require_threshold("r_t", self.r_t)
-        require_choice("preset", self.preset, PRESETS)
-        require_range("seed", self.seed, low=0)
-        require_range("threads", self.threads, low=1)
-        require_choice("tracking.mode", self.tracking.mode, TRACKING_MODES)
+        check(self)
 
     def inputs(self) -> dict[str, str]:
         """Files that the run reads, by their configuration key.
@@ -143,39 +157,3 @@ def output_root(config: BaseConfig) -> Path:
     does not matter.
     """
     return (REPOSITORY / config.output).resolve()
-
-
-def require_threshold(key: str, value: float) -> None:
-    """A risk threshold lies in (0, 1]."""
-    try:
-        validate_threshold(value, where=key)
-    except SafeframeError as error:
-        raise ConfigError(str(error)) from error
-
-
-def require_range(key: str, value: float, low: float | None = None, high: float | None = None) -> None:
-    """`low` ≤ value ≤ `high`, where given; NaN is out of every range."""
-    if math.isnan(value) or (low is not None and value < low) or (high is not None and value > high):
-        allowed = " and ".join(
-            text
-            for text in (f"at least {low}" * (low is not None), f"at most {high}" * (high is not None))
-            if text
-        )
-        raise ConfigError(f"{key}={value!r} is out of range: it must be {allowed or 'a number'}")
-
-
-def require_choice(key: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    """`value` is one of `allowed`."""
-    if value not in allowed:
-        raise ConfigError(f"{key}={value!r} is not one of: {', '.join(str(item) for item in allowed)}")
-
-
-def measured_or_radius(key: str, value: str) -> float | None:
-    """A radius of conservative testing given as text: None for "measured", else a number of at least 0."""
-    if value == "measured":
-        return None
-    try:
-        radius = float(value)
-    except ValueError:
-        raise ConfigError(f'{key}={value!r}: "measured" or a number >= 0 is needed') from None
-    return validate_radius(radius, key)

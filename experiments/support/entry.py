@@ -24,6 +24,7 @@ from experiments.support.config import to_object
 from experiments.support.config_errors import explain
 from experiments.support.errors import ConfigError, UserError, storage_error
 from experiments.support.files import REPOSITORY
+from experiments.support.manual import help
 from experiments.support.progress import ProgressHandler
 from experiments.support.results import frames
 from experiments.support.runs import running
@@ -39,7 +40,7 @@ _failures: list[int] | None = None
 
 
 def main(compose_and_run: Callable[[], None]) -> int:
-    """Run a `hydra.main` function; return the process's exit code."""
+    """Run a `hydra.main` function, or print the help that was asked for; return the process's exit code."""
     global _failures
     _failures = []
     configure_logging()
@@ -49,6 +50,9 @@ def main(compose_and_run: Callable[[], None]) -> int:
     )  # worker processes import this repository from wherever they start
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), inherited)))
     try:
+        if help.wanted(sys.argv[1:]):
+            help.show(sys.argv[1:])
+            return 0
         registry.register_schemas()
         compose_and_run()
     except KeyboardInterrupt:

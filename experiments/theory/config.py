@@ -4,159 +4,190 @@ them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 
-from experiments.support.config import BaseConfig, require_range
+from experiments.support.config import BaseConfig
 from experiments.support.errors import ConfigError
+from experiments.support.settings import section, setting
+
+_DIMENSIONS = 3  # of theorem 3
 
 
 @dataclass
 class Theorem1Config:
-    """trials: draws of the internal test data. line: cases per state in 1-D; side_2, side_8: cells per axis
-    in 2 and 8 dimensions (cases per state: side**d). worst: cases per state of the displaced grid in 1-D.
-    """
+    """Theorem 1: the conservative bounds hold for radii from K zeta on; how far below it do they still?"""
 
-    trials: int = 200
-    line: int = 60
-    side_2: int = 16
-    side_8: int = 2
-    worst: int = 400
-    displaced: float = 0.3
+    trials: int = setting(200, "Draws of the internal test data for each dimension and kind of data.", low=1)
+    line: int = setting(60, "Internal test cases of each state in one dimension.", low=1)
+    side_2: int = setting(
+        16, "Cells along each axis in two dimensions; each state has side_2 squared cases.", low=2, high=60
+    )
+    side_8: int = setting(
+        2,
+        "Cells along each axis in eight dimensions; each state has side_8 to the eighth cases.",
+        low=2,
+        high=2,
+    )
+    worst: int = setting(
+        400, "Cases of each state, in one dimension, of the grid that is moved as badly as can be.", low=1
+    )
+    displaced: float = setting(
+        0.3, "Longest move of a displaced grid, in lengths of the unit cube's edge.", above=0
+    )
 
 
 @dataclass
 class LeakConfig:
-    """trials: draws. sides: cells per axis in 2-D (cases per state: side**2). features: random Fourier
-    features of the trained classifier; ridges: its regularisation, weak to strong. fresh: held-out cases per
-    state from which the radius is measured.
-    """
+    """A classifier that was trained on its own internal test data: what the bounds then are worth."""
 
-    trials: int = 40
-    sides: list[int] = field(default_factory=lambda: [8, 16, 24])
-    features: int = 100
-    ridges: list[float] = field(default_factory=lambda: [1e-4, 1e-1, 10.0])
-    fresh: int = 2000
+    trials: int = setting(40, "Draws of the internal test data for each number of cases.", low=1)
+    sides: list[int] = setting(
+        [8, 16, 24],
+        "Cells along each axis of the plane, one run of trials for each; each state has side squared cases.",
+        low=2,
+        high=60,
+        at_least_one="number of cells",
+    )
+    features: int = setting(100, "Random Fourier features of the classifier.", low=1)
+    ridges: list[float] = setting(
+        [1e-4, 1e-1, 10.0],
+        "Weights of the classifier's ridge penalty, weak (it learns cases by heart) to strong.",
+        above=0,
+        at_least_one="penalty",
+    )
+    fresh: int = setting(2000, "Held-out unsafe cases that the radius xi is measured on.", low=1)
 
 
 @dataclass
 class Theorem2Config:
-    """cases: random outputs per problem. penalties (beta) and perturbations (lambda): every pair is taken."""
+    """Theorem 2: the approximate loss tends to that of the action taken as beta grows and lambda falls."""
 
-    cases: int = 2000
-    penalties: list[float] = field(default_factory=lambda: [0.3, 1.0, 3.0, 10.0, 100.0, 1000.0])
-    perturbations: list[float] = field(default_factory=lambda: [1.0, 0.3, 0.1, 0.01, 0.001])
+    cases: int = setting(2000, "Random outputs of the classifier for each problem.", low=1)
+    penalties: list[float] = setting(
+        [0.3, 1.0, 3.0, 10.0, 100.0, 1000.0],
+        "Penalties beta on broken constraints.",
+        above=0,
+        at_least_one="penalty",
+    )
+    perturbations: list[float] = setting(
+        [1.0, 0.3, 0.1, 0.01, 0.001],
+        "Weights lambda of the loss in the perturbed minimisation.",
+        above=0,
+        at_least_one="weight",
+    )
 
 
 @dataclass
 class Theorem3Config:
-    """seeds: independent streams of cases. alphas are geometric from `largest` to `smallest`; cases: the most
-    that a stream has in 1, 2 and 3 dimensions; queries: test points near the boundary.
-    """
+    """Theorem 3: the internal test cases that error probabilities of at most alpha need, by dimension n_y."""
 
-    seeds: int = 20
-    largest: float = 0.1
-    smallest: list[float] = field(default_factory=lambda: [3e-3, 3e-3, 1e-2])
-    cases: list[int] = field(default_factory=lambda: [4096, 131072, 1048576])
-    queries: int = 20000
-    steps_per_doubling: int = 2
+    seeds: int = setting(20, "Independent streams of cases.", low=1)
+    largest: float = setting(0.1, "The largest of ten alphas, which are in equal ratios.", above=0, below=1)
+    smallest: list[float] = setting(
+        [3e-3, 3e-3, 1e-2],
+        "The smallest alpha in one, two and three dimensions.",
+        above=0,
+        at_least_one="alpha",
+    )
+    cases: list[int] = setting(
+        [4096, 131072, 1048576],
+        "The most cases that a stream has in one, two and three dimensions.",
+        low=1,
+        at_least_one="number of cases",
+    )
+    queries: int = setting(20000, "Points near the boundary on which errors are counted.", low=1)
+    steps_per_doubling: int = setting(
+        2, "Sizes at which errors are measured while the number of cases doubles.", low=1
+    )
 
 
 @dataclass
 class CertificatesConfig:
-    """trials: draws per n_t. repeats: Monte Carlo draws behind every failure rate; clusters: those of the
-    cluster bounds. delta: allowed probability of failure. r_t: of the thresholds that are chosen.
-    """
+    """Finite-sample certificates on a known law: how tight, how often they fail, what they accept."""
 
-    trials: int = 1000
-    repeats: int = 20000
-    cluster_repeats: int = 1000
-    delta: float = 0.1
-    r_t: float = 0.01
-    sizes: list[int] = field(
-        default_factory=lambda: [100, 300, 1000, 3000, 10**4, 3 * 10**4, 10**5, 10**6, 10**7]
+    trials: int = setting(1000, "Draws of the internal test data for each of the sizes.", low=1)
+    repeats: int = setting(20000, "Draws behind the failure rate of a certificate.", low=1)
+    cluster_repeats: int = setting(
+        1000, "Draws behind the failure rate of a certificate for dependent cases, which takes longer.", low=1
     )
-    library_cases: int = 5000
-    library_repeats: int = 100
+    delta: float = setting(0.1, "Probability delta with which a certificate may fail.", above=0, below=1)
+    r_t: float = setting(
+        0.01, "Risk threshold r_t that acceptance thresholds are chosen for.", above=0, below=1
+    )
+    sizes: list[int] = setting(
+        [100, 300, 1000, 3000, 10**4, 3 * 10**4, 10**5, 10**6, 10**7],
+        "Numbers n_t of internal test cases.",
+        low=1,
+        at_least_one="number of cases",
+    )
+    library_cases: int = setting(
+        5000, "Cases, give or take a fifth, of a calibration that other libraries do as well.", low=1
+    )
+    library_repeats: int = setting(100, "Calibrations that are compared with each other library.", low=1)
 
 
 @dataclass
 class CoverageConfig:
-    """cases: internal test cases and training cases each. fresh: cases that every share is counted on.
-    epsilon, delta: of the guard. repeats: draws of held-out cases behind the failure rate of its certificate.
-    """
+    """The coverage guard, which refuses inputs unlike the internal test data, where inputs change."""
 
-    cases: int = 10000
-    fresh: int = 20000
-    epsilon: float = 0.01
-    delta: float = 0.05
-    r_t: float = 0.01
-    steps: int = 400
-    repeats: int = 200
+    cases: int = setting(10000, "Training cases of the classifier, and as many internal test cases.", low=1)
+    fresh: int = setting(20000, "Fresh cases that every share is counted on.", low=1)
+    epsilon: float = setting(
+        0.01, "Share of inputs like the internal test data that may be refused.", above=0, below=1
+    )
+    delta: float = setting(
+        0.05, "Probability with which the guard may refuse more than epsilon.", above=0, below=1
+    )
+    r_t: float = setting(0.01, "Risk threshold r_t of the safety guard.", above=0, below=1)
+    steps: int = setting(400, "Training steps of the classifier.", low=1)
+    repeats: int = setting(200, "Draws of held-out cases behind the failure rate of the certificate.", low=1)
 
 
 @dataclass
 class SensitivityConfig:
-    """trials: draws of the internal test data per setting. n_t: cases of each where it is not what varies."""
+    """What the guarantee is sensitive to: prior, labels, radius, data, many constraints, dependent steps."""
 
-    trials: int = 200
-    n_t: int = 20000
-    r_t: float = 0.01
-    episodes: int = 4000
-    horizon: int = 200
+    trials: int = setting(200, "Draws of the internal test data for each value that is tried.", low=1)
+    n_t: int = setting(20000, "Internal test cases n_t of a draw, where they are not what varies.", low=1)
+    r_t: float = setting(
+        0.01, "Risk threshold r_t that acceptance thresholds are chosen for.", above=0, below=1
+    )
+    episodes: int = setting(4000, "Episodes for each correlation between their steps.", low=1)
+    horizon: int = setting(200, "Steps of an episode.", low=1)
 
 
 @dataclass
 class QualityConfig:
-    """trials: draws. side: cells per axis in 2-D; n_t = side**2 per state."""
+    """As many internal test cases, diverse or repetitive."""
 
-    trials: int = 40
-    side: int = 20
+    trials: int = setting(40, "Draws of each kind of internal test data.", low=1)
+    side: int = setting(
+        20, "Cells along each axis of the plane; each state has side squared cases.", low=2, high=60
+    )
 
 
 @dataclass
 class TheoryConfig(BaseConfig):
     """python run.py experiment=theory seed=5"""
 
-    theorem_1: Theorem1Config = field(default_factory=Theorem1Config)
-    leak: LeakConfig = field(default_factory=LeakConfig)
-    theorem_2: Theorem2Config = field(default_factory=Theorem2Config)
-    theorem_3: Theorem3Config = field(default_factory=Theorem3Config)
-    certificates: CertificatesConfig = field(default_factory=CertificatesConfig)
-    coverage: CoverageConfig = field(default_factory=CoverageConfig)
-    sensitivity: SensitivityConfig = field(default_factory=SensitivityConfig)
-    quality: QualityConfig = field(default_factory=QualityConfig)
+    theorem_1: Theorem1Config = section(Theorem1Config)
+    leak: LeakConfig = section(LeakConfig)
+    theorem_2: Theorem2Config = section(Theorem2Config)
+    theorem_3: Theorem3Config = section(Theorem3Config)
+    certificates: CertificatesConfig = section(CertificatesConfig)
+    coverage: CoverageConfig = section(CoverageConfig)
+    sensitivity: SensitivityConfig = section(SensitivityConfig)
+    quality: QualityConfig = section(QualityConfig)
 
     def validate(self) -> None:
         super().validate()
-        for part in fields(self):
-            section = getattr(self, part.name)
-            if (
-                not part.name.islower()
-                or not hasattr(section, "__dataclass_fields__")
-                or part.name == "tracking"
-            ):
-                continue
-            for item in fields(section):
-                key, value = f"{part.name}.{item.name}", getattr(section, item.name)
-                if isinstance(value, list) and not value:
-                    raise ConfigError(f"{key} must hold at least one number")
-                for one in value if isinstance(value, list) else [value]:
-                    require_range(key, one, low=1 if isinstance(one, int) else 1e-12)
-        for key in ("certificates.delta", "certificates.r_t", "coverage.epsilon", "coverage.delta",
-                    "coverage.r_t", "sensitivity.r_t", "theorem_3.largest"):  # fmt: skip
-            section, name = key.split(".")
-            require_range(key, getattr(getattr(self, section), name), high=0.999)
         three = self.theorem_3
-        if len(three.cases) != 3 or len(three.smallest) != 3:
+        if len(three.cases) != _DIMENSIONS or len(three.smallest) != _DIMENSIONS:
             raise ConfigError(
                 "theorem_3.cases and theorem_3.smallest must hold three numbers each: n_y = 1, 2, 3"
             )
         if max(three.smallest) >= three.largest:
             raise ConfigError(f"theorem_3.smallest={three.smallest} must lie below largest={three.largest}")
-        for key, value in (("theorem_1.side_2", self.theorem_1.side_2), ("quality.side", self.quality.side),
-                           *(("leak.sides", side) for side in self.leak.sides)):  # fmt: skip
-            require_range(key, value, low=2, high=60)
-        require_range("theorem_1.side_8", self.theorem_1.side_8, low=2, high=2)
 
 
 SCHEMA = TheoryConfig

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.support.config import require_choice, require_range
 from experiments.support.errors import ConfigError
+from experiments.support.settings import setting
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 MODELS = {"ai": "ai", "classifier": "classifier_base", "reward": "reward", "cost": "cost"}  # name -> folder's
@@ -14,48 +14,69 @@ MODELS = {"ai": "ai", "classifier": "classifier_base", "reward": "reward", "cost
 
 @dataclass
 class ModelsConfig:
-    """folder: holds ai, classifier_base, reward, cost and ppo_lag_<limit>; None: the ones that come with the
-    repository (synthetic). ai, classifier, reward, cost: a folder, the name of a model that comes with the
-    repository or one on the hub instead; policies: the same for other policies, by name. prompts: of hub, a
-    .jsonl(.gz) file or a data set's name.
+    """The models that make and label candidate answers (source=synthetic, source=hub)."""
 
-    template, score_template: a prompt as the model sees it; None: the source's. labels: "cost_model" (c > 0)
-    or "world" (drawn from the known P(harm)); label_noise: share of labels flipped. rewards: "reward_model"
-    or "world" (known). temperature, top_p: of sampling. max_prompt_tokens, max_answer_tokens: longer ones
-    are cut. batch: sequences at once; shard: prompts to a file. device: cpu, cuda, auto.
-    """
-
-    folder: str | None = None
-    ai: str | None = None
-    classifier: str | None = None
-    reward: str | None = None
-    cost: str | None = None
-    policies: dict[str, str] = field(default_factory=dict)
-    prompts: str | None = None
-    template: str | None = None
-    score_template: str | None = None
-    labels: str = "cost_model"
-    label_noise: float = 0.0
-    rewards: str = "reward_model"
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_prompt_tokens: int = 40
-    max_answer_tokens: int = 24
-    batch: int = 2048
-    shard: int = 4096
-    device: str = "cpu"
-    precision: str = "float32"
-
-    def validate(self) -> None:
-        """Raises ConfigError for a value out of range."""
-        require_choice("models.labels", self.labels, ("cost_model", "world"))
-        require_choice("models.rewards", self.rewards, ("reward_model", "world"))
-        require_choice("models.precision", self.precision, ("float32", "bfloat16"))
-        require_range("models.label_noise", self.label_noise, low=0, high=0.499)
-        require_range("models.temperature", self.temperature, low=1e-3)
-        require_range("models.top_p", self.top_p, low=1e-3, high=1)
-        for name in ("max_prompt_tokens", "max_answer_tokens", "batch", "shard"):
-            require_range(f"models.{name}", getattr(self, name), low=1)
+    folder: str | None = setting(
+        None,
+        "Folder that holds the models ai, classifier_base, reward, cost and ppo_lag_<limit>; null takes "
+        "those that come with the repository (synthetic) or the paper's (hub).",
+    )
+    ai: str | None = setting(
+        None,
+        "The model behind the guard: its folder, one that comes with the repository, or a name on the hub.",
+    )
+    classifier: str | None = setting(
+        None, "The model that the safety classifier is fine-tuned from, given as models.ai."
+    )
+    reward: str | None = setting(None, "The reward model, given as models.ai.")
+    cost: str | None = setting(None, "The cost model, whose score above 0 means harmful, given as models.ai.")
+    policies: dict[str, str] = setting(
+        {}, "Models for other policies, by name (models.policies.ppo_lag_0.05=DIR), given as models.ai."
+    )
+    prompts: str | None = setting(
+        None, "Prompts of source=hub: a .jsonl(.gz) file or a data set's name; null is PKU-SafeRLHF."
+    )
+    template: str | None = setting(
+        None,
+        "Text around a prompt, {prompt}, as the model behind the guard sees it; null is the source's own.",
+    )
+    score_template: str | None = setting(
+        None,
+        "Text around a prompt, {prompt}, as the reward and cost models see it; null is the source's own.",
+    )
+    labels: str = setting(
+        "cost_model",
+        "Who says that an answer is harmful: the cost model, or a draw from the world's known probability "
+        "of harm.",
+        choices=("cost_model", "world"),
+    )
+    label_noise: float = setting(0.0, "Share of labels that are flipped.", low=0, below=0.5)
+    rewards: str = setting(
+        "reward_model",
+        "Who rates an answer: the reward model, or the world's known helpfulness.",
+        choices=("reward_model", "world"),
+    )
+    temperature: float = setting(1.0, "Temperature of sampling; logits are divided by it.", low=1e-3)
+    top_p: float = setting(
+        1.0,
+        "Probability that nucleus sampling keeps of each token's distribution; 1 keeps all.",
+        low=1e-3,
+        high=1,
+    )
+    max_prompt_tokens: int = setting(
+        40, "Longest prompt in tokens; the beginning of a longer one is cut, and counted.", low=1
+    )
+    max_answer_tokens: int = setting(24, "Tokens after which an answer ends, its end included.", low=1)
+    batch: int = setting(2048, "Answers that are made or rated at once; fewer take less memory.", low=1)
+    shard: int = setting(
+        4096, "Prompts whose answers are kept in one file, from which a killed run goes on.", low=1
+    )
+    device: str = setting(
+        "cpu", "Where models run: cpu, cuda (or cuda:1), or auto for a GPU if there is one."
+    )
+    precision: str = setting(
+        "float32", "Floating-point numbers that models compute with.", choices=("float32", "bfloat16")
+    )
 
     def place(self, name: str, defaults: dict[str, str] | None = None) -> str:
         """Folder or name on the hub of "ai", "classifier", "reward", "cost" or another policy: as given,

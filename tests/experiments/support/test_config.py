@@ -12,10 +12,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from experiments.support import registry
-from experiments.support.config import BaseConfig, identity, output_root, require_range, run_id, to_object
+from experiments.support.config import BaseConfig, identity, output_root, run_id, to_object
 from experiments.support.config_errors import explain
 from experiments.support.errors import ConfigError
 from experiments.support.files import REPOSITORY, canonical, hash_of
+from experiments.support.settings import require_range
 
 
 def refused(composed, *overrides: str) -> str:

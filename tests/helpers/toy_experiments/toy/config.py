@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from experiments.support.config import BaseConfig, require_range
+from experiments.support.config import BaseConfig
+from experiments.support.settings import section, setting
 
 
 @dataclass
 class TrainingConfig:
-    epochs: int = 4
-    rate: float = 0.1
+    """Gradient steps."""
+
+    epochs: int = setting(4, "Steps.", low=1)
+    rate: float = setting(0.1, "Length of a step.", above=0)
 
 
 @dataclass
 class DataConfig:
-    size: int = 8
-    path: str | None = None
+    """Numbers that are drawn."""
+
+    size: int = setting(8, "How many.")
+    path: str | None = setting(None, "A file that the run depends on.")
 
 
 @dataclass
 class ToyConfig(BaseConfig):
-    data: DataConfig = field(default_factory=DataConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-
-    def validate(self) -> None:
-        super().validate()
-        require_range("training.epochs", self.training.epochs, low=1)
+    data: DataConfig = section(DataConfig)
+    training: TrainingConfig = section(TrainingConfig)
 
     def inputs(self) -> dict[str, str]:
         return {} if self.data.path is None else {"data.path": self.data.path}
