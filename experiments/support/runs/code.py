@@ -7,9 +7,9 @@ repository brings that module in whole, with all that it imports in turn (also i
 imported for type checkers alone), and the `__init__` of the packages on the way.
 
 Code counts by its syntax tree, without comments, docstrings and positions, and an internal import by the
-content of what it imports, not by its place: a moved file makes nothing stale, another in its place does. The
-machinery that runs a stage (`MACHINERY`) passes values through and does not count; what it computes itself, the
-seeds (`seeding`), counts always.
+content of what it imports, not by its place: a moved file makes nothing stale, another in its place does.
+The machinery that runs a stage (`MACHINERY`) passes values through and does not count; what it computes
+itself, the seeds (`seeding`), counts always.
 """
 
 from __future__ import annotations
