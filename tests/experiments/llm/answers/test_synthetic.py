@@ -28,8 +28,8 @@ class Context:
     def __init__(self, root, seed: int = 0):
         self.root, self.seeds, self.made = root, Seeds(seed), []
 
-    def cache(self, name, depends, compute, save, load, suffix, code):
-        stage = Stage(self.root, "llm", name, dict(depends), {})
+    def cache(self, name, depends, compute, save, load, suffix):
+        stage = Stage(self.root, "llm", name, dict(depends), "code")
         self.made.append(name)
         return stage.cached(lambda: compute(stage), save, load, suffix)
 
