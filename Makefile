@@ -70,6 +70,7 @@ lint: $(READY)
 
 docs: $(READY)
 	$(PY) scripts/fill_tables.py
+	$(PY) scripts/settings.py
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 format: $(READY)
