@@ -13,8 +13,8 @@ from experiments.llm.records import BLOCKS_TABLE
 from experiments.llm.reporting import figures, measured, report, scaling, transfer_figure
 from experiments.support.results.collect import Root
 from experiments.support.results.points import unique
-from experiments.support.results.publish import Target, announce
-from experiments.support.results.saved import NoRuns, Saved
+from experiments.support.results.publish import Target, announce, load_each
+from experiments.support.results.saved import Saved
 
 EXPERIMENT = "llm"
 SWEEP = "python run.py -m +sweep=figure-4"
@@ -29,15 +29,7 @@ def load(
     """Measured runs by source of answers and n_t, and notes on sources without runs. `NoRuns` if none has
     any.
     """
-    found, notes = {}, []
-    for data in DATA:
-        try:
-            found[data] = measured.load(data, preset, where, root)
-        except NoRuns as error:
-            notes.append(str(error))
-    if not found:
-        raise NoRuns("; ".join(notes))
-    return found, notes
+    return load_each(DATA, lambda data: measured.load(data, preset, where, root))
 
 
 def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:

@@ -14,8 +14,8 @@ from experiments.production.reporting import figures, measured, report, scaling
 from experiments.production.reporting.comparison import times_safer
 from experiments.support.results.collect import Root
 from experiments.support.results.points import unique
-from experiments.support.results.publish import Target, announce
-from experiments.support.results.saved import NoRuns, Saved
+from experiments.support.results.publish import Target, announce, load_each
+from experiments.support.results.saved import Saved
 
 EXPERIMENT = "production"
 SWEEP = "python run.py -m +sweep=figure-2"
@@ -27,15 +27,7 @@ def load(
     preset: str, where: Mapping[str, Any], root: Root
 ) -> tuple[dict[str, dict[int, measured.Measured]], list[str]]:
     """Measured runs by source and n_t, and notes on sources without runs; `NoRuns` if none has any."""
-    found, notes = {}, []
-    for source in SOURCES:
-        try:
-            found[source] = measured.load(source, preset, where, root)
-        except NoRuns as error:
-            notes.append(str(error))
-    if not found:
-        raise NoRuns("; ".join(notes))
-    return found, notes
+    return load_each(SOURCES, lambda source: measured.load(source, preset, where, root))
 
 
 def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:

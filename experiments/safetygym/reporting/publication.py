@@ -21,8 +21,8 @@ from experiments.safetygym.reporting import (
 )
 from experiments.support.results.collect import Root
 from experiments.support.results.points import unique
-from experiments.support.results.publish import Target, announce
-from experiments.support.results.saved import NoRuns, Saved
+from experiments.support.results.publish import Target, announce, load_each
+from experiments.support.results.saved import Saved
 
 EXPERIMENT = "safetygym"
 SWEEP = "python run.py -m +sweep=figure-3"
@@ -32,15 +32,8 @@ TABLES = (EPISODES, ENTRIES, RELIABILITY)
 
 def load(preset: str, where: Mapping[str, Any], root: Root) -> tuple[dict[str, measured.Loaded], list[str]]:
     """Measured runs by robot, and notes on robots without runs. `NoRuns` if none has any."""
-    found, notes = {}, []
-    for robot, task in report.TASKS.items():
-        try:
-            found[robot] = measured.load(task, preset, where, root)
-        except NoRuns as error:
-            notes.append(str(error))
-    if not found:
-        raise NoRuns("; ".join(notes))
-    return found, notes
+    tasks = report.TASKS
+    return load_each(tasks, lambda robot: measured.load(tasks[robot], preset, where, root))
 
 
 def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:

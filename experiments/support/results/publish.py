@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from experiments.support.files import REPOSITORY, atomic_path
 from experiments.support.results import claims
-from experiments.support.results.saved import Saved
+from experiments.support.results.saved import NoRuns, Saved
 
 RESULTS = REPOSITORY / "results"
+Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,31 @@ def announce(kind: str, texts: Iterable[str]) -> None:
     """Print notes, one a line."""
     for text in texts:
         print(f"{kind}: {text}")
+
+
+def load_each(names: Iterable[str], load: Callable[[str], Loaded]) -> tuple[dict[str, Loaded], list[str]]:
+    """What is loaded under each name (a source of data, a robot) that has finished runs.
+
+    Args:
+        names: of what there may be.
+        load: by name; raises `NoRuns` where there is none.
+
+    Returns:
+        What was found, by name, and a note for each name without runs.
+
+    Raises:
+        NoRuns: if no name has any.
+    """
+    found: dict[str, Loaded] = {}
+    notes: list[str] = []
+    for name in names:
+        try:
+            found[name] = load(name)
+        except NoRuns as error:
+            notes.append(str(error))
+    if not found:
+        raise NoRuns("; ".join(notes))
+    return found, notes
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], place: Path = RESULTS) -> list[Path]:
