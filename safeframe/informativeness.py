@@ -338,8 +338,7 @@ def radius_between(
         SafeframeError: if a class is absent from a half, or a margin is NaN or infinite.
     """
     gaps: list[float] = []
-    sides: tuple[tuple[int, Side], ...] = ((SAFE, "upper"), (UNSAFE, "lower"))
-    for state, side in sides:
+    for state, side in _SIDES:
         parts = margin[odd & (label == state)], margin[~odd & (label == state)]
         for reference, other in (parts, parts[::-1]):
             found = measured_radius(reference, other, delta, side=side, window=(-np.inf, reach))
