@@ -157,13 +157,6 @@ def test_gathering_without_runs_or_of_uncommitted_code_is_one_clear_error(tmp_pa
     assert set(claims.read(tmp_path / "out" / "claims.csv")["commit"]) == {"c" * 12 + "+"}
 
 
-WITHOUT_RAW = {
-    "figure_4_diasafety", "figure_4_pku", "figure_4_synthetic_ppo_lag",
-    "figure_4_synthetic_truth", "figure_4_transfer_diasafety", "figure_4_transfer_pku",
-}  # fmt: skip
-"""Figures of an earlier version, whose runs' records were not kept: docs/numbers.md says how to make them."""
-
-
 @pytest.mark.skipif(not any(collect.RAW.glob("*/*/runs.json")), reason="no raw files are committed")
 def test_what_is_committed_is_what_is_drawn(tmp_path):
     """Tables, captions and claims always; pictures where matplotlib is the version that is pinned."""
@@ -177,7 +170,7 @@ def test_what_is_committed_is_what_is_drawn(tmp_path):
     assert other == []
     captions = {str(path.relative_to(RESULTS)) for path in RESULTS.rglob("figures/*.txt")}
     lacking = captions - {name for name in drawn if name.endswith(".txt")}
-    assert lacking == {f"figures/{name}.txt" for name in WITHOUT_RAW}
+    assert lacking == set()
 
 
 def test_raw_files_are_small():
