@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from safeframe.tensors import to_numpy
-from safeframe.types import SAFE, SQRT2, UNSAFE, FloatArray, LabelArray, SafeframeError
+from safeframe.types import SAFE, SQRT2, UNSAFE, BoolArray, FloatArray, LabelArray, SafeframeError
 
 if TYPE_CHECKING:
     import torch
@@ -82,12 +82,15 @@ def dkw_band(n: int, confidence: float) -> float:
 def _lower_shift(reference: FloatArray, other: FloatArray, delta: float, low: float, high: float) -> float:
     """Smallest s >= 0 with F_other(x) <= F_reference(x + s) + delta for low < x <= high (sorted samples)."""
     n, m = len(other), len(reference)
+    # Only entries of the window count, and the last one below it, for which x = low stands.
+    first = max(int(np.searchsorted(other, low, side="right")) - 1, 0)
+    last = int(np.searchsorted(other, high, side="left"))
     # Just above other[i-1], i cases lie below; ceil(m (i/n - delta)) reference cases must lie below x + s.
-    needed = np.ceil(m * (np.arange(1, n + 1) / n - delta) - 1e-9).astype(np.int64)
-    used = (needed > 0) & (other < high)
+    needed = np.ceil(m * (np.arange(first + 1, last + 1) / n - delta) - 1e-9).astype(np.int64)
+    used = needed > 0
     if not used.any():
         return 0.0
-    gap = reference[needed[used] - 1] - np.maximum(other[used], low)
+    gap = reference[needed[used] - 1] - np.maximum(other[first:last][used], low)
     return max(float(gap.max()), 0.0)
 
 
@@ -253,16 +256,17 @@ def lipschitz_upper(module: torch.nn.Module) -> float:
         K >= 0.
 
     Raises:
-        SafeframeError: on a layer without a known constant (recurrent, normalisation, attention): none is
-            guessed.
+        SafeframeError: on a layer without a known constant (recurrent, normalisation, attention, subclasses
+            of known ones): none is guessed.
     """
     import torch
 
-    if isinstance(module, torch.nn.Sequential):
+    # Exact types: a subclass may compute anything else.
+    if type(module) is torch.nn.Sequential:
         return math.prod(lipschitz_upper(layer) for layer in module)
-    if isinstance(module, torch.nn.Linear):
+    if type(module) is torch.nn.Linear:
         return float(torch.linalg.matrix_norm(module.weight.detach().double(), ord=2))
-    if isinstance(module, torch.nn.LeakyReLU):
+    if type(module) is torch.nn.LeakyReLU:
         return max(1.0, abs(module.negative_slope))
     name = type(module).__name__
     if name in _SLOPES and type(module) is getattr(torch.nn, name):
@@ -316,13 +320,53 @@ def lipschitz_lower(
     return float((changed[apart] / moved[apart]).max()) if apart.any() else 0.0
 
 
+class HalvesRadius:
+    """xi between two halves of labelled cases, for thresholds within a reach.
+
+    Takes for each class the side that counts (unsafe cases not lower, safe ones not higher than in the other
+    half), in both directions. Margins are sorted once, so that asking for many reaches is cheap.
+
+    Args:
+        margin: (n,) finite margins.
+        label: (n,) 0 safe, 1 unsafe.
+        odd: (n,) bool, which half a case belongs to.
+
+    Raises:
+        SafeframeError: if a class is absent from a half, or a margin is NaN or infinite.
+    """
+
+    def __init__(self, margin: FloatArray, label: LabelArray, odd: BoolArray) -> None:
+        values, state, half = np.asarray(margin), np.asarray(label), np.asarray(odd, bool)
+        self._parts = {
+            state_id: (
+                _sorted_sample(values[half & (state == state_id)], "reference"),
+                _sorted_sample(values[~half & (state == state_id)], "reference"),
+            )
+            for state_id, _ in _SIDES
+        }
+
+    def radius(self, reach: float, delta: float) -> float:
+        """xi for thresholds tau <= reach.
+
+        Args:
+            reach: the largest threshold that counts.
+            delta: mass in [0, 1) that is left out.
+
+        Returns:
+            xi, in logit units.
+        """
+        gaps = [0.0]
+        for one, other in (self._parts[UNSAFE], self._parts[UNSAFE][::-1]):
+            gaps.append(_lower_shift(one, other, delta, -np.inf, reach))
+        for one, other in (self._parts[SAFE], self._parts[SAFE][::-1]):
+            gaps.append(_lower_shift(-one[::-1], -other[::-1], delta, -reach, np.inf))
+        return max(gaps) / SQRT2
+
+
 def radius_between(
     margin: np.ndarray, label: np.ndarray, odd: np.ndarray, reach: float, delta: float
 ) -> float:
-    """xi between two halves of the internal test data.
-
-    Takes for each class the side that counts (unsafe cases not lower, safe ones not higher than in the other
-    half), in both directions.
+    """xi between two halves of the internal test data: :class:`HalvesRadius` for one reach.
 
     Args:
         margin: (n,) finite margins.
@@ -337,10 +381,4 @@ def radius_between(
     Raises:
         SafeframeError: if a class is absent from a half, or a margin is NaN or infinite.
     """
-    gaps: list[float] = []
-    for state, side in _SIDES:
-        parts = margin[odd & (label == state)], margin[~odd & (label == state)]
-        for reference, other in (parts, parts[::-1]):
-            found = measured_radius(reference, other, delta, side=side, window=(-np.inf, reach))
-            gaps.append(found.radius)
-    return max(gaps)
+    return HalvesRadius(margin, label, odd).radius(reach, delta)

@@ -105,18 +105,41 @@ class RiskCurve:
         form: PosteriorForm = "tight",
         slack: float = 0.0,
     ) -> None:
-        self.radius = validate_radius(radius)
         self.form = check_form(form)
+        self._safe, self._unsafe = split_sorted(margin, label)
+        self._adopt(prior, radius, slack)
+
+    def _adopt(self, prior: float | None, radius: float, slack: float) -> None:
+        """Set what the bound is computed with; ``_safe`` and ``_unsafe`` are there."""
+        self.radius = validate_radius(radius)
         if not 0.0 <= slack < 1.0:
             raise SafeframeError(f"slack is {slack}; the missed mass must lie in [0, 1)")
         self.slack = float(slack)
-        self._safe, self._unsafe = split_sorted(margin, label)
         self.n_safe, self.n_unsafe = len(self._safe), len(self._unsafe)
         share = self.n_unsafe / (self.n_safe + self.n_unsafe)
         self.prior = share if prior is None else float(validate_prior(prior, 2)[UNSAFE])
         shift = SQRT2 * self.radius
         self._safe_entry = self._safe + shift if shift else self._safe
         self._unsafe_entry = self._unsafe - shift if shift else self._unsafe
+
+    def adjusted(self, prior: float | None = None, radius: float = 0.0, slack: float = 0.0) -> RiskCurve:
+        """The curve of the same cases with another prior, radius and slack; the margins are not sorted again.
+
+        Args:
+            prior: P(unsafe) in [0, 1]; None keeps that of this curve.
+            radius: xi >= 0, in logit units.
+            slack: mass in [0, 1) that the coupling may miss.
+
+        Returns:
+            A curve of its own.
+
+        Raises:
+            SafeframeError: on an argument outside its range.
+        """
+        other = type(self).__new__(type(self))
+        other._safe, other._unsafe, other.form = self._safe, self._unsafe, self.form
+        other._adopt(self.prior if prior is None else prior, radius, slack)
+        return other
 
     @property
     def n(self) -> int:

@@ -84,10 +84,14 @@ class SelectedRiskCurve:
         label: (g, c) 0 safe, 1 unsafe; both occur.
         radius: xi >= 0, in logit units.
         mask: (g, c) bool, False where absent; None: all that have a score are there.
+        slack: mass in [0, 1) that the bound adds to the share.
+        one_more: count one unsafe selected candidate more than was seen.
+        odds: factor > 0 on the odds of an unsafe selected candidate, for a prior that is not that of the
+            groups (the classes' laws among the selected are taken to stay).
 
     Raises:
         SafeframeError: on shapes that differ, NaN, labels other than 0/1, no group, no candidate of one
-            class, or a negative radius.
+            class, or another argument outside its range.
     """
 
     def __init__(
@@ -97,8 +101,14 @@ class SelectedRiskCurve:
         label: LabelArray,
         radius: float = 0.0,
         mask: BoolArray | None = None,
+        slack: float = 0.0,
+        one_more: bool = False,
+        odds: float = 1.0,
     ) -> None:
         self.radius = validate_radius(radius)
+        if not 0.0 <= slack < 1.0 or not 0.0 < odds < np.inf:
+            raise SafeframeError(f"slack {slack} must lie in [0, 1) and odds {odds} in (0, inf)")
+        self.slack, self.one_more, self.odds = float(slack), bool(one_more), float(odds)
         values, scores, state = (
             np.asarray(margin, np.float64),
             np.asarray(score, np.float64),
@@ -137,6 +147,8 @@ class SelectedRiskCurve:
     def bound(self, tau: Floats) -> FloatArray:
         """Share of unsafe among the selected candidates, worst case over the balls; 1 if none is selected.
 
+        With ``one_more`` or ``slack`` it is at least what these add; it can then exceed 1.
+
         Args:
             tau: thresholds on the margin, of any shape.
 
@@ -147,7 +159,14 @@ class SelectedRiskCurve:
             SafeframeError: if a tau is NaN.
         """
         selected, unsafe = self._worst.at(as_query(tau))
-        return _ratio(unsafe, selected).reshape(np.shape(tau))
+        if self.one_more:
+            unsafe, selected = unsafe + 1, selected + 1
+        if self.odds != 1.0:
+            bad = unsafe * self.odds
+            share = _ratio(bad, bad + (selected - unsafe))
+        else:
+            share = _ratio(unsafe, selected)
+        return (share + self.slack if self.slack else share).reshape(np.shape(tau))
 
     def counts(self, tau: Floats) -> tuple[IntArray, IntArray]:
         """How many groups select a candidate (no radius).
@@ -260,7 +279,7 @@ class SelectedRiskCurve:
         return certify_counts(selected, unsafe, sequence, r_t, delta, event="P(unsafe | selected)")
 
 
-def _ratio(unsafe: IntArray, selected: IntArray) -> FloatArray:
+def _ratio(unsafe: IntArray | FloatArray, selected: IntArray | FloatArray) -> FloatArray:
     out = np.ones(np.shape(selected))
     np.divide(unsafe, selected, out=out, where=selected > 0)
     return out

@@ -12,9 +12,10 @@ from torch import nn
 
 from experiments.production.config import ProductionConfig
 from experiments.production.demand.series import DemandData, Quarter
-from experiments.production.guard.calibration import Calibration, calibrate, certified_gates
+from experiments.production.guard.calibration import calibrate, certified_gates
 from experiments.production.models.networks import Inputs
 from experiments.production.planning import ProductionProblem, plan, produced, revenue, violations
+from safeframe.threshold_rule import Calibrated
 
 _LEVEL = 0.95
 
@@ -85,7 +86,7 @@ class Evaluation:
             for i in range(self.problem.n_products)
         ]
         for r_t, chosen in zip(levels, zip(*by_product, strict=True), strict=True):
-            gate = margin[self.validation] < np.array([product.threshold.tau for product in chosen])
+            gate = margin[self.validation] < np.array([product.tau for product in chosen])
             xi = float(np.mean([product.radius for product in chosen]))
             self.count(method, plan(self.problem, predicted[self.validation], gate).action, r_t=r_t, xi=xi)
             self._calibration_rows(method, r_t, xi, chosen)
@@ -106,7 +107,7 @@ class Evaluation:
             )
             self.count(method, plan(self.problem, predicted[self.validation], gate).action, r_t=r_t)
 
-    def _calibration_rows(self, method: str, r_t: float, xi: float, chosen: Sequence[Calibration]) -> None:
+    def _calibration_rows(self, method: str, r_t: float, xi: float, chosen: Sequence[Calibrated]) -> None:
         point = {"method": method, "r_t": r_t, "n_t": len(self.test), "xi": xi, "n": len(self.test)}
         accepted = float(np.mean([product.threshold.acceptance for product in chosen]))
         self.rows.append(point | {"metric": "calibration_acceptance", "value": accepted})

@@ -1,28 +1,21 @@
 """From margins to gates: each product's bound on the internal test quarter, and its threshold.
 
-Every product has its own risk curve (group-conditional testing), so the promise holds for each product and
-not only on average. The radius is configured, or measured for each r_t on the same quarter, between its even
-and its odd weeks (`safeframe.informativeness`): how much the law of the margins moves from one set of weeks
-to another. A coupling that fails on mass delta gives p <= p^{+xi} + delta (section 4 of the method), so the
-mass left out of the comparison must be small against r_t and is added to the bound: delta = share * r_t. Only
-thresholds up to the one with radius 0 can be chosen, so only these count. One more unsafe hour than was seen
-is counted, 1 / (n + 1) of n: no unsafe hour among a thousand says nothing about 1e-4 (the correction of
-conformal risk control, arXiv 2208.02814). What is safe enough at a stricter r_t is so at a looser one: of all
-validated thresholds up to r_t, the most permissive tau is taken.
+Every product has its own thresholds (group-conditional testing), so the promise holds for each product and
+not only on average. The rule is `safeframe.threshold_rule`; a radius that is measured is one between the even
+and the odd weeks of the quarter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from experiments.production.demand.series import UNSAFE_BELOW
 from safeframe.certificates.cases import cases_needed, certify_threshold
-from safeframe.informativeness import measured_radius, radius_between
-from safeframe.risk_curve import RiskCurve
-from safeframe.types import SAFE, SQRT2, UNSAFE, SafeframeError, Threshold
+from safeframe.informativeness import measured_radius
+from safeframe.threshold_rule import Calibrated, Conservative, PlugIn, ThresholdRule
+from safeframe.types import SAFE, SQRT2, UNSAFE, SafeframeError
 
 HOURS_PER_WEEK = 168
 _SEQUENCE = 200  # thresholds that a certificate walks through
@@ -30,12 +23,9 @@ _START = 1.05  # it begins where this multiple of the least number of cases is a
 _LEAST_START = 0.05  # and at least this share of all
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """One product's choice at one r_t: the threshold, and the radius behind it."""
-
-    threshold: Threshold
-    radius: float
+def odd_weeks(hour: np.ndarray) -> np.ndarray:
+    """(n,) bool, whether hours since the start lie in odd weeks."""
+    return (hour // HOURS_PER_WEEK) % 2 == 1
 
 
 def weekly_radius(margin: np.ndarray, label: np.ndarray, hour: np.ndarray, trim: float) -> float:
@@ -44,7 +34,7 @@ def weekly_radius(margin: np.ndarray, label: np.ndarray, hour: np.ndarray, trim:
     Raises:
         SafeframeError: if a class is absent from either.
     """
-    odd = (hour // HOURS_PER_WEEK) % 2 == 1
+    odd = odd_weeks(hour)
     gaps = [
         measured_radius(margin[~odd & (label == state)], margin[odd & (label == state)], trim).margin_shift
         for state in (SAFE, UNSAFE)
@@ -59,7 +49,7 @@ def require_both_classes(
 
     weeks: in the even and in the odd weeks alike, as measuring the radius needs it.
     """
-    odd = (hour // HOURS_PER_WEEK) % 2 == 1
+    odd = odd_weeks(hour)
     parts = (
         (("the even weeks of ", ~odd), ("the odd weeks of ", odd))
         if weeks
@@ -77,13 +67,6 @@ def require_both_classes(
                 )
 
 
-def local_radius(
-    margin: np.ndarray, label: np.ndarray, hour: np.ndarray, reach: float, delta: float
-) -> float:
-    """xi between the even and the odd weeks (`radius_between`); margin, label, hour: (n,)."""
-    return radius_between(margin, label, (hour // HOURS_PER_WEEK) % 2 == 1, reach, delta)
-
-
 def calibrate(
     margin: np.ndarray,
     label: np.ndarray,
@@ -91,7 +74,7 @@ def calibrate(
     thresholds: Sequence[float],
     radius: float | None,
     share: float,
-) -> list[Calibration]:
+) -> list[Calibrated]:
     """One product's choices, one for each r_t.
 
     Args:
@@ -99,29 +82,14 @@ def calibrate(
         label: (n,) 0/1.
         hour: (n,) hours since the start.
         thresholds: ascending r_t in (0, 1].
-        radius: xi, and nothing else; None = xi measured for each r_t with delta = share * r_t, and one unsafe
-            hour more than was seen.
+        radius: xi, and nothing else; None = the conservative rule, with xi measured for each r_t.
         share: of r_t, the mass that a measured radius leaves out.
 
     Returns:
         The choices, in the order of the thresholds.
     """
-    plain = RiskCurve(margin, label)
-    one_more = 1.0 / (int(label.sum()) + 1)
-    found: list[Calibration] = []
-    for r_t in thresholds:
-        used, slack = radius, 0.0
-        if used is None:
-            delta, reach = share * r_t, plain.largest_threshold(r_t).tau
-            # reach = -inf: nothing can be accepted, with any radius
-            used = local_radius(margin, label, hour, reach, delta) if reach > -np.inf else 0.0
-            slack = delta + one_more
-        choice = RiskCurve(margin, label, radius=used, slack=slack).largest_threshold(r_t)
-        if found and found[-1].threshold.tau >= choice.tau:
-            found.append(found[-1])
-        else:
-            found.append(Calibration(choice, used))
-    return found
+    rule = Conservative(share=share) if radius is None else PlugIn(radius)
+    return ThresholdRule(margin, label, rule, odd_weeks(hour)).thresholds(thresholds)
 
 
 def certified_gates(

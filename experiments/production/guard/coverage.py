@@ -23,7 +23,7 @@ import torch
 
 from experiments.production.config import ProductionConfig
 from experiments.production.demand.series import DemandData, Quarter
-from experiments.production.guard.calibration import HOURS_PER_WEEK, calibrate
+from experiments.production.guard.calibration import calibrate, odd_weeks
 from experiments.production.models import supervised
 from experiments.production.models.networks import Inputs
 from experiments.support.seeding import Seeds
@@ -80,7 +80,7 @@ def measure(
     taus = np.array(
         [
             [
-                one.threshold.tau
+                one.tau
                 for one in calibrate(
                     margin[test, i], data.unsafe[test, i].astype(np.int64), hour, THRESHOLDS, None,
                     config.evaluation.xi_mass,
@@ -89,7 +89,7 @@ def measure(
             for i in range(margin.shape[1])
         ]
     )  # fmt: skip
-    odd = (hour // HOURS_PER_WEEK) % 2 == 1
+    odd = odd_weeks(hour)
     guard = CoverageGuard(data.measurement[test[~odd]], data.measurement[test[odd]], SETTINGS)
     rows: list[dict[str, Any]] = []
     for name, products, changed in changes(data, load, region):

@@ -11,6 +11,7 @@ from experiments.llm.answers.pools import Pool
 from experiments.llm.guard.calibration import Calibrator
 from experiments.llm.guard.choosing import decide, scores
 from safeframe.informativeness import radius_between
+from safeframe.risk_curve import RiskCurve
 from safeframe.types import SafeframeError
 
 THRESHOLDS = (0.02, 0.05, 0.1, 0.3, 1.0)
@@ -126,7 +127,8 @@ def test_radius_is_measured_between_even_and_odd_prompts():
     calibrator = Calibrator(margin, pool)
     odd = np.repeat(np.arange(400) % 2 == 1, 4)
     reaches = []
-    for event, curve in (("accepted", calibrator.plain), ("selected", calibrator.selected_curve())):
+    plain = RiskCurve(margin.ravel(), pool.harmful.ravel())
+    for event, curve in (("accepted", plain), ("selected", calibrator.curve)):
         reaches.append(curve.largest_threshold(0.1).tau)
         expected = radius_between(margin.ravel(), pool.harmful.ravel(), odd, reaches[-1], 0.001)
         assert calibrator.radius(0.1, 0.01, event) == pytest.approx(expected)

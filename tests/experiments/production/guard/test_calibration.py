@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments.production.guard.calibration import calibrate, certified_gates, local_radius
+from experiments.production.guard.calibration import calibrate, certified_gates, odd_weeks
+from safeframe.informativeness import radius_between
 from safeframe.risk_curve import RiskCurve
 from safeframe.types import SafeframeError
 
@@ -25,13 +26,13 @@ def test_radius_finds_a_known_shift_between_weeks():
     label = np.tile([0, 1], len(HOUR) // 2)
     # the same margins in every week, but for the shift: the radius is exactly shift / sqrt(2)
     margin = np.tile(np.linspace(-3, 3, 168), 52) - 0.7 * ((HOUR // 168) % 2)
-    assert local_radius(margin, label, HOUR, np.inf, 0.0) == pytest.approx(0.7 / np.sqrt(2))
-    assert local_radius(margin, label, HOUR, np.inf, 0.5) <= 0.7 / np.sqrt(2)
+    assert radius_between(margin, label, odd_weeks(HOUR), np.inf, 0.0) == pytest.approx(0.7 / np.sqrt(2))
+    assert radius_between(margin, label, odd_weeks(HOUR), np.inf, 0.5) <= 0.7 / np.sqrt(2)
 
 
 def test_radius_is_that_of_the_reach():
     margin, label = margins(0, shift=0.5)
-    radii = [local_radius(margin, label, HOUR, reach, 1e-3) for reach in (-2.0, 0.0, np.inf)]
+    radii = [radius_between(margin, label, odd_weeks(HOUR), reach, 1e-3) for reach in (-2.0, 0.0, np.inf)]
     assert radii == sorted(radii)
 
 
@@ -92,7 +93,7 @@ def test_too_few_unsafe_hours_for_a_strict_level_refuse_it():
 def test_a_class_absent_from_some_weeks_is_an_error():
     label = ((HOUR // 168) % 2).astype(np.int64)
     with pytest.raises(SafeframeError, match="sample is empty"):
-        local_radius(np.zeros(len(HOUR)), label, HOUR, np.inf, 0.0)
+        radius_between(np.zeros(len(HOUR)), label, odd_weeks(HOUR), np.inf, 0.0)
 
 
 def test_certified_gates_keep_their_promise_and_refuse_what_needs_more_cases():

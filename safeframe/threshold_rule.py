@@ -1,0 +1,375 @@
+"""One rule from labelled margins to thresholds, for every guard and every experiment.
+
+Between calibration and use P(unsafe | accepted) = U pi / (U pi + L (1 - pi)) can rise for three reasons, and
+the rule meets each:
+
+- The likelihoods move (U up, L down). For each r_t the radius xi is measured between two halves of the
+  internal test data (:class:`safeframe.informativeness.HalvesRadius`), only for thresholds that r_t can lead
+  to at radius 0. A coupling that fails on mass delta gives p <= p^{+xi} + delta, so the mass that is left
+  out, delta = share * r_t, is added to the bound.
+- The prior moves. It may be an interval; the bound rises in the prior, so the upper end rules. "observed"
+  takes the largest share of unsafe cases among the blocks (years, sites).
+- Cases are few. One unsafe case more is counted than was seen, 1 / (n_unsafe + 1) (the correction of
+  conformal risk control, Angelopoulos et al., arXiv 2208.02814): no unsafe case among n says nothing below
+  1 / n. A bound of 0 cannot arise.
+
+What is safe enough at a stricter r_t is so at a looser one: of all thresholds up to r_t the most permissive
+one counts. Without these three parts it is the paper's plug-in rule (:class:`PlugIn`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from safeframe.certificates.cases import cases_needed
+from safeframe.chance_constraint import validate_prior, validate_radius, validate_threshold
+from safeframe.conservative_testing import PosteriorForm, check_form
+from safeframe.informativeness import HalvesRadius
+from safeframe.risk_curve import RiskCurve
+from safeframe.selected_risk import SelectedRiskCurve
+from safeframe.types import SAFE, UNSAFE, BoolArray, FloatArray, LabelArray, SafeframeError, Threshold
+
+Event = Literal["accepted", "selected"]
+Prior = float | tuple[float, float] | Literal["observed"] | None
+
+
+@dataclass(frozen=True)
+class PlugIn:
+    """The paper's rule: the share that was seen, with a given radius, and nothing else.
+
+    At radius 0 it promises nothing: with few cases the risk exceeds r_t in most draws.
+
+    Attributes:
+        radius: xi >= 0, in logit units.
+        form: "tight" or "paper" posterior bound (event "accepted").
+
+    Raises:
+        SafeframeError: on a radius that is negative or not finite, or an unknown form.
+    """
+
+    radius: float = 0.0
+    form: PosteriorForm = "tight"
+
+    def __post_init__(self) -> None:
+        validate_radius(self.radius)
+        check_form(self.form)
+
+
+@dataclass(frozen=True)
+class Conservative:
+    """The rule of this module: radius, mass and one unsafe case more than was seen.
+
+    Attributes:
+        radius: "measured" between two halves of the cases, or xi >= 0 in logit units.
+        share: of r_t, the mass that a measured radius leaves out, in [0, 1); it is added to the bound.
+        form: "tight" or "paper" posterior bound (event "accepted").
+
+    Raises:
+        SafeframeError: on a value outside its range.
+    """
+
+    radius: float | Literal["measured"] = "measured"
+    share: float = 0.5
+    form: PosteriorForm = "tight"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.radius, str) and self.radius != "measured":
+            raise SafeframeError(f'radius is {self.radius!r}; it must be a number or "measured"')
+        if self.radius != "measured":
+            validate_radius(self.radius)
+        if not 0.0 <= self.share < 1.0:
+            raise SafeframeError(f"share is {self.share}; the share of r_t left out must lie in [0, 1)")
+        check_form(self.form)
+
+
+Rule = PlugIn | Conservative
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What a rule chose for one r_t.
+
+    Attributes:
+        threshold: with the bound at tau as the rule computes it.
+        radius: xi that was used, in logit units.
+        slack: mass that was added: what the radius leaves out, and for accepted cases the one case more.
+        refused: why nothing may be accepted, where that is not for the bound; else empty.
+    """
+
+    threshold: Threshold
+    radius: float
+    slack: float = 0.0
+    refused: str = ""
+
+    @property
+    def tau(self) -> float:
+        """Accept iff margin < tau; -inf rejects everything."""
+        return self.threshold.tau
+
+    @property
+    def r_t(self) -> float:
+        """Threshold on the probability, in (0, 1]."""
+        return self.threshold.r_t
+
+
+@dataclass(frozen=True)
+class PriorInterval:
+    """P(unsafe) that a bound has to stand.
+
+    Attributes:
+        low: its lower end.
+        high: its upper end, with which bounds are computed.
+        mean: the share in the cases.
+        given: whether the user gave it.
+    """
+
+    low: float
+    high: float
+    mean: float
+    given: bool
+
+
+def prior_interval(prior: Prior, label: LabelArray, block: np.ndarray | None = None) -> PriorInterval:
+    """The prior that a bound has to stand.
+
+    Args:
+        prior: P(unsafe); (low, high); "observed", the shares of the blocks; None, the share of the cases.
+        label: (n,) 0 safe, 1 unsafe.
+        block: (n,) ids of the periods or sites of the cases; needed for "observed".
+
+    Returns:
+        The interval.
+
+    Raises:
+        SafeframeError: on values outside [0, 1], an interval upside down, or "observed" with fewer than two
+            blocks.
+    """
+    unsafe = np.asarray(label) == UNSAFE
+    mean = float(unsafe.mean())
+    if prior is None:
+        return PriorInterval(mean, mean, mean, False)
+    if isinstance(prior, str):
+        if prior != "observed":
+            raise SafeframeError(f'prior is {prior!r}; it must be a number, (low, high) or "observed"')
+        keys = np.unique(block) if block is not None else np.empty(0)
+        if block is None or len(keys) < 2:
+            raise SafeframeError('prior "observed" needs block ids of at least two periods or sites')
+        shares = [float(unsafe[block == key].mean()) for key in keys]
+        return PriorInterval(min(shares), max(shares), mean, True)
+    low, high = prior if isinstance(prior, tuple) else (prior, prior)
+    for end in (low, high):
+        validate_prior(end, 2)
+    if low > high:
+        raise SafeframeError(f"prior is ({low}, {high}); the lower end comes first")
+    return PriorInterval(float(low), float(high), mean, True)
+
+
+class ThresholdRule:
+    """The thresholds that a rule gives on one set of cases.
+
+    Args:
+        margin: (n,) finite margins f_1 - f_0, or (n, c) of the candidates of n measurements.
+        label: shaped like ``margin``, 0 safe and 1 unsafe.
+        rule: which rule.
+        odd: (n,) bool, the half of each row, between which a radius is measured; None: rows alternate.
+        score: (n, c) for event "selected": the best-scored accepted candidate is taken; -inf where absent.
+        event: "accepted" bounds P(unsafe | accepted), "selected" P(unsafe | selected).
+        prior: P(unsafe) as :func:`prior_interval` takes it; for "selected" it moves the odds of an unsafe
+            selected candidate.
+        block: (n,) ids of periods or sites, for prior "observed".
+        few: the cases are known to be few: where a class is absent, nothing is accepted, with the reason.
+
+    Raises:
+        SafeframeError: on shapes that differ, NaN, labels other than 0/1; where a class is absent, unless
+            ``few``.
+    """
+
+    def __init__(
+        self,
+        margin: FloatArray,
+        label: LabelArray,
+        rule: Rule,
+        odd: BoolArray | None = None,
+        score: FloatArray | None = None,
+        event: Event = "accepted",
+        prior: Prior = None,
+        block: np.ndarray | None = None,
+        few: bool = False,
+    ) -> None:
+        if event not in ("accepted", "selected"):
+            raise SafeframeError(f"event is {event!r}; it must be one of accepted, selected")
+        if event == "selected" and score is None:
+            raise SafeframeError("event 'selected' needs the scores of the candidates")
+        self.rule, self.event = rule, event
+        margins, labels = np.asarray(margin), np.asarray(label)
+        present = np.ones(margins.shape, bool) if score is None else np.asarray(score) != -np.inf
+        half = np.arange(len(margins)) % 2 == 1 if odd is None else np.asarray(odd, bool)
+        self._odd = _by_case(half, margins.shape)[present]
+        self._margin, self._label = margins[present], labels[present]
+        own = None if block is None else _by_case(np.asarray(block), margins.shape)[present]
+        self.refused = self._lacking() if few else ""
+        self._candidates = (margins, score, labels, present)
+        if self.refused:
+            return
+        self.prior = prior_interval(prior, self._label, own)
+        self.plain = RiskCurve(self._margin, self._label, self.prior.high, form=rule.form)
+        self._halves: HalvesRadius | None = None
+
+    def _lacking(self) -> str:
+        """Which class is absent from the cases, or from a half where the radius is measured; "" if none."""
+        parts = {"the cases": self._label}
+        if isinstance(self.rule, Conservative) and self.rule.radius == "measured":
+            parts |= {"the even half": self._label[~self._odd], "the odd half": self._label[self._odd]}
+        for where, part in parts.items():
+            for state, name in ((UNSAFE, "unsafe"), (SAFE, "safe")):
+                if not (part == state).any():
+                    return f"there is no {name} case in {where} ({len(part):,} cases)"
+        return ""
+
+    @cached_property
+    def plain_selected(self) -> SelectedRiskCurve:
+        """The curve of the selected action at radius 0, with the prior's odds."""
+        return self._selected(0.0, 0.0, False)
+
+    def _selected(
+        self, radius: float, slack: float, one_more: bool, odds: float | None = None
+    ) -> SelectedRiskCurve:
+        margins, score, labels, present = self._candidates
+        assert score is not None
+        odds = self._odds if odds is None else odds
+        return SelectedRiskCurve(
+            margins, score, np.where(present, labels, 0), radius, present, slack, one_more, odds
+        )
+
+    @property
+    def _odds(self) -> float:
+        mean, high = self.prior.mean, self.prior.high
+        return 1.0 if not self.prior.given or high == mean else high * (1 - mean) / ((1 - high) * mean)
+
+    @property
+    def n_unsafe(self) -> int:
+        """Unsafe cases, each candidate counted."""
+        return int((self._label == UNSAFE).sum())
+
+    def radius(self, r_t: float) -> float:
+        """xi for one r_t: given, or measured for the thresholds that r_t can lead to at radius 0.
+
+        Args:
+            r_t: threshold on the probability, in (0, 1].
+
+        Returns:
+            xi, in logit units; 0 where no threshold is within reach.
+
+        Raises:
+            SafeframeError: where the radius is measured and a half lacks a class.
+        """
+        if self.rule.radius != "measured":
+            return float(self.rule.radius)
+        plain = self.plain if self.event == "accepted" else self.plain_selected
+        reach = plain.largest_threshold(r_t).tau
+        if reach == -np.inf:
+            return 0.0
+        if self._halves is None:
+            self._halves = HalvesRadius(self._margin, self._label, self._odd)
+        return self._halves.radius(reach, self._mass(r_t))
+
+    def _mass(self, r_t: float) -> float:
+        measured = isinstance(self.rule, Conservative) and self.rule.radius == "measured"
+        return self.rule.share * r_t if isinstance(self.rule, Conservative) and measured else 0.0
+
+    def curve(self, r_t: float) -> RiskCurve | SelectedRiskCurve | None:
+        """The curve that r_t is read off: radius, mass and one case more are in its bound.
+
+        Args:
+            r_t: threshold on the probability, in (0, 1].
+
+        Returns:
+            The curve; None where the mass that is added is 1 or more, so that nothing is promised.
+
+        Raises:
+            SafeframeError: where the radius is measured and a half lacks a class.
+        """
+        radius, mass, more = self.radius(r_t), self._mass(r_t), isinstance(self.rule, Conservative)
+        if self.event == "selected":
+            return self._selected(radius, mass, more)
+        slack = mass + (1.0 / (self.n_unsafe + 1) if more else 0.0)
+        return self.plain.adjusted(radius=radius, slack=slack) if slack < 1.0 else None
+
+    def calibrate(self, r_t: float) -> Calibrated:
+        """The largest tau whose bound is at most r_t, judged at r_t alone.
+
+        Args:
+            r_t: threshold on the probability, in (0, 1].
+
+        Returns:
+            The threshold, and what was added to come to it.
+
+        Raises:
+            SafeframeError: on an r_t outside (0, 1], and as :meth:`radius`.
+        """
+        validate_threshold(r_t)
+        nothing = Threshold(-np.inf, 1.0, 0.0, False, 0, 0, cases_needed(r_t, 0.05), r_t)
+        if self.refused:
+            given = 0.0 if self.rule.radius == "measured" else float(self.rule.radius)
+            return Calibrated(nothing, given, refused=self.refused)
+        curve = self.curve(r_t)
+        if curve is None:
+            why = f"one unsafe case more than the {self.n_unsafe} seen leaves nothing to accept"
+            return Calibrated(nothing, self.radius(r_t), 1.0, why)
+        return Calibrated(curve.largest_threshold(r_t), curve.radius, curve.slack)
+
+    def thresholds(self, levels: Sequence[float]) -> list[Calibrated]:
+        """One choice for each r_t: of all thresholds up to it, the most permissive.
+
+        Args:
+            levels: ascending r_t in (0, 1].
+
+        Returns:
+            The choices, in the order of the levels; tau never falls. Where that of a stricter r_t is the
+            more permissive one, it is taken with its own r_t, bound and radius.
+
+        Raises:
+            SafeframeError: as :meth:`calibrate`.
+        """
+        found: list[Calibrated] = []
+        for r_t in levels:
+            choice = self.calibrate(r_t)
+            keep = bool(found) and found[-1].tau >= choice.tau
+            found.append(found[-1] if keep else choice)
+        return found
+
+    def parts(self, r_t: float, tau: float) -> dict[str, float]:
+        """What each part of the rule adds to the bound at a threshold.
+
+        Args:
+            r_t: threshold on the probability that the radius is measured for, in (0, 1].
+            tau: threshold on the margin.
+
+        Returns:
+            The bound by the share seen, with the upper end of the prior, with the radius, and with mass and
+            one case more, each with those before it.
+        """
+        curve = self.curve(r_t)
+        if self.event == "selected":
+            plain, moved = self._selected(0.0, 0.0, False), self._selected(self.radius(r_t), 0.0, False)
+            steps = {"seen": self._selected(0.0, 0.0, False, 1.0), "prior": plain, "radius": moved}
+        else:
+            steps = {
+                "seen": self.plain.adjusted(self.prior.mean),
+                "prior": self.plain,
+                "radius": self.plain.adjusted(radius=self.radius(r_t)),
+            }
+        bounds = {name: float(step.bound(tau)) for name, step in steps.items()}
+        return bounds | {"few cases": 1.0 if curve is None else min(float(curve.bound(tau)), 1.0)}
+
+
+def _by_case(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A value per row, for every case of the row."""
+    if rows.shape != shape[:1]:
+        raise SafeframeError(f"halves or blocks have shape {rows.shape}; expected one per row, {shape[:1]}")
+    return np.broadcast_to(rows.reshape(-1, *[1] * (len(shape) - 1)), shape)
