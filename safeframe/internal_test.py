@@ -23,6 +23,8 @@ class InternalTestData:
         group: (n,) ids (product, prompt category) for group-conditional testing, or None.
         n_classes: number of states, at least 2; where there are two, 0 is safe and 1 unsafe.
         trained_on: (n,) bool; default: none.
+        block: (n,) ids of the periods or sites that the cases come from (years, weeks, hospitals), or None:
+            between them laws and shares may differ.
 
     Raises:
         SafeframeError: on lengths that differ, labels that are no integers in range, a class without any
@@ -36,14 +38,14 @@ class InternalTestData:
         group: np.ndarray | Sequence[Hashable] | None = None,
         n_classes: int = 2,
         trained_on: BoolArray | None = None,
+        block: np.ndarray | Sequence[Hashable] | None = None,
     ) -> None:
         self.label = _checked_label(label, n_classes)
         self.n_classes = n_classes
         n = len(self.label)
         self.measurement = _checked_measurement(measurement, n)
-        self.group = None if group is None else np.asarray(group)
-        if self.group is not None and self.group.shape != (n,):
-            raise SafeframeError(f"group has shape {self.group.shape}; expected ({n},), one id per case")
+        self.group = _checked_ids(group, n, "group")
+        self.block = _checked_ids(block, n, "block")
         self.trained_on = np.zeros(n, bool) if trained_on is None else np.array(trained_on, dtype=bool)
         if self.trained_on.shape != (n,):
             raise SafeframeError(f"trained_on has shape {self.trained_on.shape}; expected ({n},)")
@@ -91,6 +93,7 @@ class InternalTestData:
                 None if self.group is None else self.group[chosen],
                 self.n_classes,
                 self.trained_on[chosen],
+                None if self.block is None else self.block[chosen],
             )
         except SafeframeError as error:
             raise SafeframeError(f"{where}: {error}") from error
@@ -155,6 +158,15 @@ class InternalTestData:
             index = (starts[:, None] + np.arange(size)).reshape(-1)
             parts.append(self.subset(index[index < len(self)], f"part {number} of the split"))
         return parts
+
+
+def _checked_ids(ids: Any, n: int, name: str) -> np.ndarray | None:
+    if ids is None:
+        return None
+    array = np.asarray(ids)
+    if array.shape != (n,):
+        raise SafeframeError(f"{name} has shape {array.shape}; expected ({n},), one id per case")
+    return array
 
 
 def _checked_label(label: LabelArray, n_classes: int) -> IntArray:

@@ -212,7 +212,9 @@ class ThresholdRule:
         self._odd = _by_case(half, margins.shape)[present]
         self._margin, self._label = margins[present], labels[present]
         own = None if block is None else _by_case(np.asarray(block), margins.shape)[present]
-        self.refused = self._lacking() if few else ""
+        self.lacking = self._lacking()
+        """Which class is absent from the cases, or from a half where the radius is measured; "" if none."""
+        self.refused = self.lacking if few else ""
         self._candidates = (margins, score, labels, present)
         if self.refused:
             return
@@ -221,7 +223,6 @@ class ThresholdRule:
         self._halves: HalvesRadius | None = None
 
     def _lacking(self) -> str:
-        """Which class is absent from the cases, or from a half where the radius is measured; "" if none."""
         parts = {"the cases": self._label}
         if isinstance(self.rule, Conservative) and self.rule.radius == "measured":
             parts |= {"the even half": self._label[~self._odd], "the odd half": self._label[self._odd]}
@@ -342,6 +343,29 @@ class ThresholdRule:
             keep = bool(found) and found[-1].tau >= choice.tau
             found.append(found[-1] if keep else choice)
         return found
+
+    def risks(self, r_t: float, tau: float) -> tuple[float, float | None]:
+        """The bounds of both events at a threshold, with the radius and the mass of one r_t.
+
+        Args:
+            r_t: threshold on the probability that the radius is measured for, in (0, 1].
+            tau: threshold on the margin.
+
+        Returns:
+            The bound on P(unsafe | accepted), and on P(unsafe | selected) or None without scores; at most 1
+                each, but in the paper's form.
+
+        Raises:
+            SafeframeError: as :meth:`radius`.
+        """
+        radius, mass, more = self.radius(r_t), self._mass(r_t), isinstance(self.rule, Conservative)
+        slack = mass + (1.0 / (self.n_unsafe + 1) if more else 0.0)
+        accepted = 1.0
+        if slack < 1.0:
+            accepted = float(self.plain.adjusted(radius=radius, slack=slack).bound(tau))
+        if self._candidates[1] is None:
+            return accepted, None
+        return accepted, min(float(self._selected(radius, mass, more).bound(tau)), 1.0)
 
     def parts(self, r_t: float, tau: float) -> dict[str, float]:
         """What each part of the rule adds to the bound at a threshold.

@@ -39,12 +39,15 @@ class Status(StrEnum):
     ``optimal``: the best feasible action. ``default``: nothing was feasible for this input, so the default
     action is taken. ``infeasible``: the problem (or the threshold) admits no action for any input.
     ``inaccurate``: a solver stopped short of its tolerance, so the default action is taken and counted.
+    ``error``: the input cannot be judged (a model failed or gave NaN), so the default action is taken and
+    counted.
     """
 
     OPTIMAL = "optimal"
     DEFAULT = "default"
     INFEASIBLE = "infeasible"
     INACCURATE = "inaccurate"
+    ERROR = "error"
 
 
 @runtime_checkable

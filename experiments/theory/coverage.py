@@ -27,6 +27,7 @@ from torch import nn
 from experiments.theory.config import CoverageConfig
 from safeframe import InternalTestData, SafetyGuard
 from safeframe.coverage.coverage_guard import CoverageGuard, CoverageSettings
+from safeframe.threshold_rule import PlugIn
 from safeframe.training.loop import TrainingSettings, train
 
 D = 8
@@ -123,7 +124,7 @@ def run(config: CoverageConfig, rng: np.random.Generator, seed: int) -> pd.DataF
     guards = {
         name: SafetyGuard(
             lambda y: y[:, 0], module, internal, config.r_t, default_action=0.0, seed=seed,
-            coverage=CoverageSettings(config.epsilon, config.delta), **extra,
+            rule=PlugIn(), coverage=CoverageSettings(config.epsilon, config.delta), **extra,
         )
         for name, extra in (("measurement", {}), ("hidden layer", {"coverage_features": hidden(module)}))
     }  # fmt: skip

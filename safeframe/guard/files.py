@@ -15,12 +15,20 @@ from typing import Any
 import numpy as np
 
 from safeframe.coverage.coverage_guard import CoverageSettings
-from safeframe.guard.calibration import Evidence
-from safeframe.guard.settings import GuardSettings
+from safeframe.guard.evidence import Evidence
+from safeframe.guard.settings import Certified, GuardSettings
+from safeframe.threshold_rule import Conservative, PlugIn
 from safeframe.types import SafeframeError
 
-FORMAT = 1
+FORMAT = 2
 _JSON = "guard.json"
+
+
+_RULES = {rule.__name__: rule for rule in (Conservative, PlugIn, Certified)}
+
+
+def _interval(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _digest(content: bytes) -> str:
@@ -148,17 +156,19 @@ def save_guard(directory: str | os.PathLike[str], saved: SavedGuard) -> None:
         "score": evidence.score,
         "group": evidence.group,
         "trained_on": evidence.trained_on,
+        "block": evidence.block,
         "default_action": saved.default_action,
         "probe": saved.probe,
         "coverage": saved.coverage,
     }
-    for name in ("group", "default_action", "probe"):
+    for name in ("group", "block", "default_action", "probe"):
         array = arrays[name]
         if array is not None and array.dtype == object:
             raise SafeframeError(
                 f"{name} holds Python objects, which cannot be saved; use numbers or strings"
             )
     stored: dict[str, Any] = dataclasses.asdict(settings)
+    stored["rule"] = {"kind": type(settings.rule).__name__, **vars(settings.rule)}
     if isinstance(settings.prior, Mapping):
         stored["prior"] = [[key, value] for key, value in settings.prior.items()]
     body = {
@@ -187,12 +197,17 @@ def load_guard(directory: str | os.PathLike[str]) -> SavedGuard:
     stored = dict(body["settings"])
     stored["threshold"] = tuple(stored["threshold"])
     if isinstance(stored["prior"], list):
-        stored["prior"] = dict(stored["prior"])
+        pairs = stored["prior"]
+        mapped = pairs and isinstance(pairs[0], list)
+        stored["prior"] = {key: _interval(value) for key, value in pairs} if mapped else tuple(pairs)
+    kind = stored["rule"].pop("kind")
+    stored["rule"] = _RULES[kind](**stored["rule"])
     if stored.get("coverage") is not None:
         stored["coverage"] = CoverageSettings(**stored["coverage"])
     evidence = Evidence(
-        arrays["margin"], arrays["label"], arrays.get("score"), arrays.get("group"), arrays["trained_on"]
-    )
+        arrays["margin"], arrays["label"], arrays.get("score"), arrays.get("group"), arrays["trained_on"],
+        arrays.get("block"),
+    )  # fmt: skip
     return SavedGuard(
         GuardSettings(**stored), evidence, arrays["default_action"], body["classify_actions"], body["taus"],
         arrays.get("probe"), body["probe_is_torch"], arrays.get("coverage"), body["coverage_radius"],

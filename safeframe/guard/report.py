@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,12 @@ class GuardCalibration:
         n_t: internal test cases that calibrated.
         radius: xi, in logit units.
         cases_needed: accepted cases, none of them unsafe, that would certify r_t.
-        certificate: from cases that had no part in the plug-in calibration, or None.
+        certificate: from cases that had no part in the choice of tau, or None.
+        event: the probability that is bounded.
+        prior: P(unsafe): lower end, share in the cases, and the upper end that the bound is computed with.
+        parts: the bound at tau as the parts of the rule come in one by one: "seen", "prior", "radius", "few
+            cases"; empty where tau was certified or nothing is accepted.
+        refused: why nothing may be accepted, where that is not for the bound; else empty.
     """
 
     r_t: float
@@ -50,11 +56,20 @@ class GuardCalibration:
     radius: float
     cases_needed: int
     certificate: Certificate | None = None
+    event: str = "P(unsafe | accepted)"
+    prior: tuple[float, float, float] = (math.nan, math.nan, math.nan)
+    parts: dict[str, float] = field(default_factory=dict)
+    refused: str = ""
 
     @property
     def summary(self) -> str:
         """One sentence, also for the case that nothing qualifies."""
         where = "" if self.group == EVERYTHING else f" in group {self.group!r}"
+        if self.refused:
+            return (
+                f"nothing is accepted at r_t = {self.r_t:g}{where}: {self.refused}, so the radius cannot be "
+                "measured; the default action is always taken"
+            )
         if not self.feasible:
             return (
                 f"no threshold qualifies for r_t = {self.r_t:g}{where}: the default action is always taken; "
@@ -78,18 +93,20 @@ class GuardedActions:
     Attributes:
         action: (n, ...) actions, the default action where rejected.
         accepted: (n,) bool.
-        bound: (n,) the smallest r_t whose plug-in threshold accepts the margin; 1 where the measurement is
-            not covered.
+        bound: (n,) the smallest r_t at which the guard accepts the action: accepted exactly where bound <=
+            threshold; inf where it accepts at none (no threshold qualifies, not covered, or in error).
         threshold: r_t.
         tau: (n,) thresholds on the margin in force.
         margin: (n,) of the action taken, or the least one where all were rejected.
         index: (n,) chosen candidate, 0 without candidates, -1 where rejected.
-        status: (n,) "optimal", "default" (rejected) or "infeasible" (no threshold qualifies at all).
+        status: (n,) "optimal", "default" (rejected), "infeasible" (no threshold qualifies at all) or "error"
+            (the row cannot be judged).
         group: (n,) ids, or None.
         calibration: per group, with the bounds per accepted and per selected action.
         distance: (n,) to the internal test data, in scaled features; None without a coverage guard.
         covered: (n,) bool, whether the distance is within ``coverage_radius``; None without a coverage guard.
         coverage_radius: distance beyond which a bound is not trusted; None without a coverage guard.
+        error: (n,) why a row cannot be judged, "" where it can; None where all can.
     """
 
     action: Any
@@ -105,6 +122,13 @@ class GuardedActions:
     distance: Any = None
     covered: Any = None
     coverage_radius: float | None = None
+    error: np.ndarray | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many actions have each status."""
+        values, n = np.unique(self.status, return_counts=True)
+        return dict(zip(values.tolist(), n.tolist(), strict=True))
 
     def explain(self, i: int) -> str:
         """Why an action was taken.
@@ -115,6 +139,8 @@ class GuardedActions:
         Returns:
             One sentence.
         """
+        if self.error is not None and self.error[i]:
+            return f"default action: this input cannot be judged: {self.error[i]}"
         found = self.calibration[EVERYTHING if self.group is None else self.group[i].item()]
         if self.status[i] == Status.INFEASIBLE:
             return f"default action: {found.summary}"
@@ -126,9 +152,15 @@ class GuardedActions:
             )
         margin, tau = float(self.margin[i]), float(self.tau[i])
         if not bool(self.accepted[i]):
+            level = float(self.bound[i])
+            from_where = (
+                f"would be accepted from r_t = {level:.3g} on"
+                if level < math.inf
+                else "is accepted at no r_t"
+            )
             return (
                 f"default action: margin {margin:.6g} is not below {tau:.6g}, the threshold for r_t = "
-                f"{self.threshold:g}; this case would be accepted from r_t = {float(self.bound[i]):.3g} on"
+                f"{self.threshold:g}; this case {from_where}"
             )
         chosen = f"candidate {int(self.index[i])} " if found.selected_risk is not None else ""
         return f"{chosen}accepted: margin {margin:.6g} is below {tau:.6g}; {found.summary}"

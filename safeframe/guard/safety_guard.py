@@ -11,13 +11,14 @@ No configuration system is involved; NumPy in gives NumPy out, torch in gives to
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Literal
+import warnings
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from safeframe.chance_constraint import validate_threshold
-from safeframe.conservative_testing import PosteriorForm
 from safeframe.coverage.coverage_guard import (
     CoverageGuard,
     CoverageSettings,
@@ -25,19 +26,23 @@ from safeframe.coverage.coverage_guard import (
     fit_coverage,
     flat_features,
 )
-from safeframe.guard.calibration import Evidence, GroupCurves, calibrate_evidence
+from safeframe.guard.calibration import calibrate_evidence, usable_evidence
 from safeframe.guard.calling import look, with_default
+from safeframe.guard.evidence import Evidence, split_for_certificate
 from safeframe.guard.files import SavedGuard, load_guard, save_guard
 from safeframe.guard.report import EVERYTHING, GuardCalibration, GuardedActions
-from safeframe.guard.settings import GuardSettings, Mode, ThresholdRule
+from safeframe.guard.ruling import GroupRuling
+from safeframe.guard.settings import GuardPrior, GuardRule, GuardSettings, modern
 from safeframe.internal_test import InternalTestData
 from safeframe.optimisation.candidates import choose
 from safeframe.tensors import as_tensor, is_tensor, like, to_numpy
+from safeframe.threshold_rule import Conservative, Event
 from safeframe.types import SafeframeError, Status
 
 __all__ = ["GuardedActions", "SafetyGuard"]
 
 _PROBES = 8
+_CONSERVATIVE = Conservative()
 
 
 class SafetyGuard:
@@ -49,25 +54,26 @@ class SafetyGuard:
         classifier: measurement -> logits (n, 2), or (n, c, 2) with candidates; class 0 safe, class 1 unsafe.
         internal_test: labelled cases; label (n,), or (n, c) with candidates.
         threshold: one r_t in (0, 1] or several.
-        prior: P(unsafe) per case (or per group, as a mapping); None: the share in the internal test data. It
-            enters the bound per accepted case, not the one per selected action.
-        radius: xi in logit units, or "measured": over ``blocks`` consecutive blocks of the held-out internal
-            test data.
-        calibrate: "accepted" bounds P(unsafe | accepted), "selected" P(unsafe | selected), which needs
-            candidates.
-        form: "tight" or "paper" posterior bound.
         default_action: taken where rejected; broadcast to one action. It must be given.
-        certificate_delta: in (0, 1); sets half of the held-out cases aside and certifies, all thresholds and
-            groups together, with confidence 1 - delta. None: no certificates.
-        rule: "plug-in", or "certificate": tau from fixed-sequence testing on that half.
-        group_conditional: calibrate within every group of the internal test data.
-        classify_actions: call classifier(measurement, action or candidates).
-        blocks: over which a radius is measured, at least 2.
-        seed: of the random choice of cases that certify, and of those held out for coverage.
+        rule: how thresholds are found: :class:`safeframe.threshold_rule.Conservative` (the default),
+            :class:`safeframe.threshold_rule.PlugIn` (the paper's, which promises nothing with few cases) or
+            :class:`safeframe.guard.settings.Certified` (by finite-sample certificates).
+        event: "accepted" bounds P(unsafe | accepted), "selected" P(unsafe | selected), the action that is
+            taken; None: "selected" where the model returns candidates, else "accepted".
+        prior: P(unsafe); (low, high), of which the upper end rules; "observed", the largest share among the
+            blocks of the data; a mapping of these per group; None: the share in the internal test data.
+        group_conditional: calibrate within every group of the internal test data, each with its own radius.
+        certificate_delta: in (0, 1); sets half of the held-out cases aside and certifies what the rule chose,
+            all thresholds and groups together, with confidence 1 - delta. None: no certificates.
         coverage: epsilon, or CoverageSettings: take the default action too where the measurement lies farther
             from the internal test data than all but a share epsilon of new cases like them do. None: no such
             test.
         coverage_features: measurement -> (n, d), the space of that distance; default: itself, flat.
+        classify_actions: call classifier(measurement, action or candidates).
+        blocks: runs of consecutive cases that alternate between the two halves of a measured radius, where
+            the data have no block ids.
+        seed: of the random choice of cases that certify, and of those held out for coverage.
+        **former: keywords of version 0.2 (radius, calibrate, form), with a warning.
 
     Raises:
         SafeframeError: on any bad setting, at once; on bad outputs of model or classifier, when they appear.
@@ -79,19 +85,19 @@ class SafetyGuard:
         classifier: Callable[..., Any],
         internal_test: InternalTestData,
         threshold: float | Sequence[float],
-        prior: float | Mapping[Hashable, float] | None = None,
-        radius: float | Literal["measured"] = 0.0,
-        calibrate: Mode = "accepted",
-        form: PosteriorForm = "tight",
         default_action: Any = None,
-        certificate_delta: float | None = None,
-        rule: ThresholdRule = "plug-in",
+        *,
+        rule: GuardRule | str = _CONSERVATIVE,
+        event: Event | None = None,
+        prior: GuardPrior = None,
         group_conditional: bool = False,
-        classify_actions: bool = False,
-        blocks: int = 5,
-        seed: int = 0,
+        certificate_delta: float | None = None,
         coverage: float | CoverageSettings | None = None,
         coverage_features: Features = flat_features,
+        classify_actions: bool = False,
+        blocks: int = 20,
+        seed: int = 0,
+        **former: Any,
     ) -> None:
         if default_action is None:
             raise SafeframeError(
@@ -102,18 +108,16 @@ class SafetyGuard:
         if group_conditional and internal_test.group is None:
             raise SafeframeError("group_conditional is set, but the internal test data have no groups")
         thresholds = tuple(np.atleast_1d(np.asarray(threshold, dtype=np.float64)).tolist())
+        chosen: dict[str, Any] = {"event": event, "certificate_delta": certificate_delta}
         self.settings = GuardSettings(
             thresholds,
-            prior,
-            radius,
-            calibrate,
-            form,
-            certificate_delta,
-            rule,
-            group_conditional,
-            blocks,
-            seed,
-            CoverageSettings(float(coverage)) if isinstance(coverage, (int, float)) else coverage,
+            modern(former, rule, chosen),
+            prior=prior,
+            group_conditional=group_conditional,
+            coverage=CoverageSettings(float(coverage)) if isinstance(coverage, int | float) else coverage,
+            blocks=blocks,
+            seed=seed,
+            **chosen,
         )
         self.coverage_features = coverage_features
         self.coverage: CoverageGuard | None = None
@@ -121,7 +125,7 @@ class SafetyGuard:
         self.default_action, self.classify_actions = to_numpy(default_action), bool(classify_actions)
         self.evidence: Evidence | None = None
         self.calibrations: dict[float, dict[Hashable, GuardCalibration]] = {}
-        self._curves: dict[Hashable, GroupCurves] = {}
+        self._rulings: dict[Hashable, GroupRuling] = {}
         self.probe: Any = None
 
     def calibrate(self) -> dict[float, dict[Hashable, GuardCalibration]]:
@@ -147,11 +151,11 @@ class SafetyGuard:
             )
         with_default(self.default_action, action, score)
         group = data.group if self.settings.group_conditional else None
+        evidence = Evidence(margin, data.label, score, group, data.trained_on, data.block)
         found = None
         if self.settings.coverage is not None:
-            features = self.coverage_features(data.measurement)
-            found = fit_coverage(features, data.trained_on, self.settings.coverage, self.settings.seed)
-        self.adopt(Evidence(margin, data.label, score, group, data.trained_on))
+            found, evidence = self._fit_coverage(self.coverage_features(data.measurement), evidence)
+        self.adopt(evidence)
         self.coverage = found
         self.probe = data.measurement[:_PROBES]
         return self.calibrations
@@ -165,8 +169,29 @@ class SafetyGuard:
         Raises:
             SafeframeError: where a class is absent, or no case may calibrate.
         """
-        curves, calibrations = calibrate_evidence(evidence, self.settings)
-        self.evidence, self._curves, self.calibrations = evidence, curves, calibrations
+        rulings, calibrations = calibrate_evidence(evidence, self.settings)
+        self.evidence, self._rulings, self.calibrations = evidence, rulings, calibrations
+
+    def _fit_coverage(self, features: Any, evidence: Evidence) -> tuple[CoverageGuard, Evidence]:
+        """A coverage guard without the cases that certify, and the evidence with what it says of all."""
+        settings = self.settings
+        assert settings.coverage is not None
+        rows = flat_features(features)
+        if len(rows) != len(evidence.margin):
+            raise SafeframeError(
+                f"coverage: {len(rows)} rows of features for {len(evidence.margin)} internal test cases"
+            )
+        if settings.delta is None:
+            return fit_coverage(rows, evidence.trained_on, settings.coverage, settings.seed), evidence
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the calibration itself warns of cases that are left out
+            usable = usable_evidence(replace(evidence, block=np.arange(len(rows))), settings)
+        assert usable.block is not None
+        certifying = usable.block[split_for_certificate(usable, settings.seed)[1]]
+        choosing = np.setdiff1d(np.arange(len(rows)), certifying)
+        found = fit_coverage(rows[choosing], evidence.trained_on[choosing], settings.coverage, settings.seed)
+        found.rows = rows
+        return found, replace(evidence, covered=found.covers(rows))
 
     def act(self, measurement: Any, r_t: float | None = None, group: Any = None) -> GuardedActions:
         """Actions for a batch of measurements, the default action where none is accepted.
@@ -204,9 +229,8 @@ class SafetyGuard:
         margin = margin[np.arange(n), chosen]
         bound = np.empty(n)
         for key, mine in rows.items():
-            ruling = self._curves[key].ruling
-            bound[mine] = 1.0 if ruling is None else ruling.level(margin[mine])
-        bound[~inside] = 1.0
+            bound[mine] = self._rulings[key].ruling.level(margin[mine])
+        bound[~inside] = np.inf
         status = np.where(tau == -np.inf, Status.INFEASIBLE.value, decisions.status)
         return GuardedActions(
             action=like(decisions.take(action, default), measurement),
@@ -262,9 +286,9 @@ class SafetyGuard:
         wanted = validate_threshold(r_t)
         if wanted in self.calibrations:
             return self.calibrations[wanted]
-        if self.settings.certificate_delta is not None:
+        if self.settings.delta is not None:
             raise SafeframeError(f"r_t = {wanted:g} has no certificate; certified are {known}")
-        return {key: curve.calibration(wanted) for key, curve in self._curves.items()}
+        return {key: ruling.calibration(wanted) for key, ruling in self._rulings.items()}
 
     def _groups(self, group: Any, n: int) -> np.ndarray | None:
         if not self.settings.group_conditional:
@@ -279,8 +303,8 @@ class SafetyGuard:
         if ids.shape != (n,):
             raise SafeframeError(f"group has shape {ids.shape}; expected ({n},)")
         for key in np.unique(ids).tolist():
-            if key not in self._curves:
-                raise SafeframeError(f"group {key!r} has no internal test data; known: {list(self._curves)}")
+            if key not in self._rulings:
+                raise SafeframeError(f"group {key!r} has no internal test data; known: {list(self._rulings)}")
         return ids
 
     def save(self, directory: str | os.PathLike[str]) -> None:
@@ -334,8 +358,10 @@ class SafetyGuard:
             SafeframeError: where a file is missing or corrupt, or the classifier or the features are others.
         """
         saved = load_guard(directory)
-        evidence, stored = saved.evidence, vars(saved.settings)
-        data = InternalTestData(None, evidence.label, evidence.group, trained_on=evidence.trained_on)
+        evidence, settings = saved.evidence, saved.settings
+        data = InternalTestData(
+            None, evidence.label, evidence.group, trained_on=evidence.trained_on, block=evidence.block
+        )
         guard = cls(
             model,
             classifier,
@@ -343,23 +369,20 @@ class SafetyGuard:
             default_action=saved.default_action,
             classify_actions=saved.classify_actions,
             coverage_features=coverage_features,
-            **stored,
+            **vars(settings),
         )
-        guard.adopt(evidence)
-        if guard._taus() != saved.tau:
-            raise SafeframeError(
-                f"the guard in {directory} gives other thresholds than when saved; calibrate it again"
-            )
-        settings = guard.settings
         if saved.coverage is not None and settings.coverage is not None:
-            guard.coverage = fit_coverage(
-                saved.coverage, evidence.trained_on, settings.coverage, settings.seed
-            )
+            guard.coverage, evidence = guard._fit_coverage(saved.coverage, evidence)
             if not np.isclose(guard.coverage.radius, saved.coverage_radius or 0.0, rtol=1e-4, atol=1e-6):
                 raise SafeframeError(
                     f"the guard in {directory} gives another coverage radius than when saved; calibrate it "
                     "again"
                 )
+        guard.adopt(evidence)
+        if guard._taus() != saved.tau:
+            raise SafeframeError(
+                f"the guard in {directory} gives other thresholds than when saved; calibrate it again"
+            )
         if saved.probe is not None:
             guard.probe = as_tensor(saved.probe) if saved.probe_is_torch else saved.probe
             if check:
@@ -370,7 +393,8 @@ class SafetyGuard:
         """SafeframeError where classifier or coverage features say otherwise than those saved."""
         seen = self.margins(self.probe)
         margin = saved.evidence.margin[: len(seen)]
-        if seen.shape != margin.shape or not np.allclose(seen, margin, rtol=1e-3, atol=1e-4):
+        # Relative to the spread of all margins: a classifier of small ones is recognised as well.
+        if seen.shape != margin.shape or not _alike(seen, margin, float(np.ptp(saved.evidence.flat[0]))):
             raise SafeframeError(
                 "the classifier gives other margins than the calibrated one: calibrate again, or "
                 "pass the classifier that was saved with the guard"
@@ -378,8 +402,13 @@ class SafetyGuard:
         if saved.coverage is not None:
             same = flat_features(self.coverage_features(self.probe))
             kept = saved.coverage[: len(same)]
-            if same.shape != kept.shape or not np.allclose(same, kept, rtol=1e-3, atol=1e-4):
+            if same.shape != kept.shape or not _alike(same, kept, np.ptp(saved.coverage, axis=0)):
                 raise SafeframeError(
                     "coverage_features gives other features than those calibrated: pass the function "
                     "that the guard was made with"
                 )
+
+
+def _alike(a: np.ndarray, b: np.ndarray, spread: np.ndarray | float) -> bool:
+    """Whether values differ by at most a thousandth of their spread."""
+    return bool((np.abs(a - b) <= 1e-3 * spread + 1e-12 * np.abs(b)).all())

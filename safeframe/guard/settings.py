@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from safeframe.chance_constraint import validate_prior, validate_radius, validate_threshold
-from safeframe.conservative_testing import PosteriorForm, check_form
+from safeframe.chance_constraint import validate_prior, validate_threshold
 from safeframe.coverage.coverage_guard import CoverageSettings
+from safeframe.threshold_rule import Conservative, Event, PlugIn, Prior
 from safeframe.types import SafeframeError
 
-Mode = Literal["accepted", "selected"]
-ThresholdRule = Literal["plug-in", "certificate"]
+OnError = Literal["default", "raise"]
+
+
+@dataclass(frozen=True)
+class Certified:
+    """Fixed-sequence testing (Learn then Test): tau is chosen by a finite-sample certificate.
+
+    Half of the held-out cases is set aside for it. All thresholds and groups together hold with confidence
+    1 - delta, for cases that are independent and drawn alike.
+
+    Attributes:
+        delta: allowed probability of failure, in (0, 1).
+
+    Raises:
+        SafeframeError: on a delta outside (0, 1).
+    """
+
+    delta: float = 0.05
+
+    def __post_init__(self) -> None:
+        _check_delta(self.delta, "delta")
+
+
+GuardRule = Conservative | PlugIn | Certified
+GuardPrior = Prior | Mapping[Hashable, Prior]
 
 
 @dataclass(frozen=True)
@@ -21,67 +45,66 @@ class GuardSettings:
 
     Attributes:
         threshold: one r_t in (0, 1] or several.
-        prior: P(unsafe), or one per group id (group-conditional only); None: the share in the internal test
-            data.
-        radius: xi >= 0 in logit units, or "measured".
-        calibrate: "accepted" or "selected".
-        form: "tight" or "paper".
-        certificate_delta: allowed probability in (0, 1) that a certificate fails; None: no certificates.
-        rule: "plug-in", or "certificate", which needs ``certificate_delta``.
+        rule: how thresholds are found.
+        event: "accepted" or "selected"; None: "selected" where the model returns candidates.
+        prior: P(unsafe), (low, high) or "observed"; or one of these per group id (group-conditional only);
+            None: the share in the internal test data.
         group_conditional: calibrate within every group.
-        blocks: over which a radius is measured, at least 2.
-        seed: of the random choice of cases that certify, and of those held out for coverage.
+        certificate_delta: allowed probability in (0, 1) that a certificate beside the rule fails; None: none.
         coverage: of the test for unlike inputs; None: no such test.
+        blocks: runs of consecutive cases that alternate between the halves of a measured radius, at least 2,
+            where the data have no block ids.
+        seed: of the random choice of cases that certify, and of those held out for coverage.
 
     Raises:
         SafeframeError: on a value that is not allowed.
     """
 
     threshold: tuple[float, ...]
-    prior: float | Mapping[Hashable, float] | None = None
-    radius: float | Literal["measured"] = 0.0
-    calibrate: Mode = "accepted"
-    form: PosteriorForm = "tight"
-    certificate_delta: float | None = None
-    rule: ThresholdRule = "plug-in"
+    rule: GuardRule = field(default_factory=Conservative)
+    event: Event | None = None
+    prior: GuardPrior = None
     group_conditional: bool = False
-    blocks: int = 5
-    seed: int = 0
+    certificate_delta: float | None = None
     coverage: CoverageSettings | None = None
+    blocks: int = 20
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.threshold:
             raise SafeframeError("threshold is empty; give at least one r_t in (0, 1]")
         for r_t in self.threshold:
             validate_threshold(r_t, "threshold")
-        if self.radius != "measured":
-            validate_radius(self.radius)
-        if self.calibrate not in ("accepted", "selected"):
-            raise SafeframeError(f"calibrate is {self.calibrate!r}; it must be 'accepted' or 'selected'")
-        check_form(self.form)
-        if self.rule not in ("plug-in", "certificate"):
-            raise SafeframeError(f"rule is {self.rule!r}; it must be 'plug-in' or 'certificate'")
-        if self.certificate_delta is not None and not 0.0 < self.certificate_delta < 1.0:
-            raise SafeframeError(f"certificate_delta is {self.certificate_delta}; it must lie in (0, 1)")
-        if self.rule == "certificate" and self.certificate_delta is None:
-            raise SafeframeError("rule 'certificate' needs certificate_delta, for example 0.05")
+        if not isinstance(self.rule, Conservative | PlugIn | Certified):
+            raise SafeframeError(
+                f"rule is {self.rule!r}; it must be Conservative(), PlugIn() or Certified(), or one of "
+                "'conservative' and 'plug-in'"
+            )
+        if self.event not in (None, "accepted", "selected"):
+            raise SafeframeError(f"event is {self.event!r}; it must be 'accepted' or 'selected'")
+        if self.certificate_delta is not None:
+            _check_delta(self.certificate_delta, "certificate_delta")
         if self.blocks < 2:
             raise SafeframeError(f"blocks is {self.blocks}; measuring a radius takes at least 2")
         if isinstance(self.prior, Mapping) and not self.group_conditional:
             raise SafeframeError("prior is given per group, but group_conditional is not set")
-        given = self.prior.values() if isinstance(self.prior, Mapping) else [self.prior]
+        given: list[Any] = list(self.prior.values()) if isinstance(self.prior, Mapping) else [self.prior]
         for value in given:
-            if value is not None:
-                validate_prior(value, 2)
+            _check_prior(value)
 
-    def prior_of(self, group: Hashable) -> float | None:
-        """P(unsafe) of a group.
+    @property
+    def delta(self) -> float | None:
+        """Allowed probability that a certificate fails; None where there are none."""
+        return self.rule.delta if isinstance(self.rule, Certified) else self.certificate_delta
+
+    def prior_of(self, group: Hashable) -> Prior:
+        """P(unsafe) of a group, as it was given.
 
         Args:
             group: its id.
 
         Returns:
-            The probability; None for the share in the group's cases.
+            The prior; None for the share in the group's cases.
 
         Raises:
             SafeframeError: where priors are given per group and this group has none.
@@ -91,3 +114,69 @@ class GuardSettings:
         if group not in self.prior:
             raise SafeframeError(f"prior has no entry for group {group!r}; it has {list(self.prior)}")
         return self.prior[group]
+
+
+def _check_delta(value: float, name: str) -> None:
+    if not 0.0 < value < 1.0:
+        raise SafeframeError(f"{name} is {value}; it must lie in (0, 1)")
+
+
+def _check_prior(value: Any) -> None:
+    if isinstance(value, str):
+        if value != "observed":
+            raise SafeframeError(f'prior is {value!r}; it must be a number, (low, high) or "observed"')
+    elif isinstance(value, tuple | list):
+        if len(value) != 2 or not value[0] <= value[1]:
+            raise SafeframeError(f"prior is {value}; an interval is (low, high) with low <= high")
+        for end in value:
+            validate_prior(end, 2)
+    elif value is not None:
+        validate_prior(value, 2)
+
+
+def modern(former: dict[str, Any], rule: GuardRule | str, chosen: dict[str, Any]) -> GuardRule:
+    """The rule from today's argument and the keywords of version 0.2, which still work, with a warning.
+
+    Args:
+        former: keywords of version 0.2: radius, calibrate, form, and rule "certificate" with
+            ``certificate_delta``.
+        rule: as it was given.
+        chosen: today's keywords; ``event`` and ``certificate_delta`` are changed in place where former ones
+            say so.
+
+    Returns:
+        The rule.
+
+    Raises:
+        SafeframeError: on an unknown keyword or rule, or where old and new keywords contradict each other.
+    """
+    unknown = set(former) - {"radius", "calibrate", "form"}
+    if unknown:
+        raise SafeframeError(f"SafetyGuard has no argument {sorted(unknown)[0]!r}")
+    if former:
+        warnings.warn(
+            f"{', '.join(sorted(former))}: radius and form are now arguments of rule=Conservative(...) or "
+            "rule=PlugIn(...), and calibrate is called event; the old keywords go in version 0.4",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+    if "calibrate" in former:
+        chosen["event"] = former["calibrate"]
+    inner = {key: former[key] for key in ("radius", "form") if key in former}
+    if isinstance(rule, str):
+        if rule == "certificate":
+            if chosen["certificate_delta"] is None:
+                raise SafeframeError("rule 'certificate' needs certificate_delta, for example 0.05")
+            delta, chosen["certificate_delta"] = chosen["certificate_delta"], None
+            return Certified(delta)
+        if rule == "conservative":
+            return Conservative(**inner)
+        if rule == "plug-in":
+            return Conservative(share=0.0, **inner) if inner.get("radius") == "measured" else PlugIn(**inner)
+        raise SafeframeError(
+            f"rule is {rule!r}; it must be 'conservative' or 'plug-in', or Conservative(), PlugIn() or "
+            "Certified()"
+        )
+    if inner:
+        return type(rule)(**{**vars(rule), **inner}) if not isinstance(rule, Certified) else rule
+    return rule

@@ -19,12 +19,13 @@ from guard_problem import (
 from safeframe.guard import files
 from safeframe.guard.safety_guard import SafetyGuard
 from safeframe.internal_test import InternalTestData
+from safeframe.threshold_rule import Conservative, PlugIn
 from safeframe.types import SafeframeError
 
 SAVED = [
     {},
-    {"threshold": [0.01, 0.05], "prior": 0.2, "radius": 0.1, "form": "paper"},
-    {"radius": "measured"},
+    {"threshold": [0.01, 0.05], "prior": 0.2, "rule": PlugIn(0.1, "paper")},
+    {"prior": (0.1, 0.2), "rule": Conservative(share=0.1)},
     {"certificate_delta": 0.1, "rule": "certificate"},
 ]
 
@@ -51,7 +52,7 @@ def test_save_and_load_with_groups_and_candidates(tmp_path):
     made = calibrated(
         model=candidate_model, classifier=candidate_classifier,
         internal_test=InternalTestData(y, label, group),
-        group_conditional=True, prior={"even": 0.2, "odd": 0.1}, calibrate="selected",
+        group_conditional=True, prior={"even": 0.2, "odd": 0.1}, event="selected",
     )  # fmt: skip
     made.save(tmp_path)
     again = SafetyGuard.load(tmp_path, candidate_model, candidate_classifier)

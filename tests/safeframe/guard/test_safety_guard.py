@@ -20,12 +20,13 @@ from safeframe.guard.calibration import TrainedOnWarning
 from safeframe.internal_test import InternalTestData
 from safeframe.risk_curve import RiskCurve
 from safeframe.selected_risk import SelectedRiskCurve
+from safeframe.threshold_rule import Conservative, PlugIn
 from safeframe.types import SafeframeError, Status
 
 
 def test_decides_as_the_risk_curve_says():
     y, label = problem()
-    made = guard([0.01, 0.05], prior=0.3, radius=0.1)
+    made = guard([0.01, 0.05], prior=0.3, rule=PlugIn(0.1))
     made.calibrate()
     fresh, _ = problem(300, seed=1)
     for r_t in (0.01, 0.05, 0.2):  # the last one by bias correction, not among the thresholds
@@ -51,7 +52,10 @@ def test_ten_lines_and_torch_in_torch_out():
         network.bias.copy_(torch.tensor([0.0, -3.0]))
     network.train()
     made = guard(
-        classifier=network, model=torch.nn.Identity(), internal_test=InternalTestData(torch.tensor(y), label)
+        classifier=network,
+        model=torch.nn.Identity(),
+        internal_test=InternalTestData(torch.tensor(y), label),
+        rule="plug-in",
     )
     made.calibrate()
     assert network.training, "the module must be left in the mode it was in"
@@ -65,7 +69,7 @@ def test_ten_lines_and_torch_in_torch_out():
     assert 0 < of_torch.accepted.sum() < 100
     assert len(of_torch.reason) == 100
     expected = made.act(fresh).accepted
-    plain = guard()
+    plain = guard(rule=PlugIn())
     plain.calibrate()
     np.testing.assert_array_equal(plain.act(fresh).accepted, expected)
 
@@ -74,7 +78,9 @@ def test_ten_lines_and_torch_in_torch_out():
 def test_candidates_and_both_risks(mode):
     y, label = candidates()
     data = InternalTestData(y, label)
-    made = guard(model=candidate_model, classifier=candidate_classifier, internal_test=data, calibrate=mode)
+    made = guard(
+        model=candidate_model, classifier=candidate_classifier, internal_test=data, event=mode, rule=PlugIn()
+    )
     found = made.calibrate()[0.05]["all"]
     selected = SelectedRiskCurve(3 * (y - 1), y, label)
     accepted = RiskCurve(3 * (y - 1).ravel(), label.ravel())
@@ -102,7 +108,7 @@ def test_absent_candidates_are_never_taken():
         model=absent,
         classifier=candidate_classifier,
         internal_test=InternalTestData(y, label),
-        calibrate="selected",
+        event="selected",
     )
     made.calibrate()
     acted = made.act(candidates(100, seed=2)[0])
@@ -126,7 +132,9 @@ def test_no_threshold_qualifies_always_default_and_says_how_many_cases():
 
 def test_too_few_cases_for_the_threshold_are_told():
     summary = guard(1e-6).calibrate()[1e-6]["all"].summary
-    assert "too few for a certificate" in summary
+    assert summary.startswith("no threshold qualifies"), "a bound below 1 / n is never reported"
+    plug_in = guard(1e-6, rule="plug-in").calibrate()[1e-6]["all"].summary
+    assert "too few for a certificate" in plug_in
     assert f"{cases_needed(1e-6):,}" in summary
 
 
@@ -137,7 +145,11 @@ def test_groups_have_their_own_thresholds():
         group == 1, (y[:, 0] + 0.5 * np.random.default_rng(5).normal(size=N) > 2).astype(int), label
     )
     made = guard(
-        0.05, internal_test=InternalTestData(y, label, group), group_conditional=True, prior={0: 0.2, 1: 0.05}
+        0.05,
+        internal_test=InternalTestData(y, label, group),
+        group_conditional=True,
+        prior={0: 0.2, 1: 0.05},
+        rule=PlugIn(),
     )
     found = made.calibrate()[0.05]
     for key in (0, 1):
@@ -167,23 +179,23 @@ def test_trained_on_data_are_refused_left_out_or_covered_by_a_radius():
     y, label = problem()
     data = InternalTestData(y, label, trained_on=np.arange(N) < N // 2)
     with pytest.warns(TrainedOnWarning, match="1000 of 2000"):
-        partly = calibrated(internal_test=data)
+        partly = calibrated(internal_test=data, rule=PlugIn())
     assert partly.calibrations[0.05]["all"].n_t == N // 2
     half = RiskCurve(margin(y[N // 2 :]), label[N // 2 :])
     assert partly.calibrations[0.05]["all"].tau == half.largest_threshold(0.05).tau
-    assert calibrated(internal_test=data, radius=0.2).calibrations[0.05]["all"].n_t == N
+    assert calibrated(internal_test=data, rule=PlugIn(0.2)).calibrations[0.05]["all"].n_t == N
     data.mark_trained_on()
-    for keywords, message in [({}, "were trained on"), ({"radius": "measured"}, "were trained on"),
-                              ({"radius": 0.1, "certificate_delta": 0.05}, "held-out")]:  # fmt: skip
+    for keywords, message in [({}, "were trained on"), ({"rule": Conservative()}, "were trained on"),
+                              ({"rule": PlugIn(0.1), "certificate_delta": 0.05}, "held-out")]:  # fmt: skip
         with pytest.raises(SafeframeError, match=message):
             calibrated(internal_test=data, **keywords)
-    assert calibrated(internal_test=data, radius=0.2).calibrations[0.05]["all"].n_t == N
+    assert calibrated(internal_test=data, rule=PlugIn(0.2)).calibrations[0.05]["all"].n_t == N
 
 
 def test_measured_radius_makes_it_stricter():
-    found = calibrated(radius="measured").calibrations[0.05]["all"]
+    found = calibrated().calibrations[0.05]["all"]
     assert found.radius > 0.0
-    assert found.tau < calibrated().calibrations[0.05]["all"].tau
+    assert found.tau < calibrated(rule=PlugIn()).calibrations[0.05]["all"].tau
 
 
 @pytest.mark.parametrize("rule", ["plug-in", "certificate"])
@@ -214,7 +226,7 @@ def test_certificate_of_the_selected_action_and_one_out_of_reach():
         "classifier": candidate_classifier,
         "internal_test": InternalTestData(y, label),
     }
-    found = calibrated(calibrate="selected", certificate_delta=0.1, rule="certificate", **keywords)
+    found = calibrated(event="selected", certificate_delta=0.1, rule="certificate", **keywords)
     assert found.calibrations[0.05]["all"].certificate.event == "P(unsafe | selected)"
     out_of_reach = calibrated(threshold=1e-4, certificate_delta=0.05, rule="certificate")
     acted = out_of_reach.act(problem(3)[0])

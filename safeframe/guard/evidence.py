@@ -1,0 +1,100 @@
+"""What the models said about the internal test cases: all that a guard's calibration rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from safeframe.guard.report import EVERYTHING
+from safeframe.guard.settings import GuardSettings
+from safeframe.types import BoolArray, FloatArray, IntArray, LabelArray, SafeframeError
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the models said about the n internal test cases.
+
+    Attributes:
+        margin: (n,) margins f_1 - f_0, or (n, c) with candidates.
+        label: (n,) or (n, c) 0 safe, 1 unsafe.
+        score: (n, c) with candidates, -inf where absent; else None.
+        group: (n,) ids, or None.
+        trained_on: (n,) bool, whether the classifier was trained on the case.
+        block: (n,) ids of periods or sites, or None.
+        covered: (n,) bool, whether coverage accepts the case; None without coverage.
+    """
+
+    margin: FloatArray
+    label: LabelArray
+    score: FloatArray | None
+    group: np.ndarray | None
+    trained_on: BoolArray
+    block: np.ndarray | None = None
+    covered: BoolArray | None = None
+
+    def subset(self, index: np.ndarray) -> Evidence:
+        """Some of the rows.
+
+        Args:
+            index: (k,) positions.
+
+        Returns:
+            The evidence of those rows.
+        """
+        values: list[Any] = [getattr(self, one.name) for one in fields(self)]
+        rows: list[Any] = [None if value is None else value[index] for value in values]
+        return Evidence(*rows)
+
+    @property
+    def flat(self) -> tuple[FloatArray, IntArray, IntArray]:
+        """(margin, label, row) of every case that is present, one-dimensional."""
+        present = np.ones(self.margin.shape, bool) if self.score is None else self.score != -np.inf
+        rows = np.broadcast_to(
+            np.arange(len(self.margin)).reshape(-1, *[1] * (self.margin.ndim - 1)), self.margin.shape
+        )
+        return self.margin[present], self.label[present], rows[present]
+
+
+def split_for_certificate(evidence: Evidence, seed: int) -> tuple[IntArray, IntArray]:
+    """A random half of the held-out rows certifies, all the rest chooses.
+
+    Args:
+        evidence: of the cases that may calibrate.
+        seed: of the random half.
+
+    Returns:
+        Two ascending integer arrays, the rows that choose and the rows that certify.
+
+    Raises:
+        SafeframeError: with fewer than two held-out cases.
+    """
+    held_out = np.flatnonzero(~evidence.trained_on)
+    if len(held_out) < 2:
+        raise SafeframeError("a certificate needs held-out internal test cases; all of them were trained on")
+    certifying = np.sort(np.random.default_rng(seed).permutation(held_out)[: len(held_out) // 2])
+    choosing = np.setdiff1d(np.arange(len(evidence.margin)), certifying)
+    return choosing, certifying
+
+
+def split_groups(evidence: Evidence, settings: GuardSettings) -> dict[Hashable, Evidence]:
+    """The evidence per group.
+
+    Args:
+        evidence: of any cases.
+        settings: whether the guard is group-conditional.
+
+    Returns:
+        One part per group id, or all under the one key ``EVERYTHING``.
+
+    Raises:
+        SafeframeError: where the guard is group-conditional and the evidence has no groups.
+    """
+    if not settings.group_conditional:
+        return {EVERYTHING: evidence}
+    if evidence.group is None:
+        raise SafeframeError("group_conditional is set, but the internal test data have no groups")
+    keys = np.unique(evidence.group).tolist()
+    return {key: evidence.subset(np.flatnonzero(evidence.group == key)) for key in keys}

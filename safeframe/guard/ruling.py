@@ -1,0 +1,239 @@
+"""What rules in one group of a guard: from a margin to the smallest r_t that accepts it, and back.
+
+Three kinds of rule come under one interface (:class:`Ruling`): the exact curve where radius and slack do not
+depend on r_t, a ladder of levels where the radius is measured for each of them, and the certified thresholds.
+In all of them ``level(margin) <= r_t`` exactly where ``margin < tau(r_t)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from safeframe.certificates.cases import cases_needed
+from safeframe.guard.evidence import Evidence
+from safeframe.guard.report import GuardCalibration
+from safeframe.guard.settings import Certified, GuardSettings
+from safeframe.risk_curve import RiskCurve
+from safeframe.selected_risk import SelectedRiskCurve
+from safeframe.threshold_rule import Calibrated, Conservative, PlugIn, ThresholdRule
+from safeframe.types import FloatArray, Floats, SafeframeError
+
+RUNGS_PER_DECADE = 8
+
+
+class Ruling(Protocol):
+    """From margins to levels and from levels to thresholds."""
+
+    def level(self, margin: Floats) -> FloatArray:
+        """The smallest r_t at which a case of this margin is accepted; inf where at none.
+
+        Args:
+            margin: margins of any shape.
+
+        Returns:
+            Levels, shaped like ``margin``.
+        """
+        ...
+
+    def tau(self, r_t: float) -> float:
+        """The threshold on the margin at one r_t.
+
+        Args:
+            r_t: threshold on the probability, in (0, 1].
+
+        Returns:
+            Accept iff margin < tau; -inf rejects everything.
+        """
+        ...
+
+
+class Curve:
+    """The ruling of a curve that does not depend on r_t.
+
+    Args:
+        curve: of accepted cases or of selected candidates.
+    """
+
+    def __init__(self, curve: RiskCurve | SelectedRiskCurve) -> None:
+        self._curve = curve
+
+    def level(self, margin: Floats) -> FloatArray:
+        """The smallest r_t at which a case of this margin is accepted.
+
+        Args:
+            margin: margins of any shape.
+
+        Returns:
+            Levels, shaped like ``margin``.
+        """
+        return self._curve.level(margin)
+
+    def tau(self, r_t: float) -> float:
+        """The threshold on the margin at one r_t.
+
+        Args:
+            r_t: threshold on the probability, in (0, 1].
+
+        Returns:
+            Accept iff margin < tau.
+        """
+        return float(self._curve.largest_threshold(r_t).tau)
+
+
+class Steps:
+    """The ruling of finitely many levels: an r_t between two of them has the threshold of the lower one.
+
+    Args:
+        r_t: (k,) ascending levels.
+        tau: (k,) their thresholds, not falling.
+    """
+
+    def __init__(self, r_t: Sequence[float], tau: Sequence[float]) -> None:
+        self.levels, self.taus = np.array(r_t, dtype=np.float64), np.array(tau, dtype=np.float64)
+        self._of = np.append(self.levels, np.inf)
+
+    def level(self, margin: Floats) -> FloatArray:
+        """The smallest of the levels at which a case of this margin is accepted; inf where at none.
+
+        Args:
+            margin: margins of any shape.
+
+        Returns:
+            Levels, shaped like ``margin``.
+        """
+        values = np.asarray(margin, dtype=np.float64)
+        return self._of[np.searchsorted(self.taus, values, side="right")]
+
+    def tau(self, r_t: float) -> float:
+        """The threshold of the largest level that is at most r_t; -inf where there is none.
+
+        Args:
+            r_t: threshold on the probability, in (0, 1].
+
+        Returns:
+            Accept iff margin < tau.
+        """
+        last = int(np.searchsorted(self.levels, r_t, side="right")) - 1
+        return float(self.taus[last]) if last >= 0 else -np.inf
+
+
+class GroupRuling:
+    """What one group of evidence rules.
+
+    Args:
+        evidence: of the cases of the group.
+        settings: of the guard.
+        group: id of the group.
+
+    Raises:
+        SafeframeError: where a class is absent, values are not finite, the settings' prior lacks the group,
+            or event "selected" has no scores.
+    """
+
+    def __init__(self, evidence: Evidence, settings: GuardSettings, group: Hashable) -> None:
+        self.group, self.n_t = group, len(evidence.margin)
+        candidates = evidence.score is not None
+        self.event = settings.event or ("selected" if candidates else "accepted")
+        if self.event == "selected" and not candidates:
+            raise SafeframeError("event 'selected' needs a model that returns (candidates, score)")
+        rule = PlugIn() if isinstance(settings.rule, Certified) else settings.rule
+        prior = settings.prior_of(group)
+        found = ThresholdRule(
+            evidence.margin, evidence.label, rule, _halves(evidence, settings.blocks), evidence.score,
+            self.event, prior, evidence.block,
+        )  # fmt: skip
+        self.rule, self.prior = found, found.prior
+        self.refused = found.lacking
+        self.candidates = candidates
+        self.accepted = found.plain
+        self.ladder: dict[float, Calibrated] = {}
+        self.ruling: Ruling = self._ruled(rule, settings.threshold)
+
+    def _ruled(self, rule: PlugIn | Conservative, wanted: Sequence[float]) -> Ruling:
+        if self.refused:
+            return Steps([], [])
+        if rule.radius != "measured":
+            curve = self.rule.curve(1.0)
+            return Steps([], []) if curve is None else Curve(curve)
+        least = self._least()
+        rungs = 10.0 ** (-np.arange(0.0, 18.0, 1.0 / RUNGS_PER_DECADE))
+        levels = sorted({*wanted, *rungs[rungs >= least].tolist()})
+        found = self.rule.thresholds(levels)
+        self.ladder = dict(zip(levels, found, strict=True))
+        # With probability at most 1 anything may be accepted.
+        return Steps(levels, [one.tau for one in found[:-1]] + [np.inf])
+
+    def _least(self) -> float:
+        """A level below which one case more than was seen refuses everything."""
+        if self.event == "selected":
+            return 1.0 / (self.n_t + 1)
+        slack = 1.0 / (self.rule.n_unsafe + 1)
+        return float(self.accepted.adjusted(slack=slack).level(-np.inf)) if slack < 1.0 else 1.0
+
+    def calibration(self, r_t: float, tau: float | None = None) -> GuardCalibration:
+        """Calibrate r_t, or report on a given tau.
+
+        Args:
+            r_t: threshold on the probability, in (0, 1].
+            tau: threshold on the margin; None: that of the ruling.
+
+        Returns:
+            What that threshold accepts, and the bounds on its risks.
+
+        Raises:
+            SafeframeError: on an r_t outside (0, 1].
+        """
+        given = tau is not None
+        tau = self.ruling.tau(r_t) if tau is None else tau
+        rung = None if given else self._rung(r_t)
+        radius = self.accepted.radius if rung is None else rung.radius
+        parts: dict[str, float] = {}
+        if self.refused or tau == -np.inf:
+            accepted_risk, selected_risk = 1.0, 1.0 if self.candidates else None
+        else:
+            at = r_t if rung is None else rung.r_t
+            accepted_risk, selected_risk = self.rule.risks(at, tau)
+            parts = {} if given else self.rule.parts(at, tau)
+            radius = self.rule.radius(at) if rung is None else radius
+        counts = self.rule.plain_selected.counts if self.event == "selected" else self.accepted.counts
+        counted, unsafe = counts(tau)
+        acceptance = float(self.accepted.acceptance(tau))
+        return GuardCalibration(
+            r_t=r_t,
+            group=self.group,
+            tau=float(tau),
+            feasible=tau > -np.inf,
+            accepted_risk=accepted_risk,
+            selected_risk=selected_risk,
+            acceptance=acceptance,
+            selection_rate=(
+                float(self.rule.plain_selected.selection_rate(tau)) if self.candidates else acceptance
+            ),
+            n_accepted=int(counted),
+            n_unsafe_accepted=int(unsafe),
+            n_t=self.n_t,
+            radius=radius,
+            cases_needed=cases_needed(r_t, 0.05),
+            event=f"P(unsafe | {self.event})",
+            prior=(self.prior.low, self.prior.mean, self.prior.high),
+            parts=parts,
+            refused=self.refused,
+        )
+
+    def _rung(self, r_t: float) -> Calibrated | None:
+        """The entry of the ladder that serves r_t; None without a ladder."""
+        below = [level for level in self.ladder if level <= r_t]
+        return self.ladder[max(below)] if below else None
+
+
+def _halves(evidence: Evidence, blocks: int) -> np.ndarray:
+    """(n,) bool: every other block, by the order in which blocks arise; runs of rows without ids."""
+    n = len(evidence.margin)
+    if evidence.block is None:
+        return (np.arange(n) * min(blocks, n) // max(n, 1)) % 2 == 1
+    _, first, inverse = np.unique(evidence.block, return_index=True, return_inverse=True)
+    order = np.argsort(np.argsort(first))
+    return order[inverse] % 2 == 1
