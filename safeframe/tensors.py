@@ -1,14 +1,17 @@
-"""NumPy arrays and torch tensors alike; torch is imported only where a tensor is made of one that is not."""
+"""NumPy arrays, torch tensors and frames alike; torch is imported only where a tensor is made."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
+
+_TENSOR_KINDS = "biufc"  # bools, integers, floats, complex numbers
 
 
 def is_tensor(value: Any) -> bool:
@@ -25,29 +28,60 @@ def is_tensor(value: Any) -> bool:
 
 
 def as_tensor(value: np.ndarray) -> torch.Tensor:
-    """An array as a tensor that shares its memory.
+    """An array as a tensor that shares its memory where torch can.
 
     Args:
-        value: array of any shape.
+        value: array of numbers, of any shape.
 
     Returns:
-        The tensor, on the CPU.
+        The tensor, on the CPU; a copy where the array is read-only, has steps backwards or another byte
+            order; float64 for extended precision.
     """
     import torch
 
-    return torch.from_numpy(value)
+    kind = np.float64 if value.dtype.kind == "f" and value.dtype.itemsize > 8 else value.dtype
+    array = value.astype(np.dtype(kind).newbyteorder("="), copy=False)
+    if not array.flags.writeable or min(array.strides, default=0) < 0:
+        array = array.copy()
+    return torch.from_numpy(array)
 
 
 def to_numpy(value: Any) -> np.ndarray:
-    """A NumPy view or copy of an array, tensor or sequence.
+    """A NumPy view or copy of an array, tensor, frame or sequence.
 
     Args:
-        value: what is converted; a tensor may be on any device.
+        value: what is converted; a tensor may be on any device and need gradients; frames and series are
+            those of pandas, polars and the like.
 
     Returns:
-        An array of the same shape.
+        An array of the same shape. What NumPy lacks or seldom computes in (bfloat16, float16 of a tensor) is
+            raised to float32. Numbers of a frame with missing ones are float64 with NaN.
     """
-    return value.detach().cpu().numpy() if is_tensor(value) else np.asarray(value)
+    if type(value) is np.ndarray:
+        return value
+    if is_tensor(value):
+        found = value.detach()
+        if found.is_floating_point() and found.element_size() < 4:
+            found = found.float()
+        return found.resolve_conj().resolve_neg().cpu().numpy()
+    if hasattr(value, "to_numpy"):
+        return _of_frame(value)
+    if isinstance(value, (list, tuple)) and value and is_tensor(value[0]):
+        return np.stack([to_numpy(part) for part in value])
+    return np.asarray(value)
+
+
+def _of_frame(frame: Any) -> np.ndarray:
+    """The values of a frame or series; numbers that pandas or polars keep as objects become float64."""
+    array = np.asarray(frame.to_numpy())
+    if array.dtype != object or any(isinstance(item, (str, bytes)) for item in array.flat):
+        return array
+    try:
+        if hasattr(frame, "iloc"):
+            return np.asarray(frame.to_numpy(dtype=np.float64, na_value=np.nan))
+        return array.astype(np.float64)
+    except (TypeError, ValueError):  # no numbers: dates, categories, lists
+        return array
 
 
 def like(value: np.ndarray, measurement: Any) -> Any:
@@ -55,9 +89,14 @@ def like(value: np.ndarray, measurement: Any) -> Any:
 
     Args:
         value: array of any shape.
-        measurement: what decides the kind.
+        measurement: what decides the kind; a mapping is of the kind of its first entry.
 
     Returns:
-        ``value`` as a tensor on the measurement's device where that is a tensor, else unchanged.
+        ``value`` as a tensor on the measurement's device where that is a tensor and ``value`` holds numbers,
+            else unchanged.
     """
-    return as_tensor(value).to(measurement.device) if is_tensor(measurement) else value
+    if isinstance(measurement, Mapping):
+        measurement = next(iter(measurement.values()), None)
+    if not is_tensor(measurement) or value.dtype.kind not in _TENSOR_KINDS:
+        return value
+    return as_tensor(value).to(measurement.device)

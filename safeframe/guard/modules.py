@@ -1,0 +1,132 @@
+"""Calling torch modules as a guard must: in evaluation mode, without gradients, left as they were.
+
+Two threads may call one module, or two modules with a part in common, while it is in training mode: every
+part is held in evaluation mode from the first call that enters until the last one that leaves.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from safeframe.tensors import as_tensor, is_tensor, to_numpy
+
+_LOCK = threading.Lock()
+_HELD: dict[int, list[int]] = {}  # id of a part -> [calls inside, whether it was in training mode]
+
+
+def owner(function: Any) -> Any:
+    """The torch module that a callable is, or belongs to.
+
+    Args:
+        function: any callable; also a module's bound method, or a ``functools.partial`` of either.
+
+    Returns:
+        The module, or None. Modules inside other objects are not found.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    while not isinstance(function, torch.nn.Module):
+        inner = getattr(function, "__self__", None)
+        inner = getattr(function, "func", None) if inner is None else inner
+        if inner is None or inner is function:
+            return None
+        function = inner
+    return function
+
+
+@contextmanager
+def evaluation_mode(module: Any) -> Iterator[None]:
+    """A torch module with all of its parts in evaluation mode, for the calling thread and all others.
+
+    Args:
+        module: the module; each part gets the mode back that it had before the first thread came in.
+
+    Returns:
+        A context manager.
+    """
+    parts = list(module.modules())  # held here, so their ids stay theirs
+    with _LOCK:
+        for part in parts:
+            held = _HELD.setdefault(id(part), [0, part.training])
+            held[0] += 1
+            if part.training:
+                part.training = False
+    try:
+        yield
+    finally:
+        with _LOCK:
+            for part in parts:
+                held = _HELD[id(part)]
+                held[0] -= 1
+                if held[0] == 0:
+                    del _HELD[id(part)]
+                    if held[1]:
+                        part.training = True
+
+
+def call_module(module: Any, *arguments: Any) -> Any:
+    """Call a torch module on measurements (and actions) of any kind.
+
+    Args:
+        module: a torch module.
+        *arguments: arrays and frames of numbers become tensors; floating ones get the type and the device of
+            the module's parameters. A mapping is passed by keywords, ``module(**mapping)``, where the
+            module's ``forward`` takes them (as those of transformers do); an action then follows as
+            ``action=``. Texts and lists are passed as they are.
+
+    Returns:
+        What the module returns.
+    """
+    weight = next((part for part in module.parameters() if part.is_floating_point()), None)
+    if weight is None:
+        weight = next(module.buffers(), None)
+    first, *rest = (_argument(argument, weight) for argument in arguments)
+    if isinstance(first, Mapping):
+        keywords = {**first, **({"action": rest[0]} if rest else {})}
+        if _takes(module, keywords):
+            return module(**keywords)
+    return module(first, *rest)
+
+
+def _argument(value: Any, weight: Any) -> Any:
+    """One argument as the module's tensors."""
+    if isinstance(value, Mapping):
+        return {key: _argument(entry, weight) for key, entry in value.items()}
+    if not is_tensor(value):
+        array = to_numpy(value) if hasattr(value, "shape") or _of_numbers(value) else None
+        if array is None or array.dtype.kind not in "biufc":
+            return value
+        of_frame = hasattr(value, "to_numpy")  # whose integers are numbers, not positions in a table
+        value = as_tensor(array.astype(np.float64) if of_frame and array.dtype.kind != "f" else array)
+    if weight is None:
+        return value
+    both = value.is_floating_point() and weight.is_floating_point()
+    return value.to(weight.device, weight.dtype if both else value.dtype)
+
+
+def _of_numbers(value: Any) -> bool:
+    """Whether a list is one of numbers, or of equally long lists of them, as tokenizers give."""
+    if not isinstance(value, (list, tuple)):
+        return False
+    try:
+        return np.asarray(value).dtype.kind in "biuf"
+    except ValueError:
+        return False
+
+
+def _takes(module: Any, keywords: Mapping[str, Any]) -> bool:
+    """Whether a module's ``forward`` can be called with these keywords alone."""
+    forward: Callable[..., Any] = getattr(module, "_orig_mod", module).forward
+    try:
+        inspect.signature(forward).bind(**keywords)
+    except (TypeError, ValueError):
+        return False
+    return True
