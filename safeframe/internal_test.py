@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from safeframe.chance_constraint import empirical_prior
+from safeframe.inputs import as_batch, as_labels, holds_nan, length, rows
 from safeframe.types import BoolArray, FloatArray, IntArray, LabelArray, SafeframeError
 
 
@@ -16,15 +17,17 @@ class InternalTestData:
     """Safety-labelled cases, with a record of which of them a classifier was trained on.
 
     Args:
-        measurement: (n, ...) NumPy array, torch tensor or list without NaN: what the model sees; None if only
-            labels are kept.
-        label: (n,) states, integers in [0, n_classes) (bools count as 0 and 1); or (n, c), one for each of c
-            candidates per measurement. Every class occurs.
+        measurement: what the model sees, n cases without NaN: an array or tensor (n, ...), a frame or series
+            of pandas or polars, a list of texts, or a mapping of these (:mod:`safeframe.inputs`); None if
+            only labels are kept.
+        label: (n,) states: integers in [0, n_classes), bools, whole floats, or with ``unsafe`` any values;
+            or (n, c), one for each of c candidates per measurement. Every class occurs.
         group: (n,) ids (product, prompt category) for group-conditional testing, or None.
         n_classes: number of states, at least 2; where there are two, 0 is safe and 1 unsafe.
         trained_on: (n,) bool; default: none.
         block: (n,) ids of the periods or sites that the cases come from (years, weeks, hospitals), or None:
             between them laws and shares may differ.
+        unsafe: the value of the labels, or several, that says unsafe, such as "unsafe".
 
     Raises:
         SafeframeError: on lengths that differ, labels that are no integers in range, a class without any
@@ -34,13 +37,14 @@ class InternalTestData:
     def __init__(
         self,
         measurement: Any,
-        label: LabelArray,
+        label: Any,
         group: np.ndarray | Sequence[Hashable] | None = None,
         n_classes: int = 2,
         trained_on: BoolArray | None = None,
         block: np.ndarray | Sequence[Hashable] | None = None,
+        unsafe: Any = None,
     ) -> None:
-        self.label = _checked_label(label, n_classes)
+        self.label = _checked_label(as_labels(label, unsafe), n_classes)
         self.n_classes = n_classes
         n = len(self.label)
         self.measurement = _checked_measurement(measurement, n)
@@ -88,7 +92,7 @@ class InternalTestData:
         chosen = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64)
         try:
             return InternalTestData(
-                None if self.measurement is None else self.measurement[chosen],
+                None if self.measurement is None else rows(self.measurement, chosen),
                 self.label[chosen],
                 None if self.group is None else self.group[chosen],
                 self.n_classes,
@@ -195,15 +199,10 @@ def _checked_label(label: LabelArray, n_classes: int) -> IntArray:
 def _checked_measurement(measurement: Any, n: int) -> Any:
     if measurement is None:
         return None
-    array = measurement if hasattr(measurement, "shape") else np.asarray(measurement)
-    if len(array.shape) < 1 or array.shape[0] != n:
-        raise SafeframeError(
-            f"measurement has shape {tuple(array.shape)}, but there are {n} labels: expected ({n}, ...)"
-        )
-    if isinstance(array, np.ndarray):
-        bad = np.issubdtype(array.dtype, np.floating) and bool(np.isnan(array).any())
-    else:  # a torch tensor: NaN is what differs from itself
-        bad = bool((array != array).any())
-    if bad:
+    batch = as_batch(measurement)
+    if length(batch) != n:
+        shape = tuple(getattr(batch, "shape", (length(batch),)))
+        raise SafeframeError(f"measurement has shape {shape}, but there are {n} labels: expected ({n}, ...)")
+    if holds_nan(batch):
         raise SafeframeError("measurement holds NaN: drop or impute such cases before they are used")
-    return array
+    return batch

@@ -126,6 +126,7 @@ class SavedGuard:
         probe_is_torch: whether they were tensors.
         coverage: (n, d) features that the coverage guard was fitted on; None without one.
         coverage_radius: its radius, a distance in scaled features; None without one.
+        unsafe_label: the unsafe class of the classifier.
     """
 
     settings: GuardSettings
@@ -137,6 +138,7 @@ class SavedGuard:
     probe_is_torch: bool = False
     coverage: np.ndarray | None = None
     coverage_radius: float | None = None
+    unsafe_label: Any = 1
 
 
 def save_guard(directory: str | os.PathLike[str], saved: SavedGuard) -> None:
@@ -177,6 +179,7 @@ def save_guard(directory: str | os.PathLike[str], saved: SavedGuard) -> None:
         "probe_is_torch": saved.probe_is_torch,
         "taus": saved.tau,
         "coverage_radius": saved.coverage_radius,
+        "unsafe_label": saved.unsafe_label,
     }
     write_guard(directory, body, {name: array for name, array in arrays.items() if array is not None})
 
@@ -211,4 +214,5 @@ def load_guard(directory: str | os.PathLike[str]) -> SavedGuard:
     return SavedGuard(
         GuardSettings(**stored), evidence, arrays["default_action"], body["classify_actions"], body["taus"],
         arrays.get("probe"), body["probe_is_torch"], arrays.get("coverage"), body["coverage_radius"],
+        body["unsafe_label"],
     )  # fmt: skip

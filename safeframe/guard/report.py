@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from safeframe.certificates.cases import Certificate
+from safeframe.tensors import to_numpy
 from safeframe.types import Status
 
 EVERYTHING: Hashable = "all"
@@ -99,8 +101,6 @@ class GuardedActions:
         tau: (n,) thresholds on the margin in force.
         margin: (n,) of the action taken, or the least one where all were rejected.
         index: (n,) chosen candidate, 0 without candidates, -1 where rejected.
-        status: (n,) "optimal", "default" (rejected), "infeasible" (no threshold qualifies at all) or "error"
-            (the row cannot be judged).
         group: (n,) ids, or None.
         calibration: per group, with the bounds per accepted and per selected action.
         distance: (n,) to the internal test data, in scaled features; None without a coverage guard.
@@ -116,13 +116,23 @@ class GuardedActions:
     tau: Any
     margin: Any
     index: Any
-    status: np.ndarray
     group: np.ndarray | None
     calibration: dict[Hashable, GuardCalibration]
     distance: Any = None
     covered: Any = None
     coverage_radius: float | None = None
     error: np.ndarray | None = None
+
+    @cached_property
+    def status(self) -> np.ndarray:
+        """(n,) values of :class:`safeframe.types.Status`.
+
+        "optimal", "default" (rejected), "infeasible" (no threshold qualifies) or "error" (the row cannot be
+        judged).
+        """
+        found = np.where(to_numpy(self.accepted), Status.OPTIMAL.value, Status.DEFAULT.value)
+        found = np.where(to_numpy(self.tau) == -np.inf, Status.INFEASIBLE.value, found)
+        return found if self.error is None else np.where(self.error == "", found, Status.ERROR.value)
 
     @property
     def counts(self) -> dict[str, int]:

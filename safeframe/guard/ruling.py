@@ -150,14 +150,15 @@ class GroupRuling:
         self.candidates = candidates
         self.accepted = found.plain
         self.ladder: dict[float, Calibrated] = {}
+        self._curve: RiskCurve | SelectedRiskCurve | None = None
         self.ruling: Ruling = self._ruled(rule, settings.threshold)
 
     def _ruled(self, rule: PlugIn | Conservative, wanted: Sequence[float]) -> Ruling:
         if self.refused:
             return Steps([], [])
         if rule.radius != "measured":
-            curve = self.rule.curve(1.0)
-            return Steps([], []) if curve is None else Curve(curve)
+            self._curve = self.rule.curve(1.0)
+            return Steps([], []) if self._curve is None else Curve(self._curve)
         least = self._least()
         rungs = 10.0 ** (-np.arange(0.0, 18.0, 1.0 / RUNGS_PER_DECADE))
         levels = sorted({*wanted, *rungs[rungs >= least].tolist()})
@@ -173,12 +174,13 @@ class GroupRuling:
         slack = 1.0 / (self.rule.n_unsafe + 1)
         return float(self.accepted.adjusted(slack=slack).level(-np.inf)) if slack < 1.0 else 1.0
 
-    def calibration(self, r_t: float, tau: float | None = None) -> GuardCalibration:
+    def calibration(self, r_t: float, tau: float | None = None, brief: bool = False) -> GuardCalibration:
         """Calibrate r_t, or report on a given tau.
 
         Args:
             r_t: threshold on the probability, in (0, 1].
             tau: threshold on the margin; None: that of the ruling.
+            brief: leave out what takes more than a few binary searches: the parts of the bound.
 
         Returns:
             What that threshold accepts, and the bounds on its risks.
@@ -189,15 +191,21 @@ class GroupRuling:
         given = tau is not None
         tau = self.ruling.tau(r_t) if tau is None else tau
         rung = None if given else self._rung(r_t)
-        radius = self.accepted.radius if rung is None else rung.radius
-        parts: dict[str, float] = {}
-        if self.refused or tau == -np.inf:
-            accepted_risk, selected_risk = 1.0, 1.0 if self.candidates else None
-        else:
-            at = r_t if rung is None else rung.r_t
-            accepted_risk, selected_risk = self.rule.risks(at, tau)
-            parts = {} if given else self.rule.parts(at, tau)
-            radius = self.rule.radius(at) if rung is None else radius
+        at = r_t if rung is None else rung.r_t
+        accepted_risk, selected_risk = 1.0, 1.0 if self.candidates else None
+        radius, parts = (self.rule.radius(at) if rung is None else rung.radius), {}
+        if self.refused:
+            radius = 0.0
+        elif tau > -np.inf:
+            if self.candidates or given:
+                accepted_risk, selected_risk = self.rule.risks(at, tau)
+            elif tau == np.inf:
+                accepted_risk = 1.0
+            elif rung is not None:
+                accepted_risk = rung.threshold.bound
+            elif self._curve is not None:
+                accepted_risk = float(self._curve.bound(tau))
+            parts = {} if given or brief else self.rule.parts(at, tau)
         counts = self.rule.plain_selected.counts if self.event == "selected" else self.accepted.counts
         counted, unsafe = counts(tau)
         acceptance = float(self.accepted.acceptance(tau))

@@ -27,17 +27,20 @@ from safeframe.coverage.coverage_guard import (
     flat_features,
 )
 from safeframe.guard.calibration import calibrate_evidence, usable_evidence
-from safeframe.guard.calling import look, with_default
+from safeframe.guard.calling import Callables, OnError
+from safeframe.guard.deciding import decide, with_default
 from safeframe.guard.evidence import Evidence, split_for_certificate
+from safeframe.guard.features import features_of
 from safeframe.guard.files import SavedGuard, load_guard, save_guard
+from safeframe.guard.looked import Looked
 from safeframe.guard.report import EVERYTHING, GuardCalibration, GuardedActions
 from safeframe.guard.ruling import GroupRuling
 from safeframe.guard.settings import GuardPrior, GuardRule, GuardSettings, modern
+from safeframe.inputs import length, rows
 from safeframe.internal_test import InternalTestData
-from safeframe.optimisation.candidates import choose
 from safeframe.tensors import as_tensor, is_tensor, like, to_numpy
 from safeframe.threshold_rule import Conservative, Event
-from safeframe.types import SafeframeError, Status
+from safeframe.types import SafeframeError
 
 __all__ = ["GuardedActions", "SafetyGuard"]
 
@@ -45,13 +48,21 @@ _PROBES = 8
 _CONSERVATIVE = Conservative()
 
 
+class UnjudgedWarning(UserWarning):
+    """Internal test cases that cannot be judged are left out of a calibration."""
+
+
 class SafetyGuard:
     """A model, a safety classifier and internal test data, joined to act within thresholds.
 
     Args:
         model: measurement (n, ...) -> action (n, ...); or -> (candidates (n, c, ...), score (n, c)), of which
-            the best-scored accepted one is taken (score -inf: absent). Any callable or torch module.
-        classifier: measurement -> logits (n, 2), or (n, c, 2) with candidates; class 0 safe, class 1 unsafe.
+            the best-scored accepted one is taken (score -inf: absent). Any callable, torch module, or object
+            with ``predict``.
+        classifier: measurement -> logits (n, 2), or (n, c, 2) with candidates, class 0 safe and class 1
+            unsafe; or one score or probability per case (or candidate), any monotone number, higher is
+            riskier; or an output with ``.logits``; or an estimator with ``decision_function`` or
+            ``predict_proba``.
         internal_test: labelled cases; label (n,), or (n, c) with candidates.
         threshold: one r_t in (0, 1] or several.
         default_action: taken where rejected; broadcast to one action. It must be given.
@@ -70,6 +81,10 @@ class SafetyGuard:
             test.
         coverage_features: measurement -> (n, d), the space of that distance; default: itself, flat.
         classify_actions: call classifier(measurement, action or candidates).
+        unsafe_label: the unsafe class of the classifier: its position among logits or its name
+            (:class:`safeframe.guard.calling.Callables`).
+        batch_size: so many cases are passed to the models at once; None: all of them.
+        on_error: "default": a row that cannot be judged takes the default action; "raise": stop.
         blocks: runs of consecutive cases that alternate between the two halves of a measured radius, where
             the data have no block ids.
         seed: of the random choice of cases that certify, and of those held out for coverage.
@@ -95,6 +110,9 @@ class SafetyGuard:
         coverage: float | CoverageSettings | None = None,
         coverage_features: Features = flat_features,
         classify_actions: bool = False,
+        unsafe_label: Any = 1,
+        batch_size: int | None = None,
+        on_error: OnError = "default",
         blocks: int = 20,
         seed: int = 0,
         **former: Any,
@@ -121,8 +139,10 @@ class SafetyGuard:
         )
         self.coverage_features = coverage_features
         self.coverage: CoverageGuard | None = None
-        self.model, self.classifier, self.internal_test = model, classifier, internal_test
-        self.default_action, self.classify_actions = to_numpy(default_action), bool(classify_actions)
+        self.callables = Callables(
+            model, classifier, bool(classify_actions), unsafe_label, batch_size, on_error
+        )
+        self.internal_test, self.default_action = internal_test, to_numpy(default_action)
         self.evidence: Evidence | None = None
         self.calibrations: dict[float, dict[Hashable, GuardCalibration]] = {}
         self._rulings: dict[Hashable, GroupRuling] = {}
@@ -131,34 +151,66 @@ class SafetyGuard:
     def calibrate(self) -> dict[float, dict[Hashable, GuardCalibration]]:
         """Run model and classifier on the internal test data and find tau for every threshold, per group.
 
+        Cases that cannot be judged (a model fails on them or gives NaN) are left out, with a warning.
+
         Returns:
             The calibrations by r_t and group id (``EVERYTHING`` without groups).
 
         Raises:
-            SafeframeError: on logits of a wrong shape or with NaN, on data without measurements or all
-                trained on (radius 0 or measured), and where a class is absent. The guard is then as it was
-                before.
+            SafeframeError: on logits of a wrong shape, where no case can be judged, on data without
+                measurements or all trained on (radius 0 or measured), and where a class is absent. The guard
+                is then as it was before.
         """
         data = self.internal_test
         if data.measurement is None:
             raise SafeframeError(
                 "the internal test data hold no measurements: nothing to run the classifier on"
             )
-        action, score, margin = look(self.model, self.classifier, data.measurement, self.classify_actions)
-        if margin.shape != data.label.shape:
+        looked = self._look_with_bar(data.measurement)
+        if looked.action is not None and looked.margin.shape != data.label.shape:
             raise SafeframeError(
-                f"the classifier gives margins {margin.shape}, but the labels are {data.label.shape}"
+                f"the classifier gives margins {looked.margin.shape}, but the labels are {data.label.shape}"
             )
-        with_default(self.default_action, action, score)
+        kept = self._judged(looked)
+        assert looked.action is not None
+        with_default(self.default_action, looked.action, looked.score)
         group = data.group if self.settings.group_conditional else None
-        evidence = Evidence(margin, data.label, score, group, data.trained_on, data.block)
-        found = None
+        evidence = Evidence(
+            looked.margin, data.label, looked.score, group, data.trained_on, data.block
+        ).subset(kept)
+        found, measurement = None, data.measurement
+        if len(kept) < len(data):
+            measurement = rows(measurement, kept)
         if self.settings.coverage is not None:
-            found, evidence = self._fit_coverage(self.coverage_features(data.measurement), evidence)
+            found, evidence = self._fit_coverage(self.coverage_features(measurement), evidence)
         self.adopt(evidence)
         self.coverage = found
-        self.probe = data.measurement[:_PROBES]
+        self.probe = rows(measurement, slice(0, _PROBES))
         return self.calibrations
+
+    def _look_with_bar(self, measurement: Any) -> Looked:
+        """Look at all cases, with a bar after two seconds where they are passed in parts."""
+        if self.callables.batch_size is None:
+            return self.callables.look(measurement)
+        from tqdm import tqdm
+
+        with tqdm(total=length(measurement), desc="calibrate", delay=2.0) as bar:
+            return self.callables.look(measurement, lambda done: bar.update(done - bar.n))
+
+    def _judged(self, looked: Looked) -> np.ndarray:
+        """Positions of the cases without an error; a warning on the others, an error if there are none."""
+        if looked.error is None:
+            return np.arange(len(looked.margin))
+        bad = np.flatnonzero(looked.error != "")
+        if len(bad) == len(looked.margin):
+            raise SafeframeError(f"no internal test case can be judged; the first: {looked.error[0]}")
+        warnings.warn(
+            f"{len(bad)} of {len(looked.margin)} internal test cases cannot be judged and are left out; the "
+            f"first, case {bad[0]}: {looked.error[bad[0]]}",
+            UnjudgedWarning,
+            stacklevel=3,
+        )
+        return np.flatnonzero(looked.error == "")
 
     def adopt(self, evidence: Evidence) -> None:
         """Calibrate from evidence that is already there; nothing changes on an error.
@@ -176,102 +228,113 @@ class SafetyGuard:
         """A coverage guard without the cases that certify, and the evidence with what it says of all."""
         settings = self.settings
         assert settings.coverage is not None
-        rows = flat_features(features)
-        if len(rows) != len(evidence.margin):
+        feature, trained_on = flat_features(features), evidence.trained_on
+        if len(feature) != len(evidence.margin):
             raise SafeframeError(
-                f"coverage: {len(rows)} rows of features for {len(evidence.margin)} internal test cases"
+                f"coverage: {len(feature)} rows of features for {len(evidence.margin)} internal test cases"
             )
         if settings.delta is None:
-            return fit_coverage(rows, evidence.trained_on, settings.coverage, settings.seed), evidence
+            return fit_coverage(feature, trained_on, settings.coverage, settings.seed), evidence
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the calibration itself warns of cases that are left out
-            usable = usable_evidence(replace(evidence, block=np.arange(len(rows))), settings)
+            usable = usable_evidence(replace(evidence, block=np.arange(len(feature))), settings)
         assert usable.block is not None
         certifying = usable.block[split_for_certificate(usable, settings.seed)[1]]
-        choosing = np.setdiff1d(np.arange(len(rows)), certifying)
-        found = fit_coverage(rows[choosing], evidence.trained_on[choosing], settings.coverage, settings.seed)
-        found.rows = rows
-        return found, replace(evidence, covered=found.covers(rows))
+        choosing = np.setdiff1d(np.arange(len(feature)), certifying)
+        found = fit_coverage(
+            feature[choosing], evidence.trained_on[choosing], settings.coverage, settings.seed
+        )
+        found.rows = feature
+        return found, replace(evidence, covered=found.covers(feature))
 
     def act(self, measurement: Any, r_t: float | None = None, group: Any = None) -> GuardedActions:
         """Actions for a batch of measurements, the default action where none is accepted.
 
+        With ``on_error="default"`` a row that cannot be judged (its action, score or margin is NaN or
+        infinite, or a model raises on it) takes the default action with status "error" and disturbs no other.
+
         Args:
-            measurement: (n, ...) array, tensor or sequence.
+            measurement: n cases, as :mod:`safeframe.inputs` describes them.
             r_t: one of the thresholds; may be left out if there is only one. Without certificates any other
-                r_t in (0, 1] is calibrated on the spot from the same curve (the paper's bias correction).
+                r_t in (0, 1] is served too (the paper's bias correction).
             group: (n,) ids, where the guard is group-conditional.
 
         Returns:
             The actions with what decided on them; tensors where the measurements are tensors.
 
         Raises:
-            SafeframeError: if not calibrated, on a group without internal test data, or on bad outputs.
+            SafeframeError: if not calibrated, on a group without internal test data, on outputs of wrong
+                shapes, or with ``on_error="raise"`` on a row that cannot be judged.
         """
         found = self._calibration(r_t)
-        action, score, margin = look(self.model, self.classifier, measurement, self.classify_actions)
-        action, default = with_default(self.default_action, action, score)
-        n = len(margin)
+        looked = self.callables.look(measurement)
+        n, error = len(looked.margin), looked.error
         ids = self._groups(group, n)
-        keys = [EVERYTHING] if ids is None else np.unique(ids).tolist()
-        rows = {key: np.ones(n, bool) if ids is None else ids == key for key in keys}
-        tau = np.empty(n)
-        for key, mine in rows.items():
-            tau[mine] = found[key].tau
-        if score is None:
-            action, score, margin = action[:, None], np.zeros((n, 1)), margin[:, None]
-        distance, covered = self._covered(measurement)
-        inside = np.ones(n, bool) if covered is None else covered
-        decisions = choose((margin < tau[:, None]) & inside[:, None], score)
-        chosen = np.where(
-            decisions.accepted, decisions.index, np.argmin(np.where(score > -np.inf, margin, np.inf), 1)
-        )
-        margin = margin[np.arange(n), chosen]
+        distance = inside = None
+        if self.coverage is not None:
+            distance, inside, error = self._covered(measurement, n, error)
+        first = next(iter(found.values()))
+        parts: list[tuple[Hashable, Any]] = [(EVERYTHING, slice(None))]
+        tau = np.full(n, first.tau)
+        if ids is not None:
+            parts = [(key, ids == key) for key in np.unique(ids).tolist()]
+            for key, mine in parts:
+                tau[mine] = found[key].tau
+        decided = decide(looked, self.default_action, tau, inside)
         bound = np.empty(n)
-        for key, mine in rows.items():
-            bound[mine] = self._rulings[key].ruling.level(margin[mine])
-        bound[~inside] = np.inf
-        status = np.where(tau == -np.inf, Status.INFEASIBLE.value, decisions.status)
+        for key, mine in parts:
+            bound[mine] = self._rulings[key].ruling.level(decided.margin[mine])
+        if inside is not None:
+            bound[~inside] = np.inf
+        if error is not None:
+            bound[error != ""] = np.inf
+        kind = measurement if is_tensor(measurement) else None
         return GuardedActions(
-            action=like(decisions.take(action, default), measurement),
-            accepted=like(decisions.accepted, measurement),
-            bound=like(bound, measurement),
-            threshold=next(iter(found.values())).r_t,
-            tau=like(tau, measurement),
-            margin=like(margin, measurement),
-            index=like(decisions.index, measurement),
-            status=status,
+            action=like(decided.action, kind),
+            accepted=like(decided.accepted, kind),
+            bound=like(bound, kind),
+            threshold=first.r_t,
+            tau=like(tau, kind),
+            margin=like(decided.margin, kind),
+            index=like(decided.index, kind),
             group=ids,
             calibration=found,
-            distance=None if distance is None else like(distance, measurement),
-            covered=None if covered is None else like(covered, measurement),
+            distance=None if distance is None else like(distance, kind),
+            covered=None if inside is None else like(inside, kind),
             coverage_radius=None if self.coverage is None else self.coverage.radius,
+            error=error,
         )
 
-    def _covered(self, measurement: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """(distances, whether covered) of a batch; None without a coverage guard."""
-        if self.coverage is None:
-            return None, None
-        distance = self.coverage.distance(self.coverage_features(measurement))
-        if len(distance) != len(measurement):
-            raise SafeframeError(
-                f"coverage_features gave {len(distance)} rows for {len(measurement)} measurements"
-            )
-        return distance, distance <= self.coverage.radius
+    def _covered(
+        self, measurement: Any, n: int, error: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """(distances, whether covered, errors) of a batch; rows without features are in error."""
+        assert self.coverage is not None
+        features, reason = features_of(
+            self.coverage_features, measurement, n, self.callables.on_error == "raise"
+        )
+        if reason is None:
+            distance = self.coverage.distance(features)
+            return distance, distance <= self.coverage.radius, error
+        distance, good = np.full(n, np.inf), reason == ""
+        if good.any():
+            distance[good] = self.coverage.distance(features[good])
+        joined = reason if error is None else np.where(error == "", reason, error)
+        return distance, distance <= self.coverage.radius, joined
 
     def margins(self, measurement: Any) -> np.ndarray:
         """The classifier's margins for a batch.
 
         Args:
-            measurement: (n, ...) array, tensor or sequence.
+            measurement: n cases.
 
         Returns:
-            (n,) margins f_1 - f_0, or (n, c) with candidates.
+            (n,) margins f_1 - f_0, or (n, c) with candidates; +inf in rows that cannot be judged.
 
         Raises:
-            SafeframeError: on bad outputs of model or classifier.
+            SafeframeError: on outputs of wrong shapes.
         """
-        return look(self.model, self.classifier, measurement, self.classify_actions)[2]
+        return self.callables.look(measurement).margin
 
     def _calibration(self, r_t: float | None) -> dict[Hashable, GuardCalibration]:
         known = list(self.calibrations)
@@ -288,7 +351,7 @@ class SafetyGuard:
             return self.calibrations[wanted]
         if self.settings.delta is not None:
             raise SafeframeError(f"r_t = {wanted:g} has no certificate; certified are {known}")
-        return {key: ruling.calibration(wanted) for key, ruling in self._rulings.items()}
+        return {key: ruling.calibration(wanted, brief=True) for key, ruling in self._rulings.items()}
 
     def _groups(self, group: Any, n: int) -> np.ndarray | None:
         if not self.settings.group_conditional:
@@ -319,17 +382,21 @@ class SafetyGuard:
         """
         if self.evidence is None:
             raise SafeframeError("the guard is not calibrated: call calibrate() before save()")
+        # Frames and mappings are not kept: load() cannot recognise the classifier by them.
         probe, coverage = self.probe, self.coverage
+        if not (is_tensor(probe) or isinstance(probe, np.ndarray | list)):
+            probe = None
         saved = SavedGuard(
             self.settings,
             self.evidence,
             self.default_action,
-            self.classify_actions,
+            self.callables.classify_actions,
             self._taus(),
             None if probe is None else to_numpy(probe),
             is_tensor(probe),
             None if coverage is None else coverage.rows,
             None if coverage is None else coverage.radius,
+            self.callables.unsafe_label,
         )
         save_guard(directory, saved)
 
@@ -339,7 +406,8 @@ class SafetyGuard:
     @classmethod
     def load(
         cls, directory: str | os.PathLike[str], model: Callable[..., Any], classifier: Callable[..., Any],
-        check: bool = True, coverage_features: Features = flat_features,
+        check: bool = True, coverage_features: Features = flat_features, batch_size: int | None = None,
+        on_error: OnError = "default",
     ) -> SafetyGuard:  # fmt: skip
         """A saved guard around the given model and classifier.
 
@@ -350,6 +418,8 @@ class SafetyGuard:
             check: whether a few saved measurements must give the saved margins again; leave it out only for
                 models that draw at random.
             coverage_features: as when the guard was made.
+            batch_size: so many cases are passed to the models at once; None: all of them.
+            on_error: "default" or "raise".
 
         Returns:
             The guard, calibrated.
@@ -368,6 +438,9 @@ class SafetyGuard:
             data,
             default_action=saved.default_action,
             classify_actions=saved.classify_actions,
+            unsafe_label=saved.unsafe_label,
+            batch_size=batch_size,
+            on_error=on_error,
             coverage_features=coverage_features,
             **vars(settings),
         )

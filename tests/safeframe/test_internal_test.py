@@ -60,7 +60,7 @@ def test_torch_measurements_and_candidate_labels():
         (lambda: InternalTestData(None, np.array([0, 1, 3]), n_classes=4), "class 2"),
         (lambda: InternalTestData(None, np.array([0, 2])), r"expected 0\.\.1"),
         (lambda: InternalTestData(None, np.array([0, -1, 1])), r"expected 0\.\.1"),
-        (lambda: InternalTestData(None, np.array([0.0, 1.0])), "dtype"),
+        (lambda: InternalTestData(None, np.array([0.0, 0.5, 1.0])), "hold the values"),
         (lambda: InternalTestData(None, np.array([], dtype=int)), "shape"),
         (lambda: InternalTestData(None, np.array([0, 1]), n_classes=1), "n_classes"),
         (lambda: InternalTestData(np.zeros((3, 1)), np.array([0, 1])), "2 labels"),
