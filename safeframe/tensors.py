@@ -54,11 +54,9 @@ def to_numpy(value: Any) -> np.ndarray:
             those of pandas, polars and the like.
 
     Returns:
-        An array of the same shape. What NumPy lacks or seldom computes in (bfloat16, float16 of a tensor) is
-            raised to float32. Numbers of a frame with missing ones are float64 with NaN.
+        An array of the same shape. What NumPy lacks (bfloat16) or seldom computes in (float16 of a tensor)
+            is raised to float32. Numbers of a frame with missing ones are float64 with NaN.
     """
-    if type(value) is np.ndarray:
-        return value
     if is_tensor(value):
         found = value.detach()
         if found.is_floating_point() and found.element_size() < 4:
@@ -68,7 +66,11 @@ def to_numpy(value: Any) -> np.ndarray:
         return _of_frame(value)
     if isinstance(value, (list, tuple)) and value and is_tensor(value[0]):
         return np.stack([to_numpy(part) for part in value])
-    return np.asarray(value)
+    array = np.asarray(value)
+    if array.dtype.kind != "V":
+        return array
+    narrow = array.dtype.name.startswith(("bfloat", "float"))  # of ml_dtypes
+    return array.astype(np.float32) if narrow else array
 
 
 def _of_frame(frame: Any) -> np.ndarray:

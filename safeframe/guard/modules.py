@@ -11,6 +11,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -33,13 +35,9 @@ def owner(function: Any) -> Any:
     torch = sys.modules.get("torch")
     if torch is None:
         return None
-    while not isinstance(function, torch.nn.Module):
-        inner = getattr(function, "__self__", None)
-        inner = getattr(function, "func", None) if inner is None else inner
-        if inner is None or inner is function:
-            return None
-        function = inner
-    return function
+    while isinstance(function, (partial, MethodType)):
+        function = function.func if isinstance(function, partial) else function.__self__
+    return function if isinstance(function, torch.nn.Module) else None
 
 
 @contextmanager
@@ -77,9 +75,9 @@ def call_module(module: Any, *arguments: Any) -> Any:
 
     Args:
         module: a torch module.
-        *arguments: arrays and frames of numbers become tensors; floating ones get the type and the device of
-            the module's parameters. A mapping is passed by keywords, ``module(**mapping)``, where the
-            module's ``forward`` takes them (as those of transformers do); an action then follows as
+        *arguments: arrays and frames of numbers become tensors on the module's device; floating ones, and all
+            of a frame, get the type of its parameters. A mapping is passed by keywords, ``module(**mapping)``,
+            where the module's ``forward`` takes them (as those of transformers do); an action then follows as
             ``action=``. Texts and lists are passed as they are.
 
     Returns:

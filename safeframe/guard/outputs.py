@@ -282,7 +282,7 @@ def _floating(array: np.ndarray, what: str) -> FloatArray:
     kind = array.dtype
     if kind == np.float64 or kind == np.float32:
         return array
-    if kind == np.float16 or kind.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
+    if kind == np.float16:
         return array.astype(np.float32)
     if kind.kind not in "biufO":
         raise SafeframeError(f"{what} has type {kind}; expected numbers")
