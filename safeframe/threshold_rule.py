@@ -234,7 +234,11 @@ class ThresholdRule:
 
     @cached_property
     def plain_selected(self) -> SelectedRiskCurve:
-        """The curve of the selected action at radius 0, with the prior's odds."""
+        """The curve of the selected action at radius 0, with the prior's odds.
+
+        Returns:
+            The curve.
+        """
         return self._selected(0.0, 0.0, False)
 
     def _selected(
@@ -332,7 +336,7 @@ class ThresholdRule:
 
         Returns:
             The choices, in the order of the levels; tau never falls. Where that of a stricter r_t is the
-            more permissive one, it is taken with its own r_t, bound and radius.
+                more permissive one, it is taken with its own r_t, bound and radius.
 
         Raises:
             SafeframeError: as :meth:`calibrate`.
@@ -376,7 +380,7 @@ class ThresholdRule:
 
         Returns:
             The bound by the share seen, with the upper end of the prior, with the radius, and with mass and
-            one case more, each with those before it.
+                one case more, each with those before it.
         """
         curve = self.curve(r_t)
         if self.event == "selected":

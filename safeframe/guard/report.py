@@ -125,10 +125,11 @@ class GuardedActions:
 
     @cached_property
     def status(self) -> np.ndarray:
-        """(n,) values of :class:`safeframe.types.Status`.
+        """How each action came about.
 
-        "optimal", "default" (rejected), "infeasible" (no threshold qualifies) or "error" (the row cannot be
-        judged).
+        Returns:
+            (n,) "optimal", "default" (rejected), "infeasible" (no threshold qualifies) or "error" (the row
+                cannot be judged).
         """
         found = np.where(to_numpy(self.accepted), Status.OPTIMAL.value, Status.DEFAULT.value)
         found = np.where(to_numpy(self.tau) == -np.inf, Status.INFEASIBLE.value, found)

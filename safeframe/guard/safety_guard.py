@@ -173,7 +173,7 @@ class SafetyGuard:
             )
         kept = self._judged(looked)
         assert looked.action is not None
-        with_default(self.default_action, looked.action, looked.score)
+        _, default = with_default(self.default_action, looked.action, looked.score)
         group = data.group if self.settings.group_conditional else None
         evidence = Evidence(
             looked.margin, data.label, looked.score, group, data.trained_on, data.block
@@ -185,6 +185,7 @@ class SafetyGuard:
             found, evidence = self._fit_coverage(self.coverage_features(measurement), evidence)
         self.adopt(evidence)
         self.coverage = found
+        self.default_action = np.broadcast_to(self.default_action, default.shape).copy()
         self.probe = rows(measurement, slice(0, _PROBES))
         return self.calibrations
 
