@@ -15,24 +15,30 @@ if TYPE_CHECKING:
     from safeframe.coverage.coverage_guard import CoverageGuard, CoverageSettings
     from safeframe.guard.report import GuardedActions
     from safeframe.guard.safety_guard import SafetyGuard
+    from safeframe.guard.settings import Certified
     from safeframe.internal_test import InternalTestData
     from safeframe.margins import margin_of
     from safeframe.risk_curve import GroupedRiskCurve, RiskCurve
     from safeframe.selected_risk import SelectedRiskCurve
+    from safeframe.threshold_rule import Conservative, PlugIn, ThresholdRule
     from safeframe.types import SafeframeError, Status
 
 __all__ = [
+    "Certified",
     "ChanceConstraint",
+    "Conservative",
     "CoverageGuard",
     "CoverageSettings",
     "GroupedRiskCurve",
     "GuardedActions",
     "InternalTestData",
+    "PlugIn",
     "RiskCurve",
     "SafeframeError",
     "SafetyGuard",
     "SelectedRiskCurve",
     "Status",
+    "ThresholdRule",
     "margin_of",
 ]
 
@@ -41,10 +47,12 @@ HOMES = {
     "safeframe.coverage.coverage_guard": ("CoverageGuard", "CoverageSettings"),
     "safeframe.guard.report": ("GuardedActions",),
     "safeframe.guard.safety_guard": ("SafetyGuard",),
+    "safeframe.guard.settings": ("Certified",),
     "safeframe.internal_test": ("InternalTestData",),
     "safeframe.margins": ("margin_of",),
     "safeframe.risk_curve": ("GroupedRiskCurve", "RiskCurve"),
     "safeframe.selected_risk": ("SelectedRiskCurve",),
+    "safeframe.threshold_rule": ("Conservative", "PlugIn", "ThresholdRule"),
     "safeframe.types": ("SafeframeError", "Status"),
 }
 """Where each public name is defined."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -289,7 +289,7 @@ class SafetyGuard:
             bound[~inside] = np.inf
         if error is not None:
             bound[error != ""] = np.inf
-        kind = measurement if is_tensor(measurement) else None
+        kind = measurement if is_tensor(measurement) or isinstance(measurement, Mapping) else None
         return GuardedActions(
             action=like(decided.action, kind),
             accepted=like(decided.accepted, kind),

@@ -29,7 +29,13 @@ def test_the_notebook_runs():
     shares = re.findall(r"r_t = ([\d.]+): ([\d.e-]+) of the accepted were unsafe", printed)
     assert len(shares) == 3
     for r_t, share in shares:
-        assert 0.5 * float(r_t) < float(share) < 1.5 * float(r_t)
+        assert 0.1 * float(r_t) < float(share) <= float(r_t)
+    assert "200 cases, conservative: bound 1, accepts 0%" in printed
+    assert "200 cases, plug-in: bound 0" in printed
+    assert re.search(r"torch: \{.*'error': 1.* cannot be judged", printed)
+    accepted = float(re.search(r"on a frame: accepts ([\d.]+)%, unsafe among them ([\d.e-]+)", printed).group(1))
+    assert accepted > 50
+    assert "transformers, r_t = 0.01: accepts 0%" in printed
     assert printed.rstrip().endswith("True")
 
 
