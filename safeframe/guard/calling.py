@@ -186,7 +186,7 @@ class Callables:
             if self.classify_actions:
                 given = (seen, _usable(output if score is None else output[0], self.classifier))
             answer = _ask("classifier", self.classifier, *given)
-            margin = margins(answer, wanted, self.unsafe_label, _names(self.classifier))
+            margin = margins(answer, wanted, self.unsafe_label, self._names())
         else:
             method = getattr(self.classifier, estimator_method(self.classifier) or "")
             answer = _ask("classifier", method, _features(seen, n))
@@ -202,6 +202,13 @@ class Callables:
             )
         return marked(Looked(action, score, margin), reason)
 
+    def _names(self) -> list[Any] | None:
+        """Names of the classes of a transformers model in the order of its logits, where a name is given."""
+        if not isinstance(self.unsafe_label, str):
+            return None
+        names = getattr(getattr(self.classifier, "config", None), "id2label", None)
+        return [names[key] for key in sorted(names)] if isinstance(names, Mapping) else None
+
 
 def _ask(who: str, function: Callable[..., Any], *arguments: Any) -> Any:
     try:
@@ -215,12 +222,6 @@ def _usable(action: Any, classifier: Any) -> Any:
     if is_tensor(action) and action.is_inference() and owner(classifier) is None:
         return action.clone()
     return action
-
-
-def _names(classifier: Any) -> list[Any] | None:
-    """Names of the classes of a transformers model, in the order of its logits."""
-    names = getattr(getattr(classifier, "config", None), "id2label", None)
-    return [names[key] for key in sorted(names)] if isinstance(names, Mapping) else None
 
 
 def _features(seen: Any, n: int) -> Any:

@@ -76,9 +76,9 @@ def call_module(module: Any, *arguments: Any) -> Any:
     Args:
         module: a torch module.
         *arguments: arrays and frames of numbers become tensors on the module's device; floating ones, and all
-            of a frame, get the type of its parameters. A mapping is passed by keywords,
-            ``module(**mapping)``, where the module's ``forward`` takes them (as those of transformers do);
-            an action then follows as ``action=``. Texts and lists are passed as they are.
+            of a frame, get the type of its parameters. A mapping is passed as ``module(**mapping)`` where the
+            module's ``forward`` takes them (as those of transformers do); an action then follows as
+            ``action=``. Texts and lists are passed as they are.
 
     Returns:
         What the module returns.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from safeframe.tensors import to_numpy
+from safeframe.tensors import is_tensor, to_numpy
 from safeframe.types import FloatArray, SafeframeError
 
 _ALMOST_ZERO = -746.0  # the log of a probability of 0: below that of the smallest positive number, -744.44
@@ -38,7 +38,7 @@ def margins(
         SafeframeError: on other shapes or types, a class that is not there, and scores (n, 2) for two
             candidates, which could be logits (n, 2).
     """
-    if type(output) is not np.ndarray:
+    if not (type(output) is np.ndarray or is_tensor(output)):
         output = _logits_of(output)
         if names is None and hasattr(output, "columns"):
             names = list(output.columns)

@@ -33,7 +33,9 @@ def test_the_notebook_runs():
     assert "200 cases, conservative: bound 1, accepts 0%" in printed
     assert "200 cases, plug-in: bound 0" in printed
     assert re.search(r"torch: \{.*'error': 1.* cannot be judged", printed)
-    accepted = float(re.search(r"on a frame: accepts ([\d.]+)%, unsafe among them ([\d.e-]+)", printed).group(1))
+    accepted = float(
+        re.search(r"on a frame: accepts ([\d.]+)%, unsafe among them ([\d.e-]+)", printed).group(1)
+    )
     assert accepted > 50
     assert "transformers, r_t = 0.01: accepts 0%" in printed
     assert printed.rstrip().endswith("True")

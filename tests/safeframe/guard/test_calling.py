@@ -1,4 +1,4 @@
-"""One entry to models and classifiers of every kind; a bad row is marked and disturbs no other."""
+"""One entry to models and classifiers of every kind: what comes in, and what is refused."""
 
 import copy
 import pickle
@@ -28,9 +28,6 @@ def network(kind=torch.float32):
 
 
 EXPECTED = (NUMBERS @ WEIGHT) @ np.array([-1.0, 1.0])
-
-
-# ---- kinds of measurements and models
 
 
 def test_numpy_as_before():
@@ -100,12 +97,12 @@ def test_frames_for_functions_and_for_modules(kind, batch_size):
     np.testing.assert_array_equal(found.action, NUMBERS[:, 0])
     np.testing.assert_allclose(found.margin, EXPECTED, atol=1e-5)
     whole = pd.DataFrame({"x": range(N), "y": [True] * N, "z": pd.array([2] * N, dtype="Int64")})
-    found = Callables(len_of_frame, network()).look(whole)
+    found = Callables(ones, network()).look(whole)
     numbers = np.stack([np.arange(N), np.ones(N), np.full(N, 2)], axis=1)
     np.testing.assert_allclose(found.margin, numbers @ WEIGHT @ [-1, 1], rtol=1e-5)
 
 
-def len_of_frame(frame):
+def ones(frame):
     return np.full(len(frame), 1.0)
 
 
@@ -194,278 +191,21 @@ def test_estimators_of_scikit_learn():
     ridge = linear.Ridge().fit(NUMBERS, NUMBERS[:, 0])
     callables = Callables(ridge, made, unsafe_label="unsafe")
     for seen in (NUMBERS, torch.tensor(NUMBERS, requires_grad=True), NUMBERS.reshape(N, 3, 1)):
-        found = Callables(len_of_frame, made, unsafe_label="unsafe").look(seen)
+        found = Callables(ones, made, unsafe_label="unsafe").look(seen)
         np.testing.assert_allclose(found.margin, made.decision_function(NUMBERS))
     np.testing.assert_allclose(callables.look(NUMBERS).action, ridge.predict(NUMBERS))
     frame = pd.DataFrame(NUMBERS, columns=list("xyz"))
     of_frame = linear.LogisticRegression().fit(frame, label)
-    found = Callables(len_of_frame, of_frame, unsafe_label="safe").look(frame)
+    found = Callables(ones, of_frame, unsafe_label="safe").look(frame)
     np.testing.assert_allclose(found.margin, -of_frame.decision_function(frame))
     with pytest.raises(SafeframeError, match=r"1, but .*\['safe', 'unsafe'\]"):
-        Callables(len_of_frame, made).look(NUMBERS)
+        Callables(ones, made).look(NUMBERS)
 
 
 def test_plain_sequences_of_numbers():
     found = Callables(lambda y: 2 * y, lambda y: y).look([1, 2, 3])
     assert found.action.tolist() == [2, 4, 6]
     assert found.margin.dtype == np.float64
-
-
-# ---- in parts
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 6])
-@pytest.mark.parametrize("of_candidates", [False, True])
-def test_batches(batch_size, of_candidates):
-    pair = (candidate_model, candidate_classifier) if of_candidates else (model, classifier)
-    sizes, done = [], []
-
-    def counted(y):
-        sizes.append(len(y))
-        return pair[0](y)
-
-    found = Callables(counted, pair[1], batch_size=batch_size).look(NUMBERS, progress=done.append)
-    assert max(sizes) == min(batch_size, N)
-    assert done == np.cumsum(sizes).tolist()
-    whole = Callables(*pair).look(NUMBERS, progress=done.append)
-    assert done[-1] == N
-    np.testing.assert_array_equal(found.action, whole.action)
-    np.testing.assert_array_equal(found.margin, whole.margin)
-    if of_candidates:
-        np.testing.assert_array_equal(found.score, whole.score)
-
-
-def test_a_model_that_writes_into_one_array():
-    room = np.zeros((2, 3))
-
-    def act(y):
-        room[: len(y)] = y
-        return room[: len(y)]
-
-    found = Callables(act, classifier, batch_size=2).look(NUMBERS)
-    np.testing.assert_array_equal(found.action, NUMBERS.astype(float))
-
-
-def test_no_rows():
-    found = Callables(model, classifier, batch_size=2).look(np.zeros((0, 3)))
-    assert (found.action.shape, found.margin.shape, found.error) == ((0, 3), (0,), None)
-
-
-# ---- bad rows: row number 9 in column 0 is the bad one
-
-
-def _spoil(kind, y, values):
-    values = np.array(values, float)
-    bad = y[:, 0] == 9
-    if bad.any() and kind == "raises":
-        raise RuntimeError("the sensor is off")
-    if bad.any() and kind != "raises":
-        values[bad] = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf}[kind]
-    return values
-
-
-def _margins(y):
-    return y @ np.array([[1.0, 0.3], [0.7, -0.2], [0.1, 0.9]])
-
-
-SINGLE = {
-    "model raises": (lambda y: _spoil("raises", y, 2 * y), _margins),
-    "classifier raises": (model, lambda y: _spoil("raises", y, _margins(y))),
-    "action nan": (lambda y: _spoil("nan", y, 2 * y), _margins),
-    "action inf": (lambda y: _spoil("-inf", y, 2 * y), _margins),
-    "logits nan": (model, lambda y: _spoil("nan", y, _margins(y))),
-    "logits inf": (model, lambda y: _spoil("inf", y, _margins(y))),
-    "score nan": (model, lambda y: _spoil("nan", y, _margins(y)[:, 0])),
-    "score -inf": (model, lambda y: _spoil("-inf", y, _margins(y)[:, 0])),
-}
-SEVERAL = {
-    "model raises": (lambda y: (_spoil("raises", y, y), y), candidate_classifier),
-    "candidates nan": (lambda y: (_spoil("nan", y, y), y), candidate_classifier),
-    "scores nan": (lambda y: (y, _spoil("nan", y, y)), candidate_classifier),
-    "scores inf": (lambda y: (y, _spoil("inf", y, y)), candidate_classifier),
-    "margins nan": (lambda y: (y, y), lambda y: _spoil("nan", y, y)),
-    "classifier raises": (lambda y: (y, y), lambda y: _spoil("raises", y, y)),
-}
-REASON = {
-    "raises": "RuntimeError: the sensor is off",
-    "action": "action is missing, NaN or infinite",
-    "candidates": "action is missing, NaN or infinite",
-    "scores": "model's score is NaN",
-    "logits": "classifier's margin",
-    "score": "classifier's margin",
-    "margins": "classifier's margin",
-}
-
-
-def _reason(kind):
-    first, second = kind.split()
-    return REASON["raises" if second == "raises" else first]
-
-
-CASES = [(kind, SINGLE[kind]) for kind in SINGLE] + [(kind, SEVERAL[kind]) for kind in SEVERAL]
-IDS_OF_CASES = [f"single: {kind}" for kind in SINGLE] + [f"candidates: {kind}" for kind in SEVERAL]
-
-
-@pytest.mark.parametrize("positions", [[0], [1], [2], [3], [4], [0, 4], [1, 2], [0, 1, 2, 3]])
-@pytest.mark.parametrize(("kind", "pair"), CASES, ids=IDS_OF_CASES)
-def test_every_kind_of_bad_row_in_every_position(kind, pair, positions):
-    y = RNG.normal(size=(N, 3))
-    y[positions, 0] = 9
-    good = np.setdiff1d(np.arange(N), positions)
-    without = Callables(*pair).look(y[good])
-    for batch_size in (None, 1, 2, 3):
-        found = Callables(*pair, batch_size=batch_size).look(y)
-        assert [bool(text) for text in found.error] == np.isin(np.arange(N), positions).tolist()
-        assert all(_reason(kind) in found.error[k] for k in positions)
-        assert (found.margin[positions] == np.inf).all()
-        assert (found.action[positions] == 0).all()
-        same = np.testing.assert_array_equal if batch_size is None else np.testing.assert_allclose
-        same(found.margin[good], without.margin)
-        same(found.action[good], without.action)
-        if without.score is None:
-            assert found.score is None
-        else:
-            assert (found.score[positions] == -np.inf).all()
-            same(found.score[good], without.score)
-    assert without.error is None
-
-
-@pytest.mark.parametrize("positions", [[0], [2], [4], [1, 3]])
-@pytest.mark.parametrize(("kind", "pair"), CASES, ids=IDS_OF_CASES)
-def test_raise_stops_at_the_first_bad_row(kind, pair, positions):
-    y = RNG.normal(size=(N, 3))
-    y[positions, 0] = 9
-    for batch_size in (None, 2):
-        made = Callables(*pair, on_error="raise", batch_size=batch_size)
-        if kind.endswith("raises"):
-            with pytest.raises(RuntimeError, match="the sensor is off") as caught:
-                made.look(y)
-            assert kind.split()[0] in caught.value.__notes__[0]
-        else:
-            with pytest.raises(SafeframeError, match=f"{_reason(kind)}.* in row {positions[0]}"):
-                made.look(y)
-
-
-def test_good_rows_are_those_of_a_batch_without_the_bad_one_to_the_last_bit():
-    rng = np.random.default_rng(1)
-    y, weight = rng.normal(size=(301, 300)), rng.normal(size=(300, 2))
-    y[77, 0] = 9
-
-    def logits(rows):
-        return _spoil("raises", rows, rows @ weight)
-
-    found = Callables(len_of_frame, logits).look(y)
-    good = np.arange(301) != 77
-    np.testing.assert_array_equal(found.margin[good], Callables(len_of_frame, logits).look(y[good]).margin)
-    assert np.flatnonzero(found.error != "").tolist() == [77]
-
-
-def test_the_arrays_of_the_user_are_left_as_they_are():
-    y = np.full((3, 3), 9.0)
-    y[0] = np.nan
-    found = Callables(lambda v: v, lambda v: v[:, 0]).look(y)
-    assert np.isnan(y[0]).all()
-    assert found.action[0].tolist() == [0, 0, 0]
-
-
-def test_texts_objects_and_whole_numbers_of_bad_rows():
-    def risk(texts):
-        return [float("nan") if text == "bc" else 1.0 for text in texts]
-
-    found = Callables(upper, risk).look(TEXTS)
-    assert found.action.tolist() == ["A", "", "D", "EFG", "H"]
-    none = Callables(lambda texts: np.array([t if t != "bc" else None for t in texts], object), long_is_risky)
-    assert [bool(text) for text in none.look(TEXTS).error] == [False, True, False, False, False]
-    whole = Callables(lambda texts: np.arange(1, 1 + len(texts)), risk).look(TEXTS)
-    assert whole.action.tolist() == [1, 0, 3, 4, 5]
-
-
-@pytest.mark.parametrize("batch_size", [None, 1, 2])
-def test_every_row_raises(batch_size):
-    y = np.full((N, 3), 9.0)
-    found = Callables(*SINGLE["model raises"], batch_size=batch_size).look(y)
-    assert (found.action, found.score) == (None, None)
-    assert (found.margin == np.inf).all()
-    assert set(found.error) == {"RuntimeError: the sensor is off"}
-    one = Callables(*SINGLE["classifier raises"]).look(y[:1])
-    assert (one.action, one.error.tolist()) == (None, ["RuntimeError: the sensor is off"])
-
-
-def test_one_bad_row_among_many_costs_few_calls():
-    calls = []
-
-    def act(y):
-        calls.append(len(y))
-        return _spoil("raises", y, y)
-
-    y = np.zeros((1024, 1))
-    y[700] = 9
-    found = Callables(act, lambda v: v[:, 0]).look(y)
-    assert np.flatnonzero(found.error != "").tolist() == [700]
-    assert len(calls) <= 22
-
-
-def test_too_many_rows_at_once():
-    def act(y):
-        if len(y) > 2:
-            raise MemoryError("too large")
-        return y
-
-    found = Callables(act, classifier).look(NUMBERS)
-    assert found.error is None
-    np.testing.assert_array_equal(found.action, NUMBERS)
-    y = np.array(NUMBERS)
-    y[3, 0] = 9
-    mixed = Callables(lambda v: _spoil("raises", v, act(v)), classifier).look(y)
-    assert [bool(text) for text in mixed.error] == [False, False, False, True, False]
-    np.testing.assert_array_equal(mixed.action[[0, 1, 2, 4]], NUMBERS[[0, 1, 2, 4]].astype(float))
-
-
-def test_interruptions_are_no_bad_rows():
-    def act(y):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        Callables(act, classifier).look(NUMBERS)
-
-
-def test_absent_candidates():
-    def act(y):
-        score = np.where(np.arange(3) == 1, -np.inf, y)
-        score[0] = -np.inf
-        return np.where(score > -np.inf, y, np.nan), score
-
-    def risk(y):
-        return np.where(np.arange(3) == 1, np.nan, y)
-
-    found = Callables(act, risk).look(NUMBERS)
-    assert (found.error[1:] == "").all() if found.error is not None else True
-    assert found.error is None
-    assert (found.margin[:, 1] == np.inf).all()
-    np.testing.assert_array_equal(found.margin[:, 0], NUMBERS[:, 0])
-
-
-WRONG = [
-    (lambda y: y[:-1], classifier, "actions have shape"),
-    (lambda y: (y, y, y), classifier, "returned 3 values"),
-    (lambda y: (y, y[:, :2]), candidate_classifier, "scores"),
-    (model, lambda y: classifier(y)[:-1], "output has shape"),
-    (candidate_model, lambda y: classifier(y), "output has shape"),
-    (model, lambda y: ["a"] * len(y), "expected numbers"),
-]
-
-
-@pytest.mark.parametrize("on_error", ["default", "raise"])
-@pytest.mark.parametrize(("act", "risk", "message"), WRONG, ids=[str(k) for k in range(len(WRONG))])
-def test_wrong_shapes_are_no_bad_rows(act, risk, message, on_error):
-    with pytest.raises(SafeframeError, match=message):
-        Callables(act, risk, on_error=on_error).look(NUMBERS)
-
-
-def test_actions_of_other_shapes_in_other_parts():
-    grows = lambda y: np.zeros((len(y), 2 + int(y[0, 0])))  # noqa: E731
-    with pytest.raises(SafeframeError, match="other shapes"):
-        Callables(grows, classifier, batch_size=1).look(np.array([[0.0], [1.0]]))
 
 
 BAD = [
