@@ -181,8 +181,8 @@ words = SafetyGuard(
 words.calibrate()
 sentences, bad = tokens(4_000)
 for r_t in (0.01, 0.3):
-    accepted = words.act(sentences, r_t=r_t).accepted
-    print(f"transformers, r_t = {r_t:g}: accepts {accepted.mean():.0%}", "" if not accepted.any() else f"unsafe {bad[accepted].float().mean():.2f}")
+    accepted = words.act(sentences, r_t=r_t).accepted.numpy()
+    print(f"transformers, r_t = {r_t:g}: accepts {accepted.mean():.0%}", f"unsafe {bad.numpy()[accepted].mean():.2f}" if accepted.any() else "")
 
 # %% [markdown]
 # ## The whole curve

@@ -11,9 +11,7 @@ No configuration system is involved; NumPy in gives NumPy out, torch in gives to
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,20 +21,19 @@ from safeframe.coverage.coverage_guard import (
     CoverageGuard,
     CoverageSettings,
     Features,
-    fit_coverage,
     flat_features,
 )
-from safeframe.guard.calibration import calibrate_evidence, usable_evidence
+from safeframe.guard.calibration import calibrate_evidence
 from safeframe.guard.calling import Callables, OnError
 from safeframe.guard.deciding import decide, with_default
-from safeframe.guard.evidence import Evidence, split_for_certificate
+from safeframe.guard.evidence import Evidence
 from safeframe.guard.features import features_of
 from safeframe.guard.files import SavedGuard, load_guard, save_guard
-from safeframe.guard.looked import Looked
+from safeframe.guard.judging import coverage_of, judged, look_with_bar
 from safeframe.guard.report import EVERYTHING, GuardCalibration, GuardedActions
 from safeframe.guard.ruling import GroupRuling
 from safeframe.guard.settings import GuardPrior, GuardRule, GuardSettings, modern
-from safeframe.inputs import length, rows
+from safeframe.inputs import rows
 from safeframe.internal_test import InternalTestData
 from safeframe.tensors import as_tensor, is_tensor, like, to_numpy
 from safeframe.threshold_rule import Conservative, Event
@@ -46,10 +43,6 @@ __all__ = ["GuardedActions", "SafetyGuard"]
 
 _PROBES = 8
 _CONSERVATIVE = Conservative()
-
-
-class UnjudgedWarning(UserWarning):
-    """Internal test cases that cannot be judged are left out of a calibration."""
 
 
 class SafetyGuard:
@@ -148,6 +141,16 @@ class SafetyGuard:
         self._rulings: dict[Hashable, GroupRuling] = {}
         self.probe: Any = None
 
+    @property
+    def model(self) -> Any:
+        """What proposes actions."""
+        return self.callables.model
+
+    @property
+    def classifier(self) -> Any:
+        """What tells safe from unsafe."""
+        return self.callables.classifier
+
     def calibrate(self) -> dict[float, dict[Hashable, GuardCalibration]]:
         """Run model and classifier on the internal test data and find tau for every threshold, per group.
 
@@ -166,12 +169,12 @@ class SafetyGuard:
             raise SafeframeError(
                 "the internal test data hold no measurements: nothing to run the classifier on"
             )
-        looked = self._look_with_bar(data.measurement)
+        looked = look_with_bar(self.callables, data.measurement)
         if looked.action is not None and looked.margin.shape != data.label.shape:
             raise SafeframeError(
                 f"the classifier gives margins {looked.margin.shape}, but the labels are {data.label.shape}"
             )
-        kept = self._judged(looked)
+        kept = judged(looked)
         assert looked.action is not None
         _, default = with_default(self.default_action, looked.action, looked.score)
         group = data.group if self.settings.group_conditional else None
@@ -182,36 +185,12 @@ class SafetyGuard:
         if len(kept) < len(data):
             measurement = rows(measurement, kept)
         if self.settings.coverage is not None:
-            found, evidence = self._fit_coverage(self.coverage_features(measurement), evidence)
+            found, evidence = coverage_of(self.coverage_features(measurement), evidence, self.settings)
         self.adopt(evidence)
         self.coverage = found
         self.default_action = np.broadcast_to(self.default_action, default.shape).copy()
         self.probe = rows(measurement, slice(0, _PROBES))
         return self.calibrations
-
-    def _look_with_bar(self, measurement: Any) -> Looked:
-        """Look at all cases, with a bar after two seconds where they are passed in parts."""
-        if self.callables.batch_size is None:
-            return self.callables.look(measurement)
-        from tqdm import tqdm
-
-        with tqdm(total=length(measurement), desc="calibrate", delay=2.0) as bar:
-            return self.callables.look(measurement, lambda done: bar.update(done - bar.n))
-
-    def _judged(self, looked: Looked) -> np.ndarray:
-        """Positions of the cases without an error; a warning on the others, an error if there are none."""
-        if looked.error is None:
-            return np.arange(len(looked.margin))
-        bad = np.flatnonzero(looked.error != "")
-        if len(bad) == len(looked.margin):
-            raise SafeframeError(f"no internal test case can be judged; the first: {looked.error[0]}")
-        warnings.warn(
-            f"{len(bad)} of {len(looked.margin)} internal test cases cannot be judged and are left out; the "
-            f"first, case {bad[0]}: {looked.error[bad[0]]}",
-            UnjudgedWarning,
-            stacklevel=3,
-        )
-        return np.flatnonzero(looked.error == "")
 
     def adopt(self, evidence: Evidence) -> None:
         """Calibrate from evidence that is already there; nothing changes on an error.
@@ -224,29 +203,6 @@ class SafetyGuard:
         """
         rulings, calibrations = calibrate_evidence(evidence, self.settings)
         self.evidence, self._rulings, self.calibrations = evidence, rulings, calibrations
-
-    def _fit_coverage(self, features: Any, evidence: Evidence) -> tuple[CoverageGuard, Evidence]:
-        """A coverage guard without the cases that certify, and the evidence with what it says of all."""
-        settings = self.settings
-        assert settings.coverage is not None
-        feature, trained_on = flat_features(features), evidence.trained_on
-        if len(feature) != len(evidence.margin):
-            raise SafeframeError(
-                f"coverage: {len(feature)} rows of features for {len(evidence.margin)} internal test cases"
-            )
-        if settings.delta is None:
-            return fit_coverage(feature, trained_on, settings.coverage, settings.seed), evidence
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the calibration itself warns of cases that are left out
-            usable = usable_evidence(replace(evidence, block=np.arange(len(feature))), settings)
-        assert usable.block is not None
-        certifying = usable.block[split_for_certificate(usable, settings.seed)[1]]
-        choosing = np.setdiff1d(np.arange(len(feature)), certifying)
-        found = fit_coverage(
-            feature[choosing], evidence.trained_on[choosing], settings.coverage, settings.seed
-        )
-        found.rows = feature
-        return found, replace(evidence, covered=found.covers(feature))
 
     def act(self, measurement: Any, r_t: float | None = None, group: Any = None) -> GuardedActions:
         """Actions for a batch of measurements, the default action where none is accepted.
@@ -446,7 +402,7 @@ class SafetyGuard:
             **vars(settings),
         )
         if saved.coverage is not None and settings.coverage is not None:
-            guard.coverage, evidence = guard._fit_coverage(saved.coverage, evidence)
+            guard.coverage, evidence = coverage_of(saved.coverage, evidence, settings)
             if not np.isclose(guard.coverage.radius, saved.coverage_radius or 0.0, rtol=1e-4, atol=1e-6):
                 raise SafeframeError(
                     f"the guard in {directory} gives another coverage radius than when saved; calibrate it "

@@ -178,7 +178,7 @@ def test_a_guard_refuses_what_is_unlike_its_data():
     np.testing.assert_array_equal(acted.accepted[50:], without.accepted[50:] & acted.covered[50:])
     assert (acted.action[:50] == 0.0).all()
     assert (acted.index[:50] == -1).all()
-    assert (acted.bound[:50] == 1.0).all()
+    assert (acted.bound[:50] == np.inf).all()
     np.testing.assert_array_equal(acted.bound[acted.covered], without.bound[acted.covered])
     assert acted.status[0] == "default"
     assert "from the nearest internal test case" in acted.explain(0)

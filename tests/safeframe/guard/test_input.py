@@ -15,7 +15,7 @@ from guard_problem import (
     problem,
 )
 
-from safeframe.guard.safety_guard import UnjudgedWarning
+from safeframe.guard.judging import UnjudgedWarning
 from safeframe.guard.settings import Certified
 from safeframe.internal_test import InternalTestData
 from safeframe.threshold_rule import PlugIn
