@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from safeframe.tensors import to_numpy
-from safeframe.types import SAFE, SQRT2, UNSAFE, BoolArray, FloatArray, LabelArray, SafeframeError
+from safeframe.types import SAFE, SQRT2, UNSAFE, BoolArray, FloatArray, IntArray, LabelArray, SafeframeError
 
 if TYPE_CHECKING:
     import torch
 
 Side = Literal["both", "lower", "upper"]
+_BLOCK = 1024
 _SIDES: tuple[tuple[int, Side], ...] = ((SAFE, "upper"), (UNSAFE, "lower"))
 
 
@@ -85,13 +86,31 @@ def _lower_shift(reference: FloatArray, other: FloatArray, delta: float, low: fl
     # Only entries of the window count, and the last one below it, for which x = low stands.
     first = max(int(np.searchsorted(other, low, side="right")) - 1, 0)
     last = int(np.searchsorted(other, high, side="left"))
-    # Just above other[i-1], i cases lie below; ceil(m (i/n - delta)) reference cases must lie below x + s.
-    needed = np.ceil(m * (np.arange(first + 1, last + 1) / n - delta) - 1e-9).astype(np.int64)
-    used = needed > 0
-    if not used.any():
-        return 0.0
-    gap = reference[needed[used] - 1] - np.maximum(other[first:last][used], low)
-    return max(float(gap.max()), 0.0)
+
+    def needed(index: IntArray) -> IntArray:
+        # Just above other[i-1] lie i cases: ceil(m (i/n - delta)) of the reference must lie below x + s.
+        return np.ceil(m * ((index + 1) / n - delta) - 1e-9).astype(np.int64)
+
+    def gap(index: IntArray) -> float:
+        count = needed(index)
+        used = count > 0
+        if not used.any():
+            return 0.0
+        return float((reference[count[used] - 1] - np.maximum(other[index[used]], low)).max())
+
+    if last - first <= 2 * _BLOCK:
+        return max(gap(np.arange(first, last)), 0.0)
+    # Both samples ascend: no gap of a block exceeds that from its first entry to the reference of its last.
+    starts = np.arange(first, last, _BLOCK)
+    ends = np.minimum(starts + _BLOCK, last)
+    count = needed(ends - 1)
+    limit = np.where(count > 0, reference[np.maximum(count, 1) - 1] - np.maximum(other[starts], low), 0.0)
+    best = max(gap(starts), 0.0)
+    for block in np.argsort(-limit).tolist():
+        if limit[block] <= best:
+            break
+        best = max(best, gap(np.arange(starts[block], ends[block])))
+    return best
 
 
 def measured_radius(
@@ -337,13 +356,13 @@ class HalvesRadius:
 
     def __init__(self, margin: FloatArray, label: LabelArray, odd: BoolArray) -> None:
         values, state, half = np.asarray(margin), np.asarray(label), np.asarray(odd, bool)
-        self._parts = {
-            state_id: (
-                _sorted_sample(values[half & (state == state_id)], "reference"),
-                _sorted_sample(values[~half & (state == state_id)], "reference"),
-            )
-            for state_id, _ in _SIDES
-        }
+
+        def part(mine: BoolArray, state_id: int) -> FloatArray:
+            return _sorted_sample(values[mine & (state == state_id)], "reference")
+
+        self._unsafe = part(half, UNSAFE), part(~half, UNSAFE)
+        safe = part(half, SAFE), part(~half, SAFE)
+        self._safe_mirrored = -safe[0][::-1], -safe[1][::-1]
 
     def radius(self, reach: float, delta: float) -> float:
         """xi for thresholds tau <= reach.
@@ -355,11 +374,14 @@ class HalvesRadius:
         Returns:
             xi, in logit units.
         """
-        gaps = [0.0]
-        for one, other in (self._parts[UNSAFE], self._parts[UNSAFE][::-1]):
-            gaps.append(_lower_shift(one, other, delta, -np.inf, reach))
-        for one, other in (self._parts[SAFE], self._parts[SAFE][::-1]):
-            gaps.append(_lower_shift(-one[::-1], -other[::-1], delta, -reach, np.inf))
+        gaps = [
+            _lower_shift(reference, other, delta, *window)
+            for pair, window in (
+                (self._unsafe, (-np.inf, reach)),
+                (self._safe_mirrored, (-reach, np.inf)),
+            )
+            for reference, other in (pair, pair[::-1])
+        ]
         return max(gaps) / SQRT2
 
 

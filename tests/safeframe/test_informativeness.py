@@ -162,3 +162,24 @@ def test_slopes_of_activations(layer):
 def test_bad_input_is_refused(call):
     with pytest.raises(SafeframeError):
         call()
+
+
+def every_gap(reference, other, delta, low, high):
+    """The shift by its definition at every entry of the other sample, without skipping any."""
+    n, m = len(other), len(reference)
+    needed = np.ceil(m * (np.arange(1, n + 1) / n - delta) - 1e-9).astype(int)
+    gaps = [reference[k - 1] - max(x, low) for k, x in zip(needed, other, strict=True) if k > 0 and x < high]
+    return max([0.0, *gaps])
+
+
+def test_blocks_that_are_skipped_change_nothing():
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        n, m = rng.integers(1, 9000, 2)
+        digits = int(rng.integers(1, 6))  # few digits: many ties
+        reference = np.sort(rng.normal(size=m).round(digits))
+        other = np.sort(rng.normal(0.2 * rng.normal(), 1.0, n).round(digits))
+        delta, low = rng.choice([0.0, 1e-3, 0.1, 0.5]), rng.choice([-np.inf, -1.0, 0.0, 0.5])
+        high = rng.choice([0.6, 1.0, 2.0, np.inf])
+        found = measured_radius(reference, other, delta, side="lower", window=(low, high)).margin_shift
+        assert found == every_gap(reference, other, delta, low, high)
