@@ -109,7 +109,7 @@ def _lower_shift(reference: FloatArray, other: FloatArray, delta: float, low: fl
     for block in np.argsort(-limit).tolist():
         if limit[block] <= best:
             break
-        best = max(best, gap(np.arange(starts[block], ends[block])))
+        best = max(best, gap(np.arange(int(starts[block]), int(ends[block]))))
     return best
 
 
