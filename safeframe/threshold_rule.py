@@ -38,6 +38,18 @@ Event = Literal["accepted", "selected"]
 Prior = float | tuple[float, float] | Literal["observed"] | None
 
 
+def one_more(n_unsafe: int) -> float:
+    """The share of one unsafe case more than was seen (conformal risk control, arXiv 2208.02814).
+
+    Args:
+        n_unsafe: unsafe cases that were seen.
+
+    Returns:
+        1 / (n_unsafe + 1), to be added to the share of them that is accepted.
+    """
+    return 1.0 / (n_unsafe + 1)
+
+
 @dataclass(frozen=True)
 class PlugIn:
     """The paper's rule: the share that was seen, with a given radius, and nothing else.
@@ -302,7 +314,7 @@ class ThresholdRule:
         radius, mass, more = self.radius(r_t), self._mass(r_t), isinstance(self.rule, Conservative)
         if self.event == "selected":
             return self._selected(radius, mass, more)
-        slack = mass + (1.0 / (self.n_unsafe + 1) if more else 0.0)
+        slack = mass + (one_more(self.n_unsafe) if more else 0.0)
         return self.plain.adjusted(radius=radius, slack=slack) if slack < 1.0 else None
 
     def calibrate(self, r_t: float) -> Calibrated:
@@ -363,7 +375,7 @@ class ThresholdRule:
             SafeframeError: as :meth:`radius`.
         """
         radius, mass, more = self.radius(r_t), self._mass(r_t), isinstance(self.rule, Conservative)
-        slack = mass + (1.0 / (self.n_unsafe + 1) if more else 0.0)
+        slack = mass + (one_more(self.n_unsafe) if more else 0.0)
         accepted = 1.0
         if slack < 1.0:
             accepted = float(self.plain.adjusted(radius=radius, slack=slack).bound(tau))

@@ -35,6 +35,7 @@ from experiments.safetygym.reporting.report import report_text
 from experiments.safetygym.states.internal_data import Shard, pool
 from experiments.support.runs.running import RunContext
 from experiments.support.runs.stages import Stage
+from safeframe.threshold_rule import Conservative
 
 LADDER = (1e-1, 1e-3, 1e-5)
 """Provisional thresholds under whose guards internal test data are collected, beside the unguarded
@@ -103,10 +104,11 @@ class Experiment(GuardStages):
             self.data(f"internal_test_{i}", guard, part, stages, False)[0]
             for i, guard in enumerate(behaviours)
         ]
-        radius = c.fixed_radius()
+        radius, mass = c.fixed_radius(), None
         if radius is None:
-            radius = measured_radius(classifier, pool(data), 0.5 * c.r_t)
-        found = curves_of(classifier, self.agent, data, radius, mode)
+            mass = Conservative().share * c.r_t
+            radius = measured_radius(classifier, pool(data), mass)
+        found = curves_of(classifier, self.agent, data, radius, mode, mass)
         for round_ in range(rounds):
             used = strictest_first(found.threshold(r).tau for r in (*c.evaluation.thresholds, c.r_t))
             part = -(-self.n_t // (2 * rounds * max(len(used), 1)))
@@ -115,7 +117,7 @@ class Experiment(GuardStages):
                 for i, tau in enumerate(used)
             ]
             data += fresh
-            found = curves_of(classifier, self.agent, data, radius, mode)
+            found = curves_of(classifier, self.agent, data, radius, mode, mass)
         self.note("n_behaviours", len(data), self.n_t, radius)
         return found, radius
 
@@ -187,11 +189,18 @@ class Experiment(GuardStages):
 Curves = Calibration | CandidateCalibration
 
 
-def curves_of(classifier: Classifier, agent: Agent, data: list[Shard], radius: float, mode: str) -> Curves:
+def curves_of(
+    classifier: Classifier,
+    agent: Agent,
+    data: list[Shard],
+    radius: float,
+    mode: str,
+    mass: float | None = None,
+) -> Curves:
     """Risk curves of internal test data, for the event that `mode` names."""
     if mode == "candidate":
-        return CandidateCalibration(classifier, agent, data, radius)
-    return Calibration(classifier, agent, data, radius, mode)
+        return CandidateCalibration(classifier, agent, data, radius, mass)
+    return Calibration(classifier, agent, data, radius, mode, mass=mass)
 
 
 def strictest_first(taus: Iterable[float | np.ndarray]) -> list[float | np.ndarray]:

@@ -18,7 +18,7 @@ from safeframe.guard.report import GuardCalibration
 from safeframe.guard.settings import Certified, GuardSettings
 from safeframe.risk_curve import RiskCurve
 from safeframe.selected_risk import SelectedRiskCurve
-from safeframe.threshold_rule import Calibrated, Conservative, PlugIn, ThresholdRule
+from safeframe.threshold_rule import Calibrated, Conservative, PlugIn, ThresholdRule, one_more
 from safeframe.types import FloatArray, Floats, SafeframeError
 
 RUNGS_PER_DECADE = 8
@@ -171,7 +171,7 @@ class GroupRuling:
         """A level below which one case more than was seen refuses everything."""
         if self.event == "selected":
             return 1.0 / (self.n_t + 1)
-        slack = 1.0 / (self.rule.n_unsafe + 1)
+        slack = one_more(self.rule.n_unsafe)
         return float(self.accepted.adjusted(slack=slack).level(-np.inf)) if slack < 1.0 else 1.0
 
     def calibration(self, r_t: float, tau: float | None = None, brief: bool = False) -> GuardCalibration:

@@ -17,9 +17,10 @@ import pandas as pd
 from experiments.safetygym.agents.agent import Agent
 from experiments.safetygym.guard.classifier import Classifier
 from experiments.safetygym.states.internal_data import Shard
-from safeframe import informativeness
+from safeframe.informativeness import HalvesRadius
 from safeframe.risk_curve import RiskCurve
 from safeframe.selected_risk import SelectedRiskCurve
+from safeframe.threshold_rule import one_more
 from safeframe.types import SAFE, SQRT2, UNSAFE, SafeframeError
 
 MODES = ("selected", "accepted")
@@ -77,6 +78,8 @@ class Calibration:
         agent: gives the scores of the candidates in mode "selected".
         data: one `Shard` per behaviour.
         radius: xi in logits.
+        mass: what a measured radius leaves out; it is added to every bound, and one unsafe case more than was
+            seen is counted (`safeframe.threshold_rule`). None: the radius and nothing else.
         mode: "selected": all candidates must be labelled, the agent's probabilities are the scores;
             "accepted": the paper's, over labelled cases alone.
         seed: of the draws.
@@ -94,10 +97,11 @@ class Calibration:
         radius: float,
         mode: str = "selected",
         seed: int = 0,
+        mass: float | None = None,
     ):
         if mode not in MODES:
             raise SafeframeError(f"calibrate={mode!r}; known: {', '.join(MODES)}")
-        self.radius, self.mode = radius, mode
+        self.radius, self.mode, self.mass = radius, mode, mass
         joined = _with_both_classes(data)
         self.cases = [_Cases.of(classifier, agent, shard, mode, seed + i) for i, shard in enumerate(joined)]
         edges = np.concatenate([cases.margin[cases.unsafe == 1] for cases in self.cases] or [np.empty(0)])
@@ -111,9 +115,13 @@ class Calibration:
 
     def _curve(self, group: tuple[int, ...]) -> SelectedRiskCurve | RiskCurve:
         cases = _Cases.join([self.cases[i] for i in group])
+        slack, more = self.mass or 0.0, self.mass is not None
         if self.mode == "accepted":
-            return RiskCurve(cases.margin, cases.unsafe, radius=self.radius)
-        return SelectedRiskCurve(cases.margin, cases.score, cases.unsafe, self.radius)
+            slack += one_more(int((cases.unsafe == 1).sum())) if more else 0.0
+            return RiskCurve(cases.margin, cases.unsafe, radius=self.radius, slack=slack)
+        return SelectedRiskCurve(
+            cases.margin, cases.score, cases.unsafe, self.radius, slack=slack, one_more=more
+        )
 
     def _bounds_of(self, partition: tuple[tuple[int, ...], ...]) -> np.ndarray:
         """(groups, grid) bounds, computed once for each group of behaviours; 1 without any."""
@@ -219,18 +227,17 @@ def gumbel_scores(agent: Agent, observation: np.ndarray, seed: int) -> np.ndarra
 
 
 def measured_radius(classifier: Classifier, data: Shard, share: float, seed: int = 0) -> float:
-    """xi measured on the data: how far the margins of two halves of the states lie apart in the classes'
-    direction that matters, leaving out the mass `share` (`safeframe.informativeness.measured_radius`).
+    """xi between two halves of the states, drawn at random, leaving out the mass `share`
+    (`safeframe.informativeness.HalvesRadius`).
 
     Raises SafeframeError if a half lacks a class."""
-    half = np.random.default_rng([seed, 23]).random(len(data.observation)) < 0.5
     margin, unsafe = classifier.margin(np.asarray(data.observation)), np.asarray(data.unsafe)
-    gap = 0.0
-    for label, side in ((UNSAFE, "lower"), (SAFE, "upper")):
-        first, second = (margin[h][unsafe[h] == label] for h in (half, ~half))
-        if not len(first) or not len(second):
+    half = np.random.default_rng([seed, 23]).random(len(margin)) < 0.5
+    odd = np.broadcast_to(half.reshape(-1, *[1] * (margin.ndim - 1)), margin.shape)
+    for label in (SAFE, UNSAFE):
+        if not ((unsafe == label) & odd).any() or not ((unsafe == label) & ~odd).any():
             raise SafeframeError(
                 f"class {label} is missing in half of the data: its radius cannot be measured"
             )
-        gap = max(gap, informativeness.measured_radius(first, second, share, side=side).margin_shift)
-    return gap / SQRT2
+    known = unsafe >= 0
+    return HalvesRadius(margin[known], unsafe[known], odd[known]).radius(np.inf, share)

@@ -27,7 +27,14 @@ class _Known:
 class CandidateCalibration:
     """A `Calibration` per accepted candidate for each of the k candidates alone; arguments as there."""
 
-    def __init__(self, classifier: Classifier, agent: Agent, data: Sequence[Shard], radius: float):
+    def __init__(
+        self,
+        classifier: Classifier,
+        agent: Agent,
+        data: Sequence[Shard],
+        radius: float,
+        mass: float | None = None,
+    ):
         margins = [classifier.margin(np.asarray(shard.observation)) for shard in data]
         labels = [np.asarray(shard.unsafe) for shard in data]
         self.parts = [
@@ -37,6 +44,7 @@ class CandidateCalibration:
                 [Shard(m[:, [k]], u[:, [k]]) for m, u in zip(margins, labels, strict=True)],
                 radius,
                 "accepted",
+                mass=mass,
             )
             for k in range(margins[0].shape[1])
         ]

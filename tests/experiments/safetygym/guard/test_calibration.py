@@ -226,3 +226,14 @@ def test_the_measured_radius_shrinks_with_the_data_and_needs_both_classes():
     shard = behaviour(200, 4, 3.0, 1.0)
     with pytest.raises(SafeframeError, match="class 1 is missing in half of the data"):
         measured_radius(Linear(), dataclasses.replace(shard, unsafe=np.zeros_like(shard.unsafe)), 1e-3)
+
+
+@pytest.mark.parametrize("mode", ["selected", "accepted"])
+def test_with_a_measured_radius_one_unsafe_case_more_is_counted(mode):
+    shard = behaviour(400, 4, 3.0, 1.0)
+    plain, more = (Calibration(Linear(), decided(), [shard], 0.1, mode, mass=mass) for mass in (None, 5e-4))
+    taus = np.linspace(-4, 4, 9)
+    assert (more.curves[0].bound(taus) > plain.curves[0].bound(taus) - 1e-12).all()
+    strict = 1e-4  # below one unsafe case in 400 states
+    assert plain.threshold(strict).feasible
+    assert not more.threshold(strict).feasible
