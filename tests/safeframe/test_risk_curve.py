@@ -154,7 +154,7 @@ def test_large_random_sample_in_single_precision_uses_the_threaded_path():
         assert found.bound <= r_t
         assert curve.bound(np.nextafter(np.float32(found.tau), np.float32(np.inf))) > r_t
         assert found.bound == pytest.approx(
-            naive_bound(margin, label.astype(int), found.tau, label.mean(), 0.1, "tight")
+            naive_bound(margin.astype(float), label.astype(int), found.tau, label.mean(), 0.1, "tight")
         )
 
 
