@@ -70,9 +70,9 @@ def _as_type_of(ascending: FloatArray, query: FloatArray, toward: float) -> Floa
         return query
     with np.errstate(over="ignore", under="ignore"):  # beyond the narrower range: inf, which compares rightly
         rounded = query.astype(dtype)
-    wrong = rounded < query if toward > 0.0 else rounded > query
-    if wrong.any():
-        rounded[wrong] = np.nextafter(rounded[wrong], dtype.type(toward))
+        wrong = rounded < query if toward > 0.0 else rounded > query
+        if wrong.any():
+            rounded[wrong] = np.nextafter(rounded[wrong], dtype.type(toward))
     return rounded
 
 

@@ -61,7 +61,9 @@ def _parquet(folder: Path) -> Iterator[Shard]:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise SafeframeError("shards in parquet files need pyarrow: pip install pyarrow (or safeframe[pyarrow])") from error
+        raise SafeframeError(
+            "shards in parquet files need pyarrow: pip install pyarrow (or safeframe[pyarrow])"
+        ) from error
     files = sorted(folder.glob("*.parquet")) if folder.is_dir() else [folder]
     if not files or not files[0].is_file():
         raise SafeframeError(f"{folder}: expected a parquet file or a folder with *.parquet files")
