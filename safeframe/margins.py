@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import numpy as np
 
@@ -48,22 +49,109 @@ def as_query(values: Floats) -> FloatArray:
     return query
 
 
-def count_below(ascending: FloatArray, query: FloatArray) -> IntArray:
-    """How many values are strictly below each query; two threads where there are many queries.
+def _as_type_of(ascending: FloatArray, query: FloatArray, toward: float) -> FloatArray:
+    """Queries in the type of narrower sorted values, rounded towards ``toward``.
+
+    A sorted float32 array that is searched for float64 numbers is copied as a whole, for every search. The
+    least float32 number >= q has the same float32 numbers below it as q has; the greatest <= q has the same
+    at or below it. So the search stays exact.
 
     Args:
         ascending: (n,) sorted values.
         query: (k,) numbers.
+        toward: +inf for the least number of the narrower type that is >= q, -inf for the greatest <= q.
+
+    Returns:
+        (k,) queries, in the type of ``ascending`` where both are floats.
+    """
+    dtype = ascending.dtype
+    floats = np.issubdtype(dtype, np.floating) and np.issubdtype(query.dtype, np.floating)
+    if not floats or query.dtype == dtype:
+        return query
+    with np.errstate(over="ignore", under="ignore"):  # beyond the narrower range: inf, which compares rightly
+        rounded = query.astype(dtype)
+        wrong = rounded < query if toward > 0.0 else rounded > query
+        if wrong.any():
+            rounded[wrong] = np.nextafter(rounded[wrong], dtype.type(toward))
+    return rounded
+
+
+def _search(ascending: FloatArray, query: FloatArray, side: Literal["left", "right"]) -> IntArray:
+    """np.searchsorted without a copy of ``ascending``; two threads where there are many queries."""
+    query = _as_type_of(ascending, query, np.inf if side == "left" else -np.inf)
+    if query.size < 200_000:
+        return np.searchsorted(ascending, query, side=side)
+    half = query.size // 2
+    with ThreadPoolExecutor(2) as pool:
+        parts = pool.map(lambda q: np.searchsorted(ascending, q, side=side), (query[:half], query[half:]))
+        return np.concatenate(list(parts))
+
+
+def count_below(ascending: FloatArray, query: FloatArray) -> IntArray:
+    """How many values are strictly below each query, compared exactly whatever the two float types.
+
+    Args:
+        ascending: (n,) sorted values.
+        query: (k,) numbers, infinite ones allowed.
 
     Returns:
         (k,) integer counts in 0..n.
     """
-    if query.size < 200_000:
-        return np.searchsorted(ascending, query, side="left")
-    half = query.size // 2
-    with ThreadPoolExecutor(2) as pool:
-        parts = pool.map(lambda q: np.searchsorted(ascending, q, side="left"), (query[:half], query[half:]))
-        return np.concatenate(list(parts))
+    return _search(ascending, query, "left")
+
+
+def count_at_most(ascending: FloatArray, query: FloatArray) -> IntArray:
+    """How many values are at or below each query, compared exactly whatever the two float types.
+
+    Args:
+        ascending: (n,) sorted values.
+        query: (k,) numbers, infinite ones allowed.
+
+    Returns:
+        (k,) integer counts in 0..n.
+    """
+    return _search(ascending, query, "right")
+
+
+def shifted(values: FloatArray, shift: float) -> FloatArray:
+    """Margins moved by a radius, in float64 whatever their own type.
+
+    Args:
+        values: (n,) margins.
+        shift: what is added, in logit units.
+
+    Returns:
+        (n,) sums in float64; ``values`` itself, in its own type, where ``shift`` is 0.
+    """
+    return np.add(values, shift, dtype=np.float64) if shift else values
+
+
+def check_cases(margin: FloatArray, label: LabelArray) -> tuple[FloatArray, np.ndarray]:
+    """Margins as floats of at most 64 bits, and which cases are unsafe.
+
+    Args:
+        margin: (n,) margins; whether they are finite is not looked at here.
+        label: (n,) 0 safe, 1 unsafe (ints or bools).
+
+    Returns:
+        (n,) margins (integers and wider floats as float64) and (n,) bool.
+
+    Raises:
+        SafeframeError: on shapes that differ and on labels other than 0/1.
+    """
+    values, state = np.asarray(margin), np.asarray(label)
+    if values.ndim != 1 or state.shape != values.shape:
+        raise SafeframeError(
+            f"margin {values.shape} and label {state.shape}: expected two arrays of the same shape (n,)"
+        )
+    if not np.issubdtype(values.dtype, np.floating) or values.dtype.itemsize > 8:
+        values = values.astype(np.float64)
+    if state.dtype == np.bool_:
+        return values, state
+    unsafe = state == UNSAFE
+    if not (unsafe | (state == SAFE)).all():
+        raise SafeframeError("label must hold 0 (safe) and 1 (unsafe) only")
+    return values, unsafe
 
 
 def split_sorted(margin: FloatArray, label: LabelArray) -> tuple[FloatArray, FloatArray]:
@@ -81,19 +169,7 @@ def split_sorted(margin: FloatArray, label: LabelArray) -> tuple[FloatArray, Flo
         SafeframeError: on shapes that differ, labels other than 0/1, a class without any case, or margins
             that are NaN or infinite.
     """
-    values, state = np.asarray(margin), np.asarray(label)
-    if values.ndim != 1 or state.shape != values.shape:
-        raise SafeframeError(
-            f"margin {values.shape} and label {state.shape}: expected two arrays of the same shape (n,)"
-        )
-    if not np.issubdtype(values.dtype, np.floating):
-        values = values.astype(np.float64)
-    if state.dtype != np.bool_:
-        unsafe = state == UNSAFE
-        if not (unsafe | (state == SAFE)).all():
-            raise SafeframeError("label must hold 0 (safe) and 1 (unsafe) only")
-    else:
-        unsafe = state
+    values, unsafe = check_cases(margin, label)
 
     def part(mask: np.ndarray) -> FloatArray:
         chosen = values[mask]

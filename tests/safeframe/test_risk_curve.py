@@ -154,7 +154,55 @@ def test_large_random_sample_in_single_precision_uses_the_threaded_path():
         assert found.bound <= r_t
         assert curve.bound(np.nextafter(np.float32(found.tau), np.float32(np.inf))) > r_t
         assert found.bound == pytest.approx(
-            naive_bound(margin, label.astype(int), found.tau, label.mean(), 0.1, "tight")
+            naive_bound(margin.astype(float), label.astype(int), found.tau, label.mean(), 0.1, "tight")
+        )
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("form", ["tight", "paper"])
+@pytest.mark.parametrize("radius", [0.0, 0.05, 1e-7, 1e4])
+def test_narrow_floats_give_the_curve_of_the_same_numbers_in_float64(dtype, form, radius):
+    rng = np.random.default_rng(6)
+    label = rng.random(3000) < 0.2
+    margin = (rng.normal(size=3000) + 2 * label).round(2).astype(dtype)
+    narrow = RiskCurve(margin, label, 0.01, radius, form, 0.001)
+    wide = RiskCurve(margin.astype(np.float64), label, 0.01, radius, form, 0.001)
+    margins = margin.astype(np.float64)
+    halfway = (np.unique(margins)[1:] + np.unique(margins)[:-1]) / 2
+    taus = np.concatenate(
+        [interesting_taus(margins, radius), halfway, np.arange(-3, 3, 0.01), [1e300, -1e300]]
+    )
+    np.testing.assert_array_equal(narrow.bound(taus), wide.bound(taus))
+    np.testing.assert_array_equal(narrow.level(taus), wide.level(taus))
+    np.testing.assert_array_equal(narrow.level(margin), wide.level(margin))
+    np.testing.assert_array_equal(narrow.acceptance(taus), wide.acceptance(taus))
+    np.testing.assert_array_equal(narrow.counts(taus), wide.counts(taus))
+    for ours, theirs in zip(
+        narrow.largest_thresholds(np.geomspace(1e-5, 1, 300)),
+        wide.largest_thresholds(np.geomspace(1e-5, 1, 300)),
+        strict=True,
+    ):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("radius", [0.0, 0.3])
+@pytest.mark.parametrize("form", ["tight", "paper"])
+def test_an_adjusted_curve_is_the_curve_made_anew(radius, form):
+    rng = np.random.default_rng(7)
+    label = rng.random(500) < 0.3
+    margin = (rng.normal(size=500) + label).astype(np.float32)
+    curve = RiskCurve(margin, label, 0.1, 0.3, form, 0.01)
+    curve.largest_threshold(0.1)  # what it keeps for the next query must not be taken for another radius
+    taus = interesting_taus(margin.astype(float), 0.3)
+    for prior, slack in ((None, 0.0), (0.02, 0.05)):
+        anew = RiskCurve(margin, label, 0.1 if prior is None else prior, radius, form, slack)
+        found = curve.adjusted(prior, radius, slack)
+        np.testing.assert_array_equal(found.bound(taus), anew.bound(taus))
+        np.testing.assert_array_equal(found.level(taus), anew.level(taus))
+        np.testing.assert_array_equal(
+            found.largest_thresholds(np.geomspace(1e-3, 1, 50)).tau,
+            anew.largest_thresholds(np.geomspace(1e-3, 1, 50)).tau,
         )
 
 
