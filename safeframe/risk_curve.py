@@ -21,6 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
+from safeframe.chance_constraint import validate_threshold
 from safeframe.conservative_testing import PosteriorForm, check_form
 from safeframe.margins import count_below, margin_of, shifted, split_sorted
 from safeframe.shards import ShardedRiskCurve, Shards
@@ -123,6 +124,34 @@ class RiskCurve(StepCurve):
             other.__dict__ |= {name: self.__dict__[name] for name in _OF_RADIUS if name in self.__dict__}
         return other
 
+    def largest_threshold(self, r_t: float) -> Threshold:
+        """The most permissive tau whose bound is at most r_t.
+
+        Where the inverse is not there yet, only entries that can qualify are looked at: L- is at most 1, so a
+        bound of r_t leaves U+ at most r_t (1 - prior) / (prior (1 - r_t)).
+
+        Args:
+            r_t: threshold on the probability, in (0, 1].
+
+        Returns:
+            The threshold; as in :meth:`largest_thresholds`.
+
+        Raises:
+            SafeframeError: on an r_t outside (0, 1].
+        """
+        wanted, prior, n = validate_threshold(r_t), self.prior, self.n_unsafe
+        if "_suffix_minimum" in self.__dict__ or self.form != "tight" or not 0.0 < prior < 1.0:
+            return super().largest_threshold(wanted)
+        most = wanted * (1.0 - prior) / (prior * max(1.0 - wanted, 1e-12)) - self.slack
+        if most > 0.5:
+            return super().largest_threshold(wanted)
+        kept = self._unsafe_entry[: max(int(most * n), 0) + 3]  # three: room for rounding
+        safe_share = count_below(self._safe_entry, kept) / self.n_safe
+        bound = self._bound_from(np.arange(len(kept)) / n, safe_share, kept)
+        within = np.flatnonzero(bound <= wanted)
+        tau = float(kept[within[-1]]) if len(within) else -np.inf
+        return self._at(np.array([wanted]), np.array([tau])).at(0)
+
     @cached_property
     def _safe_entry(self) -> FloatArray:
         """Below tau where every point of a safe case's ball is accepted."""
@@ -157,8 +186,8 @@ class GroupedRiskCurve:
         margin: (n,) finite margins f_1 - f_0 of the internal test cases.
         label: (n,) 0 safe, 1 unsafe (ints or bools); both occur in every group.
         group: (n,) ids.
-        prior: P(unsafe), one for all groups, or a mapping group -> P(unsafe); None, and a group that the
-            mapping leaves out, take the group's own share.
+        prior: P(unsafe), one for all groups, or a mapping group -> P(unsafe) or None; None takes the group's
+            own share.
         radius: xi >= 0, in logit units.
         form: "tight" or "paper".
         slack: mass in [0, 1) that the coupling may miss.
@@ -172,7 +201,7 @@ class GroupedRiskCurve:
         margin: FloatArray,
         label: LabelArray,
         group: np.ndarray,
-        prior: float | Mapping[Hashable, float] | None = None,
+        prior: float | Mapping[Hashable, float | None] | None = None,
         radius: float = 0.0,
         form: PosteriorForm = "tight",
         slack: float = 0.0,
@@ -185,7 +214,9 @@ class GroupedRiskCurve:
         self.curves: dict[Hashable, RiskCurve] = {}
         for key in np.unique(groups).tolist():
             chosen = groups == key
-            own = prior.get(key) if isinstance(prior, Mapping) else prior
+            if isinstance(prior, Mapping) and key not in prior:
+                raise SafeframeError(f"prior has no entry for group {key!r}; it has {list(prior)}")
+            own = prior[key] if isinstance(prior, Mapping) else prior
             try:
                 self.curves[key] = RiskCurve(values[chosen], state[chosen], own, radius, form, slack)
             except SafeframeError as error:

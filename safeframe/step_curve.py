@@ -245,10 +245,14 @@ class StepCurve:
         feasible = last >= 0
         inner = np.clip(last, 0, self.n_unsafe - 1)
         tau = np.where(last == self.n_unsafe, np.inf, self._unsafe_entry[inner])
-        tau = np.where(feasible, tau, -np.inf).astype(np.float64)
+        return self._at(wanted, np.where(feasible, tau, -np.inf).astype(np.float64))
+
+    def _at(self, r_t: FloatArray, tau: FloatArray) -> Thresholds:
+        """What thresholds (t,) that were found for r_t (t,) bound and accept; -inf: none was found."""
+        feasible = tau > -np.inf
         accepted, unsafe = self.counts(tau)
         bound = np.where(feasible, self.bound(tau), 1.0)
-        return Thresholds(wanted, tau, bound, self.acceptance(tau), feasible, accepted, unsafe)
+        return Thresholds(r_t, tau, bound, self.acceptance(tau), feasible, accepted, unsafe)
 
     def largest_threshold(self, r_t: float) -> Threshold:
         """The most permissive tau whose bound is at most r_t.

@@ -261,3 +261,29 @@ def test_bad_queries_are_refused():
         margin_of(np.zeros((4, 3)))
     with pytest.raises(SafeframeError):
         curve.largest_thresholds(np.array([0.1, 1.5]))
+
+
+def test_one_threshold_without_the_whole_inverse_is_the_same():
+    rng = np.random.default_rng(5)
+    for trial in range(300):
+        n = int(rng.integers(4, 400))
+        label = (rng.random(n) < rng.choice([0.05, 0.3, 0.7])).astype(int)
+        label[:2] = 0, 1
+        margin = (rng.normal(size=n) + 2 * label).round(int(rng.integers(0, 4)))
+        prior = [None, 0.01, 0.6][trial % 3]
+        settings = {
+            "prior": prior,
+            "radius": float(rng.choice([0.0, 0.3])),
+            "slack": float(rng.choice([0.0, 0.01])),
+        }
+        for r_t in (1e-3, 0.01, 0.1, 0.5, 1.0):
+            alone = RiskCurve(margin, label, **settings).largest_threshold(r_t)
+            assert alone == RiskCurve(margin, label, **settings).largest_thresholds([r_t]).at(0)
+
+
+def test_a_group_without_a_prior_in_the_mapping_is_an_error():
+    margin, label, group = np.array([0.0, 1.0, 0.0, 1.0]), np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
+    with pytest.raises(SafeframeError, match="prior has no entry for group 1"):
+        GroupedRiskCurve(margin, label, group, {0: 0.2})
+    curves = GroupedRiskCurve(margin, label, group, {0: 0.2, 1: None}).curves
+    assert (curves[0].prior, curves[1].prior) == (0.2, 0.5)
