@@ -167,6 +167,32 @@ class QualityConfig:
 
 
 @dataclass
+class PromisesConfig:
+    """Which guarantee a guard gives: broken promises, counted on small draws of known laws."""
+
+    repeats: int = setting(
+        300, "Draws of the internal test data for each way of use and number of cases.", low=2
+    )
+    sizes: list[int] = setting(
+        [50, 200, 1000], "Numbers n_t of internal test cases.", low=10, at_least_one="number of cases"
+    )
+    r_t: list[float] = setting(
+        [1e-4, 1e-3, 1e-2, 0.1], "Risk thresholds r_t.", threshold=True, at_least_one="threshold"
+    )
+    large: int = setting(20000, "Internal test cases of the one large draw, of the plain law.", low=10)
+    large_r_t: float = setting(1e-3, "Risk threshold r_t of the large draw.", threshold=True)
+    delta: float = setting(
+        0.05, "Probability delta with which the certified rule may fail.", above=0, below=1
+    )
+    epsilon: float = setting(
+        0.05, "Share of inputs that the coverage test may refuse, where there is one.", above=0, below=1
+    )
+    points: int = setting(
+        4096, "Measurements on which the risk of covered cases is computed, a power of 2.", low=2
+    )
+
+
+@dataclass
 class TheoryConfig(BaseConfig):
     """python run.py experiment=theory seed=5"""
 
@@ -178,6 +204,7 @@ class TheoryConfig(BaseConfig):
     coverage: CoverageConfig = section(CoverageConfig)
     sensitivity: SensitivityConfig = section(SensitivityConfig)
     quality: QualityConfig = section(QualityConfig)
+    promises: PromisesConfig = section(PromisesConfig)
 
     def validate(self) -> None:
         super().validate()

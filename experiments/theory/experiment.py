@@ -22,6 +22,7 @@ from experiments.theory import (
     dependence,
     leak,
     libraries,
+    promises,
     quality,
     sensitivities,
     theorem_1,
@@ -83,6 +84,7 @@ PARTS = {
     "constraints": Part("sensitivity", sensitivities.constraints, _rng("constraints")),
     "episodes": Part("sensitivity", dependence.run, _rng("episodes")),
     "quality": Part("quality", quality.run, _rng("quality")),
+    "promises": Part("promises", promises.run, _rng("promises")),
 }
 """By the name of the table."""
 

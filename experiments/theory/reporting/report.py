@@ -11,11 +11,12 @@ import pandas as pd
 from scipy import stats
 
 from experiments.support.results import collect
-from experiments.support.results.largest import DRAWS
 from experiments.support.results.publish import RESULTS, Claimant, write_tables
 from experiments.support.results.ratios import mean_interval
 from experiments.support.results.saved import Saved
 from experiments.theory.records import TABLES
+from experiments.theory.reporting import claims_promises
+from experiments.theory.reporting.claims_promises import largest_failure_rate
 from safeframe.certificates.cases import clopper_pearson_lower, clopper_pearson_upper
 
 
@@ -118,6 +119,7 @@ def claimed(tables: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
     n = int((tables["quality"]["kind"] == least).sum())
     yield {"claim": "theory.quality_zeta_repeated_over_diverse", "n": n,
            "value": float(quality.loc[least, "zeta"] / quality.loc["stratified", "zeta"])}  # fmt: skip
+    yield from claims_promises.claimed(tables["promises"])
 
 
 def failure_rate_max(table: pd.DataFrame) -> tuple[float, float, float, int]:
@@ -184,18 +186,6 @@ def load(preset: str, where: Mapping[str, Any] | None = None, root: collect.Root
 def write(run: Saved, place: Path = RESULTS) -> list[Path]:
     """A run's tables as tables/theory_<name>.csv; the paths."""
     return write_tables({f"theory_{name}": table for name, table in read(run).items()}, place)
-
-
-def largest_failure_rate(table: pd.DataFrame, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the largest failure rate / delta of the guaranteed rows, wherever it lies: every row's
-    failures are drawn anew from its own rate, the largest taken in every draw. It always holds the value.
-    """
-    rows = table[table["guaranteed"].astype(bool)]
-    k, n, delta = (rows[name].to_numpy(dtype=float) for name in ("failures", "repeats", "delta"))
-    drawn = np.random.default_rng(seed).binomial(n.astype(int), k / n, size=(draws, len(rows)))
-    low, high = np.percentile((drawn / n / delta).max(axis=1), [2.5, 97.5])
-    value = float((k / n / delta).max())
-    return min(float(low), value), max(float(high), value)
 
 
 def record(run: Saved, preset: str, ledger: Path | None = None, dirty: bool = False) -> None:

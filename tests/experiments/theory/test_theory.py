@@ -331,7 +331,7 @@ def test_tables_figures_and_claims_of_a_run(finished, tmp_path):
     tables = report.read(run)
     assert set(tables) == set(records.TABLES)
     paths = figures.draw(run, tmp_path / "figures")
-    assert len(paths) == 27
+    assert len(paths) == 30
     assert all(path.stat().st_size > 0 for path in paths)
     captions = [path.read_text() for path in paths if path.suffix == ".txt"]
     assert all("Seed 5, preset smoke" in text for text in captions)
@@ -345,6 +345,7 @@ def test_tables_figures_and_claims_of_a_run(finished, tmp_path):
         "theory.scaling_exponent_error",
         "certificates.failure_rate_max",
         "coverage.firing_in_distribution",
+        "guard.promises.broken_max.conservative",
     ):
         assert name in ledger.index
     assert ledger.loc["theory.theorem_1_failures", "value"] == 0
@@ -357,7 +358,7 @@ def test_raw_files_draw_the_same_bytes(finished, tmp_path):
     for name, place in (("a", root), ("b", tmp_path)):
         publication.publish("smoke", {}, place, Target(tmp_path / name, tmp_path / f"{name}.csv", True))
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
-    assert len(files) > 27 + len(records.TABLES) / 2
+    assert len(files) > 30 + len(records.TABLES) / 2
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
