@@ -193,10 +193,10 @@ class GroupRuling:
         rung = None if given else self._rung(r_t)
         at = r_t if rung is None else rung.r_t
         accepted_risk, selected_risk = 1.0, 1.0 if self.candidates else None
-        radius, parts = (self.rule.radius(at) if rung is None else rung.radius), {}
-        if self.refused:
-            radius = 0.0
-        elif tau > -np.inf:
+        radius, parts = 0.0, {}
+        if not self.refused:
+            radius = self.rule.radius(at) if rung is None else rung.radius
+        if not self.refused and tau > -np.inf:
             if self.candidates or given:
                 accepted_risk, selected_risk = self.rule.risks(at, tau)
             elif tau == np.inf:

@@ -7,6 +7,8 @@ control step, so less than 1e-6 m of its way is lost.
 
 from __future__ import annotations
 
+from typing import Any
+
 import mujoco
 import numpy as np
 
@@ -24,9 +26,20 @@ class VasePhysics:
     """MuJoCo's PointGoal1, one environment after the other; own it in one thread."""
 
     def __init__(self) -> None:
+        self.contacts = 0  # control steps so far that ended in contact of robot and vase
+        self._open()
+
+    def _open(self) -> None:
         self._model = point_model()
         self._data = mujoco.MjData(self._model)
-        self.contacts = 0  # control steps so far that ended in contact of robot and vase
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickles and deep copies: without MuJoCo's objects, which hold nothing between two steps."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_model", "_data")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
 
     def step(self, robot: np.ndarray, vase: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """One control step of robot (k, 6) and vase (k, 13), in place, under finite actions (k, 2). Returns

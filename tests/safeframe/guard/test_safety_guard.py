@@ -255,3 +255,26 @@ def test_empty_batch():
     acted = calibrated().act(np.zeros((0, 3)))
     assert acted.action.shape == (0, 3)
     assert acted.reason == []
+
+
+def test_a_group_of_which_a_half_lacks_a_class_accepts_nothing_and_says_why():
+    y, label = problem(400)
+    group = np.where(np.arange(400) % 40 == 0, "rare", "common")
+    rare = np.flatnonzero(group == "rare")
+    label[rare] = np.arange(len(rare)) == 3
+    two = InternalTestData(y, label, group)
+    made = calibrated(threshold=[0.05, 1.0], internal_test=two, group_conditional=True)
+    found = made.calibrations[0.05]
+    assert found["common"].feasible
+    assert not found["rare"].feasible
+    assert "no unsafe case in the" in found["rare"].summary
+    for r_t in (0.05, 1.0):
+        acted = made.act(y, r_t, group)
+        assert not acted.accepted[rare].any()
+        assert (acted.bound[rare] == np.inf).all()
+        assert "the radius cannot be measured" in acted.explain(int(rare[0]))
+    assert (
+        calibrated(internal_test=two, group_conditional=True, rule="plug-in")
+        .calibrations[0.05]["rare"]
+        .feasible
+    )

@@ -10,6 +10,8 @@ solver history, warm start 0).
 
 from __future__ import annotations
 
+from typing import Any
+
 import mujoco
 import numpy as np
 from mujoco.rollout import Rollout
@@ -41,9 +43,20 @@ class CarDynamics:
         self.vase, self.compiled = vase, compiled
         self.in_mujoco = 0
         """environment-steps that went to MuJoCo so far"""
+        self._open()
+
+    def _open(self) -> None:
         self._rollout = Rollout(nthread=0)
         self._models = {with_vase: car_model(with_vase) for with_vase in (True, False)}
         self._data = {with_vase: mujoco.MjData(model) for with_vase, model in self._models.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickles and deep copies: without MuJoCo's objects, which hold nothing between two steps."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_rollout", "_models", "_data")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
 
     def initial(self, robot_xy: np.ndarray, heading: np.ndarray) -> np.ndarray:
         """States (n, 24) at rest; robot_xy (n, 2) in m, heading (n,) in radians."""
