@@ -16,6 +16,7 @@ from safeframe.certificates.cases import (
     fixed_sequence,
 )
 from safeframe.guard.safety_guard import SafetyGuard
+from safeframe.guard.settings import Certified
 from safeframe.internal_test import InternalTestData
 from safeframe.selected_risk import SelectedRiskCurve
 
@@ -145,8 +146,8 @@ def test_a_certified_guard_fails_at_most_delta_and_a_plug_in_one_more(prior):
         )
         return found.feasible, found.feasible and risk(found.tau) > r_t, understated
 
-    certified = np.array([run(certificate_delta=delta, rule="certificate") for _ in range(repeats)])
-    plug_in = np.array([run(certificate_delta=delta) for _ in range(repeats)])
+    certified = np.array([run(rule=Certified(delta)) for _ in range(repeats)])
+    plug_in = np.array([run(certificate_delta=delta, rule="plug-in") for _ in range(repeats)])
     assert plug_in[:, 2].sum() <= allowed(delta, repeats), (
         "a certificate of the plug-in threshold must hold too"
     )
