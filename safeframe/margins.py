@@ -10,6 +10,9 @@ import numpy as np
 from safeframe.conservative_testing import check_logits
 from safeframe.types import SAFE, UNSAFE, FloatArray, Floats, IntArray, LabelArray, SafeframeError
 
+_MANY = 200_000
+"""From so many values on a second thread pays."""
+
 
 def margin_of(logits: FloatArray) -> FloatArray:
     """The margin f_1 - f_0 of binary logits: the larger, the riskier.
@@ -79,7 +82,7 @@ def _as_type_of(ascending: FloatArray, query: FloatArray, toward: float) -> Floa
 def _search(ascending: FloatArray, query: FloatArray, side: Literal["left", "right"]) -> IntArray:
     """np.searchsorted without a copy of ``ascending``; two threads where there are many queries."""
     query = _as_type_of(ascending, query, np.inf if side == "left" else -np.inf)
-    if query.size < 200_000:
+    if query.size < _MANY:
         return np.searchsorted(ascending, query, side=side)
     half = query.size // 2
     with ThreadPoolExecutor(2) as pool:
@@ -155,7 +158,7 @@ def check_cases(margin: FloatArray, label: LabelArray) -> tuple[FloatArray, np.n
 
 
 def split_sorted(margin: FloatArray, label: LabelArray) -> tuple[FloatArray, FloatArray]:
-    """Margins of the safe and of the unsafe cases; two threads (np.sort releases the lock).
+    """Margins of the safe and of the unsafe cases; two threads where there are many.
 
     Args:
         margin: (n,) finite margins.
@@ -176,8 +179,11 @@ def split_sorted(margin: FloatArray, label: LabelArray) -> tuple[FloatArray, Flo
         chosen.sort()
         return chosen
 
-    with ThreadPoolExecutor(2) as pool:
-        safe_sorted, unsafe_sorted = pool.map(part, (~unsafe, unsafe))
+    if len(values) < _MANY:
+        safe_sorted, unsafe_sorted = part(~unsafe), part(unsafe)
+    else:
+        with ThreadPoolExecutor(2) as pool:
+            safe_sorted, unsafe_sorted = pool.map(part, (~unsafe, unsafe))
     for name, ordered in (("safe", safe_sorted), ("unsafe", unsafe_sorted)):
         if len(ordered) == 0:
             raise SafeframeError(

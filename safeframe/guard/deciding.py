@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from safeframe.guard.looked import Looked
-from safeframe.optimisation.candidates import DEFAULT, choose
+from safeframe.optimisation.candidates import DEFAULT, ranked
 from safeframe.types import BoolArray, FloatArray, IntArray, SafeframeError
 
 
@@ -62,10 +62,13 @@ def decide(
     allowed = looked.margin < each
     if inside is not None:
         allowed &= inside[:, None]
-    decisions = choose(allowed, looked.score)
+    decisions = ranked(allowed, looked.score)
     accepted, index = decisions.accepted, decisions.index
-    least = np.argmin(np.where(looked.score > -np.inf, looked.margin, np.inf), axis=1)
-    margin = looked.margin[np.arange(n), np.where(accepted, index, least)]
+    shown = index
+    if not accepted.all():
+        least = np.argmin(np.where(looked.score > -np.inf, looked.margin, np.inf), axis=1)
+        shown = np.where(accepted, index, least)
+    margin = looked.margin[np.arange(n), shown]
     return Decided(decisions.take(action, default), accepted, index, margin)
 
 

@@ -8,6 +8,7 @@ feasible candidates ("sample"); choosing the highest score is the other case ("r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -25,13 +26,20 @@ class Decisions:
 
     Attributes:
         index: (n,) integers, -1 where the default action is taken.
-        status: (n,) of :class:`safeframe.types.Status` values, "optimal" or "default".
         n_feasible: (n,) candidates that were feasible.
     """
 
     index: IntArray
-    status: np.ndarray
     n_feasible: IntArray
+
+    @cached_property
+    def status(self) -> np.ndarray:
+        """Of :class:`safeframe.types.Status`.
+
+        Returns:
+            (n,) values, "optimal" or "default".
+        """
+        return np.where(self.accepted, Status.OPTIMAL.value, Status.DEFAULT.value)
 
     @property
     def accepted(self) -> BoolArray:
@@ -111,10 +119,8 @@ def choose(
     else:
         feasible = feasible_candidates(first.astype(np.float64), r_t)
     if rule == "rank":
-        weight = _checked(score, "score", feasible.shape)
-        feasible &= weight != -np.inf
-        index = np.argmax(np.where(feasible, weight, -np.inf), axis=1)
-    elif rule == "sample":
+        return ranked(feasible, _checked(score, "score", feasible.shape))
+    if rule == "sample":
         weight = _checked(probability, "probability", feasible.shape)
         if (weight < 0.0).any() or np.isinf(weight).any():
             raise SafeframeError("probability holds negative or infinite values")
@@ -127,10 +133,27 @@ def choose(
         index = np.argmax(cumulative > draw, axis=1)
     else:
         raise SafeframeError(f"rule is {rule!r}; it must be 'rank' or 'sample'")
+    return _decided(feasible, index)
+
+
+def ranked(feasible: BoolArray, score: FloatArray) -> Decisions:
+    """The best-scored feasible candidate of every case, or the default action; nothing is checked.
+
+    Args:
+        feasible: (n, c) bool.
+        score: (n, c) without NaN and +inf, the higher the better; -inf is never chosen, the lowest index wins
+            among equals.
+
+    Returns:
+        The choice for every case.
+    """
+    feasible = feasible & (score > -np.inf)
+    return _decided(feasible, np.argmax(np.where(feasible, score, -np.inf), axis=1))
+
+
+def _decided(feasible: BoolArray, index: IntArray) -> Decisions:
     count = feasible.sum(axis=1)
-    index = np.where(count > 0, index, DEFAULT)
-    status = np.where(count > 0, Status.OPTIMAL.value, Status.DEFAULT.value)
-    return Decisions(index, status, count)
+    return Decisions(np.where(count > 0, index, DEFAULT), count)
 
 
 def _checked(values: FloatArray | None, name: str, shape: tuple[int, ...]) -> FloatArray:
