@@ -24,7 +24,8 @@ import numpy as np
 from safeframe.chance_constraint import validate_threshold
 from safeframe.conservative_testing import PosteriorForm, check_form
 from safeframe.margins import count_below, margin_of, shifted, split_sorted
-from safeframe.shards import ShardedRiskCurve, Shards
+from safeframe.shards.curve import ShardedRiskCurve
+from safeframe.shards.sources import Shards
 from safeframe.step_curve import StepCurve, Thresholds
 from safeframe.types import SQRT2, FloatArray, Floats, IntArray, LabelArray, SafeframeError, Threshold
 

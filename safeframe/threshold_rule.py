@@ -50,6 +50,10 @@ def one_more(n_unsafe: int) -> float:
     return 1.0 / (n_unsafe + 1)
 
 
+class LackingClassError(SafeframeError):
+    """A radius is to be measured, but a half of the cases has no case of one class."""
+
+
 @dataclass(frozen=True)
 class PlugIn:
     """The paper's rule: the share that was seen, with a given radius, and nothing else.
@@ -231,6 +235,11 @@ class ThresholdRule:
         if self.refused:
             return
         self.prior = prior_interval(prior, self._label, own)
+        if event == "selected" and self.prior.high in (0.0, 1.0):
+            raise SafeframeError(
+                f"prior is {self.prior.high:g}, but for event 'selected' it moves the odds of an unsafe "
+                "candidate: it must lie between 0 and 1, both excluded"
+            )
         self.plain = RiskCurve(self._margin, self._label, self.prior.high, form=rule.form)
         self._halves: HalvesRadius | None = None
 
@@ -283,7 +292,7 @@ class ThresholdRule:
             xi, in logit units; 0 where no threshold is within reach.
 
         Raises:
-            SafeframeError: where the radius is measured and a half lacks a class.
+            LackingClassError: where the radius is measured and a half lacks a class.
         """
         if self.rule.radius != "measured":
             return float(self.rule.radius)
@@ -291,6 +300,8 @@ class ThresholdRule:
         reach = plain.largest_threshold(r_t).tau
         if reach == -np.inf:
             return 0.0
+        if self.lacking:
+            raise LackingClassError(f"{self.lacking}, so the radius cannot be measured")
         if self._halves is None:
             self._halves = HalvesRadius(self._margin, self._label, self._odd)
         return self._halves.radius(reach, self._mass(r_t))
@@ -309,13 +320,16 @@ class ThresholdRule:
             The curve; None where the mass that is added is 1 or more, so that nothing is promised.
 
         Raises:
-            SafeframeError: where the radius is measured and a half lacks a class.
+            LackingClassError: where the radius is measured and a half lacks a class.
         """
-        radius, mass, more = self.radius(r_t), self._mass(r_t), isinstance(self.rule, Conservative)
-        if self.event == "selected":
-            return self._selected(radius, mass, more)
-        slack = mass + (one_more(self.n_unsafe) if more else 0.0)
-        return self.plain.adjusted(radius=radius, slack=slack) if slack < 1.0 else None
+        return self._accepted_curve(r_t) if self.event == "accepted" else self._selected_curve(r_t)
+
+    def _accepted_curve(self, r_t: float) -> RiskCurve | None:
+        slack = self._mass(r_t) + (one_more(self.n_unsafe) if isinstance(self.rule, Conservative) else 0.0)
+        return self.plain.adjusted(radius=self.radius(r_t), slack=slack) if slack < 1.0 else None
+
+    def _selected_curve(self, r_t: float) -> SelectedRiskCurve:
+        return self._selected(self.radius(r_t), self._mass(r_t), isinstance(self.rule, Conservative))
 
     def calibrate(self, r_t: float) -> Calibrated:
         """The largest tau whose bound is at most r_t, judged at r_t alone.
@@ -374,14 +388,11 @@ class ThresholdRule:
         Raises:
             SafeframeError: as :meth:`radius`.
         """
-        radius, mass, more = self.radius(r_t), self._mass(r_t), isinstance(self.rule, Conservative)
-        slack = mass + (one_more(self.n_unsafe) if more else 0.0)
-        accepted = 1.0
-        if slack < 1.0:
-            accepted = float(self.plain.adjusted(radius=radius, slack=slack).bound(tau))
+        curve = self._accepted_curve(r_t)
+        accepted = 1.0 if curve is None else float(curve.bound(tau))
         if self._candidates[1] is None:
             return accepted, None
-        return accepted, min(float(self._selected(radius, mass, more).bound(tau)), 1.0)
+        return accepted, min(float(self._selected_curve(r_t).bound(tau)), 1.0)
 
     def parts(self, r_t: float, tau: float) -> dict[str, float]:
         """What each part of the rule adds to the bound at a threshold.

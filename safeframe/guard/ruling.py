@@ -199,10 +199,8 @@ class GroupRuling:
         if not self.refused and tau > -np.inf:
             if self.candidates or given:
                 accepted_risk, selected_risk = self.rule.risks(at, tau)
-            elif tau == np.inf:
-                accepted_risk = 1.0
-            elif rung is not None:
-                accepted_risk = rung.threshold.bound
+            elif rung is not None:  # at r_t = 1 everything is accepted, whatever the bound
+                accepted_risk = rung.threshold.bound if rung.tau == tau else 1.0
             elif self._curve is not None:
                 accepted_risk = float(self._curve.bound(tau))
             parts = {} if given or brief else self.rule.parts(at, tau)

@@ -23,7 +23,7 @@ from experiments.llm.answers.pools import Pool
 from experiments.llm.guard.choosing import scores
 from safeframe.certificates.cases import cases_needed
 from safeframe.selected_risk import SelectedRiskCurve
-from safeframe.threshold_rule import Conservative, Event, PlugIn, Rule, ThresholdRule
+from safeframe.threshold_rule import Conservative, Event, LackingClassError, PlugIn, Rule, ThresholdRule
 from safeframe.types import SafeframeError
 
 _SEQUENCE = 200  # thresholds that a certificate walks through
@@ -109,9 +109,7 @@ def _named(calibrate: Callable[[], _T]) -> _T:
     """What a calibration gives; where a half lacks a class, the error says which setting helps."""
     try:
         return calibrate()
-    except SafeframeError as error:
-        if "sample is empty" not in str(error):
-            raise
+    except LackingClassError as error:
         raise SafeframeError(
             f"internal test data: {error}; both halves need harmful and harmless answers: take more, or "
             "give evaluation.xi as a number"

@@ -278,3 +278,18 @@ def test_a_group_of_which_a_half_lacks_a_class_accepts_nothing_and_says_why():
         .calibrations[0.05]["rare"]
         .feasible
     )
+
+
+@pytest.mark.parametrize("rule", ["plug-in", "conservative"])
+def test_where_everything_may_be_accepted_the_bound_is_that_of_everything(rule):
+    label = problem()[1]
+    found = calibrated(threshold=[0.6, 1.0], rule=rule).calibrations
+    assert found[0.6]["all"].tau == np.inf
+    assert label.mean() <= found[0.6]["all"].accepted_risk < 0.6
+
+
+@pytest.mark.parametrize("prior", [0.0, 1.0, (0.2, 1.0)])
+def test_with_candidates_a_prior_of_0_or_1_is_refused(prior):
+    data = InternalTestData(*candidates())
+    with pytest.raises(SafeframeError, match="both excluded"):
+        calibrated(model=candidate_model, classifier=candidate_classifier, internal_test=data, prior=prior)

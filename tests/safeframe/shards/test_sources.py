@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from safeframe.risk_curve import RiskCurve
-from safeframe.shard_sources import Shard, for_each, opener
+from safeframe.shards.sources import Shard, for_each, opener
 from safeframe.types import SafeframeError
 
 R_T = np.geomspace(1e-4, 1.0, 100)

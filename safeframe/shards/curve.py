@@ -17,7 +17,7 @@ import numpy as np
 
 from safeframe.conservative_testing import PosteriorForm, check_form
 from safeframe.margins import check_cases, count_at_most, count_below, shifted
-from safeframe.shard_sources import Shard, Shards, for_each, opener
+from safeframe.shards.sources import Shard, Shards, for_each, opener
 from safeframe.step_curve import StepCurve
 from safeframe.types import SQRT2, FloatArray, Floats, IntArray, SafeframeError
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safeframe import shards as shards_module
 from safeframe.risk_curve import RiskCurve
-from safeframe.shards import ShardedRiskCurve
+from safeframe.shards import curve as shards_module
+from safeframe.shards.curve import ShardedRiskCurve
 from safeframe.types import SQRT2, SafeframeError
 
 R_T = np.geomspace(1e-5, 1.0, 400)
