@@ -13,6 +13,7 @@ from safeframe.lazy import lazy_names
 if TYPE_CHECKING:
     from safeframe.chance_constraint import ChanceConstraint
     from safeframe.coverage.coverage_guard import CoverageGuard, CoverageSettings
+    from safeframe.groups.constraint import GroupConstraint
     from safeframe.guard.report import GuardedActions
     from safeframe.guard.safety_guard import SafetyGuard
     from safeframe.guard.settings import Certified
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from safeframe.margins import margin_of
     from safeframe.risk_curve import GroupedRiskCurve, RiskCurve
     from safeframe.selected_risk import SelectedRiskCurve
+    from safeframe.shrinkage import Shrinkage
     from safeframe.threshold_rule import Conservative, PlugIn, ThresholdRule
     from safeframe.types import SafeframeError, Status
 
@@ -29,6 +31,7 @@ __all__ = [
     "Conservative",
     "CoverageGuard",
     "CoverageSettings",
+    "GroupConstraint",
     "GroupedRiskCurve",
     "GuardedActions",
     "InternalTestData",
@@ -37,6 +40,7 @@ __all__ = [
     "SafeframeError",
     "SafetyGuard",
     "SelectedRiskCurve",
+    "Shrinkage",
     "Status",
     "ThresholdRule",
     "margin_of",
@@ -45,6 +49,7 @@ __all__ = [
 HOMES = {
     "safeframe.chance_constraint": ("ChanceConstraint",),
     "safeframe.coverage.coverage_guard": ("CoverageGuard", "CoverageSettings"),
+    "safeframe.groups.constraint": ("GroupConstraint",),
     "safeframe.guard.report": ("GuardedActions",),
     "safeframe.guard.safety_guard": ("SafetyGuard",),
     "safeframe.guard.settings": ("Certified",),
@@ -52,6 +57,7 @@ HOMES = {
     "safeframe.margins": ("margin_of",),
     "safeframe.risk_curve": ("GroupedRiskCurve", "RiskCurve"),
     "safeframe.selected_risk": ("SelectedRiskCurve",),
+    "safeframe.shrinkage": ("Shrinkage",),
     "safeframe.threshold_rule": ("Conservative", "PlugIn", "ThresholdRule"),
     "safeframe.types": ("SafeframeError", "Status"),
 }
