@@ -68,7 +68,8 @@ class LongRunBudget:
         guard: a calibrated guard. With certificates it serves its certified thresholds only, of which the
             largest within the level is used.
         r_t: the share of violations that is promised in the long run, in (0, 1).
-        reserve: violations beyond it that may be spent at once, at least 1.
+        reserve: violations beyond it that may be spent at once, at least 1. With less than a few
+            times r_t x late the budget stops where a lower level would have been enough.
         per: "accepted": per accepted decision; "decision": per decision, rejected ones counted as safe.
         late: accepted decisions that may wait for their labels without being counted as unsafe (about as many
             as are accepted before labels come); it enters the constant.
@@ -84,7 +85,7 @@ class LongRunBudget:
         self,
         guard: SafetyGuard,
         r_t: float,
-        reserve: float = 5.0,
+        reserve: float = 10.0,
         per: Per = "accepted",
         late: int = 0,
         recover_after: int | Literal["auto"] | None = "auto",

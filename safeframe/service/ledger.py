@@ -5,8 +5,8 @@ included. The promise is kept by counting, not by a model (in the way of online 
 arXiv 2106.00170; Feldman, Ringel, Bates & Romano, arXiv 2205.09095).
 
 Accepted so far: V of which the label says unsafe, S of which it says safe, O that wait for a label. N = V + S
-+ O, and V* >= V is what it would be with all labels. R decisions were withheld while V alone left no room.
-Let b = V - r_t (V + S), and
++ O, and V* >= V is what V would be with all labels. Let b = V - r_t (V + S) be what is overspent, R the
+decisions that r_t would accept and that were rejected while b alone left no room, and
 
     c_0 = reserve + log2(1 + R / recover_after).
 
@@ -31,7 +31,7 @@ rejections, the next after twice as many, and so on: c grows like the logarithm 
 The level is a choice of its own, on which the promise does not rest: r_t as long as b <= 0, and lowered by
 what was overspent to  r_t strictest^(b / c_0),  so that the strictest cases pay back what laxer ones cost.
 It is doubled, up to r_t, whenever 1 / r_t decisions more that r_t would accept were rejected for it since the
-last violation: a guard that accepts nothing at the lower level does not stay there.
+last violation, while there was room: a guard that accepts nothing at the lower level does not stay there.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class BudgetLedger:
 
     Args:
         r_t: the share of violations that is promised in the long run, in (0, 1).
-        reserve: violations beyond it that may be spent at once, at least 1.
+        reserve: violations beyond it that may be spent at once, at least 1. With less than a few times r_t x
+            late the budget stops where lowering the level in time would have been enough.
         per: "accepted": per accepted decision; "decision": per decision, rejected ones counted as safe.
         late: accepted decisions that may wait for their labels without being counted as unsafe; it enters the
             constant. 0: all that wait count as unsafe.
@@ -71,7 +72,7 @@ class BudgetLedger:
     def __init__(
         self,
         r_t: float,
-        reserve: float = 5.0,
+        reserve: float = 10.0,
         per: Per = "accepted",
         late: int = 0,
         recover_after: int | Literal["auto"] | None = "auto",
@@ -123,9 +124,7 @@ class BudgetLedger:
 
     @property
     def promised(self) -> float:
-        """The share of violations among accepted decisions (among decisions) that is not exceeded; at most 1,
-        and 1 before the first.
-        """
+        """The share of violations, among accepted or all decisions, that is not exceeded; 1 before any."""
         n = self.decisions if self.per == "decision" else self.accepted
         return min(1.0, self.r_t + self.constant / n) if n else 1.0
 
@@ -165,10 +164,11 @@ class BudgetLedger:
         wanted = np.asarray(wanted, dtype=bool)
         ids = self.decisions + np.arange(len(wanted))
         taken = wanted & (np.cumsum(wanted) <= self.room)
+        lost = np.zeros(len(wanted), bool) if barred is None else np.asarray(barred, dtype=bool) & ~wanted
         if self.exhausted:
-            self.withheld += int((wanted & ~taken).sum())
-        if barred is not None:
-            self.barred += int(np.count_nonzero(barred))
+            self.withheld += int(np.count_nonzero(wanted & ~taken | lost))
+        else:
+            self.barred += int(np.count_nonzero(lost))
         self.decisions += len(wanted)
         self.waiting.update(ids[taken].tolist())
         return ids, taken

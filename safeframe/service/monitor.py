@@ -103,7 +103,7 @@ class RiskMonitor:
             SafeframeError: on a label that is missing or neither 0 nor 1, or shapes that differ; nothing is
                 counted then.
         """
-        if accepted is None and type(label) is int and label == 0:
+        if accepted is None and type(label) in (int, bool) and label == 0:
             self.n += 1
             return self.alarm_at is not None
         labels = checked_labels(label, accepted)
@@ -160,8 +160,9 @@ class RiskMonitor:
 
     @property
     def lower(self) -> float:
-        """The risk was above it at some label, with confidence 1 - alpha at all times together; rounded down
-        by up to a thousandth of itself.
+        """The risk was above it at some label, with confidence 1 - alpha at all times together.
+
+        It is rounded down by up to a thousandth of itself.
         """
         return rung_value(self._rung)
 

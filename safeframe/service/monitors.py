@@ -174,8 +174,9 @@ class RiskMonitors:
 
     @property
     def suspects(self) -> list[Hashable]:
-        """The groups that e-BH names now: the k largest wealths, where all of them are at least G / (k
-        alpha), for the largest such k.
+        """The groups that e-BH names now.
+
+        Those of the k largest wealths, for the largest k at which all of these are at least G / (k alpha).
         """
         logs = {key: monitor.log_e_value for key, monitor in self.monitors.items()}
         order = sorted(logs, key=lambda key: -logs[key])
