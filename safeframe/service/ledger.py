@@ -41,8 +41,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from safeframe.service.betting import open_unit
-from safeframe.service.entries import check_state, checked_labels
+from safeframe.service.monitoring.bets import open_unit
+from safeframe.service.monitoring.entries import check_state, checked_labels
 from safeframe.tensors import to_numpy
 from safeframe.types import BoolArray, IntArray, SafeframeError
 

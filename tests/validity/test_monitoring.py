@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from safeframe.service.betting import Bets
-from safeframe.service.detector import ChangeDetector
 from safeframe.service.monitor import ALTERNATIVES, RiskMonitor
+from safeframe.service.monitoring.bets import Bets
+from safeframe.service.monitoring.detector import ChangeDetector
 from safeframe.service.monitors import RiskMonitors
 
 ALPHA = 0.05
