@@ -199,7 +199,7 @@ class MonitorConfig:
     streams: int = setting(200, "Streams of labels for each r_t and risk.", low=2)
     false_streams: int = setting(
         2000,
-        "Streams whose risk is r_t, on which false alarms are counted (without MAPIE from streams on).",
+        "Streams whose risk is r_t, on which false alarms are counted; MAPIE sees as many as of others.",
         low=2,
     )
     r_t: list[float] = setting(

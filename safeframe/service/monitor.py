@@ -16,7 +16,7 @@ Three statements, each with its own confidence:
 - Lower limit: the risk was above ``lower`` at some label (all the time, if it never changes), at all times
   together with probability 1 - alpha. Its own bets are finer, so that it tends to .99 of a constant risk.
 - Detector, where ``arl`` is given (:mod:`safeframe.service.monitoring.detector`): at least ``arl`` labels on
-  average until a false ring. It finds a change after long good service, the alarm an excess from the start on.
+  average until a false ring. It finds a change after long good service; the alarm, an excess from the start.
 
 A label costs O(1): safe ones are counted, and at an unsafe one the wealth is read off the counts.
 """
