@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from safeframe.margins import margin_of
     from safeframe.risk_curve import GroupedRiskCurve, RiskCurve
     from safeframe.selected_risk import SelectedRiskCurve
+    from safeframe.service.budget import LongRunBudget
+    from safeframe.service.monitor import RiskMonitor
+    from safeframe.service.monitors import RiskMonitors
     from safeframe.threshold_rule import Conservative, PlugIn, ThresholdRule
     from safeframe.types import SafeframeError, Status
 
@@ -32,8 +35,11 @@ __all__ = [
     "GroupedRiskCurve",
     "GuardedActions",
     "InternalTestData",
+    "LongRunBudget",
     "PlugIn",
     "RiskCurve",
+    "RiskMonitor",
+    "RiskMonitors",
     "SafeframeError",
     "SafetyGuard",
     "SelectedRiskCurve",
@@ -52,6 +58,9 @@ HOMES = {
     "safeframe.margins": ("margin_of",),
     "safeframe.risk_curve": ("GroupedRiskCurve", "RiskCurve"),
     "safeframe.selected_risk": ("SelectedRiskCurve",),
+    "safeframe.service.budget": ("LongRunBudget",),
+    "safeframe.service.monitor": ("RiskMonitor",),
+    "safeframe.service.monitors": ("RiskMonitors",),
     "safeframe.threshold_rule": ("Conservative", "PlugIn", "ThresholdRule"),
     "safeframe.types": ("SafeframeError", "Status"),
 }

@@ -1,0 +1,1 @@
+"""The guard in service: a log, a monitor, recalibration, a budget."""
