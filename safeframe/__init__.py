@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from safeframe.margins import margin_of
     from safeframe.risk_curve import GroupedRiskCurve, RiskCurve
     from safeframe.selected_risk import SelectedRiskCurve
+    from safeframe.service.budget import LongRunBudget
+    from safeframe.service.monitor import RiskMonitor
+    from safeframe.service.monitors import RiskMonitors
     from safeframe.shrinkage import Shrinkage
     from safeframe.threshold_rule import Conservative, PlugIn, ThresholdRule
     from safeframe.types import SafeframeError, Status
@@ -35,8 +38,11 @@ __all__ = [
     "GroupedRiskCurve",
     "GuardedActions",
     "InternalTestData",
+    "LongRunBudget",
     "PlugIn",
     "RiskCurve",
+    "RiskMonitor",
+    "RiskMonitors",
     "SafeframeError",
     "SafetyGuard",
     "SelectedRiskCurve",
@@ -57,6 +63,9 @@ HOMES = {
     "safeframe.margins": ("margin_of",),
     "safeframe.risk_curve": ("GroupedRiskCurve", "RiskCurve"),
     "safeframe.selected_risk": ("SelectedRiskCurve",),
+    "safeframe.service.budget": ("LongRunBudget",),
+    "safeframe.service.monitor": ("RiskMonitor",),
+    "safeframe.service.monitors": ("RiskMonitors",),
     "safeframe.shrinkage": ("Shrinkage",),
     "safeframe.threshold_rule": ("Conservative", "PlugIn", "ThresholdRule"),
     "safeframe.types": ("SafeframeError", "Status"),

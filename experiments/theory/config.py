@@ -193,6 +193,33 @@ class PromisesConfig:
 
 
 @dataclass
+class MonitorConfig:
+    """Labels until a monitor sees that the risk is above r_t, and how often it is wrong."""
+
+    streams: int = setting(200, "Streams of labels for each r_t and risk.", low=2)
+    false_streams: int = setting(
+        2000,
+        "Streams whose risk is r_t, on which false alarms are counted; MAPIE sees as many as of others.",
+        low=2,
+    )
+    r_t: list[float] = setting(
+        [1e-3, 1e-2, 0.1], "Risk thresholds r_t.", threshold=True, at_least_one="threshold"
+    )
+    multiples: list[float] = setting(
+        [1.0, 1.5, 2.0, 3.0, 10.0],
+        "Risks of the streams, in r_t; those of 1 or more are left out.",
+        above=0,
+        at_least_one="risk",
+    )
+    alpha: float = setting(0.05, "Probability alpha of a false alarm, ever.", above=0, below=1)
+    horizon: float = setting(100.0, "Labels of a stream, in 1 / r_t.", above=0)
+    updates: int = setting(20000, "Updates behind the time of one.", low=1)
+    histories: list[int] = setting(
+        [1000, 10000], "Labels counted before the update that is timed.", low=1, at_least_one="number"
+    )
+
+
+@dataclass
 class TheoryConfig(BaseConfig):
     """python run.py experiment=theory seed=5"""
 
@@ -205,6 +232,7 @@ class TheoryConfig(BaseConfig):
     sensitivity: SensitivityConfig = section(SensitivityConfig)
     quality: QualityConfig = section(QualityConfig)
     promises: PromisesConfig = section(PromisesConfig)
+    monitor: MonitorConfig = section(MonitorConfig)
 
     def validate(self) -> None:
         super().validate()

@@ -22,6 +22,7 @@ from experiments.theory import (
     dependence,
     leak,
     libraries,
+    monitoring,
     promises,
     quality,
     sensitivities,
@@ -85,6 +86,8 @@ PARTS = {
     "episodes": Part("sensitivity", dependence.run, _rng("episodes")),
     "quality": Part("quality", quality.run, _rng("quality")),
     "promises": Part("promises", promises.run, _rng("promises")),
+    "monitor": Part("monitor", monitoring.run, _rng("monitor")),
+    "monitor_time": Part("monitor", monitoring.times, _rng("monitor_time")),
 }
 """By the name of the table."""
 
@@ -96,6 +99,8 @@ def run(config: TheoryConfig, context: RunContext) -> pd.DataFrame:
         depends = {part.section: context.value(part.section), "seed": config.seed}
         if name == "libraries":
             depends["installed"] = libraries.available()
+        if part.section == "monitor":
+            depends["installed"] = monitoring.available()
         made = context.cache(
             name,
             depends,

@@ -28,6 +28,9 @@ once b > c - (1 - r_t) nothing may ever be accepted again, since nothing that is
 wants that sets ``recover_after=None``. Otherwise one violation more is allowed after ``recover_after`` such
 rejections, the next after twice as many, and so on: c grows like the logarithm of their number.
 
+Good service is remembered: N safe cases leave room for r_t N violations later. That is what a long-run share
+means; whoever wants to hear of a change at once has a monitor beside the budget.
+
 The level is a choice of its own, on which the promise does not rest: r_t as long as b <= 0, and lowered by
 what was overspent to  r_t strictest^(b / c_0),  so that the strictest cases pay back what laxer ones cost.
 It is doubled, up to r_t, whenever 1 / r_t decisions more that r_t would accept were rejected for it since the
@@ -41,8 +44,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from safeframe.service.betting import open_unit
-from safeframe.service.entries import check_state, checked_labels
+from safeframe.service.monitoring.bets import open_unit
+from safeframe.service.monitoring.entries import check_state, checked_labels
 from safeframe.tensors import to_numpy
 from safeframe.types import BoolArray, IntArray, SafeframeError
 
@@ -216,8 +219,9 @@ class BudgetLedger:
         """Correct labels of accepted decisions that were entered wrongly.
 
         Args:
-            more_unsafe: by how many unsafe ones there are more, safe ones fewer; negative the other way. The
-                promise is then about the corrected labels as long as their debt was within the constant.
+            more_unsafe: by how many unsafe ones there are more, safe ones fewer; negative the other way. What
+                was accepted in reliance on the wrong labels stays accepted, so that the constant may be
+                exceeded by as many.
 
         Raises:
             SafeframeError: where there are not so many.

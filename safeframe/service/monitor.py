@@ -11,13 +11,12 @@ once and the rest after a month: wait for the month, or count a case when its ti
 
 Three statements, each with its own confidence:
 
-- Alarm: under H0 the wealth of :mod:`safeframe.service.betting` ever passes 1 / alpha with probability at
-  most alpha. So one may look after every label, stop or go on as one likes.
+- Alarm: under H0 the wealth of a mixture of bets (:mod:`safeframe.service.monitoring.bets`) ever passes
+  1 / alpha with probability at most alpha. So one may look after every label, stop or go on as one likes.
 - Lower limit: the risk was above ``lower`` at some label (all the time, if it never changes), at all times
   together with probability 1 - alpha. Its own bets are finer, so that it tends to .99 of a constant risk.
-- Detector (where ``arl`` is given): at least ``arl`` labels on average until a false ring; see
-  :mod:`safeframe.service.detector`. It finds a change after long good service, the alarm an excess from the
-  start on.
+- Detector, where ``arl`` is given (:mod:`safeframe.service.monitoring.detector`): at least ``arl`` labels on
+  average until a false ring. It finds a change after long good service; the alarm, an excess from the start.
 
 A label costs O(1): safe ones are counted, and at an unsafe one the wealth is read off the counts.
 """
@@ -30,10 +29,10 @@ from typing import Any
 
 import numpy as np
 
-from safeframe.service.betting import LOWEST, Bets, open_unit, rung_value
-from safeframe.service.detector import ChangeDetector
-from safeframe.service.entries import check_state, checked_labels
-from safeframe.service.monitor_report import MonitorReport
+from safeframe.service.monitoring.bets import LOWEST, Bets, open_unit, rung_value
+from safeframe.service.monitoring.detector import ChangeDetector
+from safeframe.service.monitoring.entries import check_state, checked_labels
+from safeframe.service.monitoring.report import MonitorReport
 from safeframe.types import IntArray, SafeframeError
 
 ALTERNATIVES = (1.5, 2.0, 3.0, 5.0, 10.0, 30.0)

@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from safeframe.service.betting import open_unit
-from safeframe.service.entries import check_state, checked_labels
 from safeframe.service.monitor import ALTERNATIVES, RiskMonitor
-from safeframe.service.monitor_report import MonitorReport
+from safeframe.service.monitoring.bets import open_unit
+from safeframe.service.monitoring.entries import check_state, checked_labels
+from safeframe.service.monitoring.report import MonitorReport
 from safeframe.tensors import to_numpy
 from safeframe.types import SafeframeError
 

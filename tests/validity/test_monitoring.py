@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from safeframe.service.betting import Bets
-from safeframe.service.detector import ChangeDetector
 from safeframe.service.monitor import ALTERNATIVES, RiskMonitor
+from safeframe.service.monitoring.bets import Bets
+from safeframe.service.monitoring.detector import ChangeDetector
 from safeframe.service.monitors import RiskMonitors
 
 ALPHA = 0.05
@@ -57,7 +57,7 @@ def test_the_count_sees_a_test_that_may_not_be_looked_at_often(r_t):
 @pytest.mark.parametrize("arrival", ["risk chosen in view of the past", "late labels, shuffled"])
 def test_false_alarms_where_cases_depend_on_the_past_or_come_in_any_order(arrival):
     """The risk of each next case is 0 or r_t, as whoever wants an alarm chooses; or labels come shuffled."""
-    r_t, n, rng, alarms = 0.1, 300, np.random.default_rng(1), 0
+    r_t, n, rng, alarms = 0.1, 150, np.random.default_rng(1), 0
     for labels in streams(rng, n, 400, r_t):
         monitor = RiskMonitor(r_t, ALPHA)
         if arrival.startswith("late"):
@@ -81,7 +81,7 @@ def dependent(kind: str, rng: np.random.Generator, rounds: int, groups: int, r_t
     return rng.random((rounds, groups)) < r_t
 
 
-@pytest.mark.parametrize("n", [200, pytest.param(2000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("n", [120, pytest.param(2000, marks=pytest.mark.long)])
 @pytest.mark.parametrize("kind", ["the same case in all groups", "at most one unsafe", "independent"])
 def test_groups_together_under_dependence(kind, n):
     r_t, groups, rounds = 0.1, 4, 120
@@ -89,8 +89,8 @@ def test_groups_together_under_dependence(kind, n):
     for _ in range(n):
         monitors = RiskMonitors(r_t, list(range(groups)), ALPHA)
         labels = dependent(kind, rng, rounds, groups, r_t)
-        for start in range(0, rounds, 6):
-            monitors.update(dict(enumerate(labels[start : start + 6].T)))
+        for start in range(0, rounds, 12):
+            monitors.update(dict(enumerate(labels[start : start + 12].T)))
         combined += monitors.alarm
         any_group += bool(monitors.alarmed)
     assert combined <= allowed(n)
@@ -125,7 +125,7 @@ def test_a_detector_rings_falsely_no_more_often_than_it_says(risk):
 
 
 def test_power_at_three_times_r_t():
-    """Median labels until the alarm are about log(6 / alpha) over the growth of the right bet."""
+    """The mixture is as fast as the right one of its six bets would be, or faster: the others win too."""
     rng = np.random.default_rng(5)
     found = []
     for labels in streams(rng, 100, 40_000, 3e-3):
@@ -133,4 +133,4 @@ def test_power_at_three_times_r_t():
         assert monitor.update(labels)
         found.append(monitor.alarm_at)
     growth = 1e-3 * (3 * np.log(3) - 2)
-    assert np.median(found) == pytest.approx(np.log(6 / ALPHA) / growth, rel=0.35)
+    assert 1000 < np.median(found) < np.log(6 / ALPHA) / growth

@@ -14,6 +14,7 @@ import pandas as pd
 from experiments.support.results import figures
 from experiments.support.results.saved import Saved
 from experiments.theory.reporting import figures_sensitivity
+from experiments.theory.reporting.figures_monitor import monitor
 from experiments.theory.reporting.figures_promises import promises
 from experiments.theory.reporting.report import read
 from safeframe.certificates.cases import clopper_pearson_lower, clopper_pearson_upper
@@ -39,6 +40,7 @@ def draw(run: Saved, place: Path | None = None) -> list[Path]:
         "theory_episodes": figures_sensitivity.episodes,
         "theory_quality": figures_sensitivity.quality,
         "theory_promises": promises,
+        "theory_monitor": monitor,
     }
     paths: list[Path] = []
     for name, make in makers.items():

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safeframe.service.betting import LOWEST, Bets, rung_value
-from safeframe.service.detector import ChangeDetector
 from safeframe.service.monitor import ALTERNATIVES, FINE, RiskMonitor
+from safeframe.service.monitoring.bets import LOWEST, Bets, rung_value
+from safeframe.service.monitoring.detector import ChangeDetector
 from safeframe.types import SafeframeError
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from safeframe.service.betting import Bets, log_sum
+from safeframe.service.monitoring.bets import Bets, log_sum
 from safeframe.types import IntArray, SafeframeError
 
 
