@@ -156,18 +156,19 @@ def summary(runs: Sequence[Saved]) -> str:
     """What guards in service did, at a few r_t, as text."""
     shown = table(runs)
     shown = shown[[np.isclose(r_t, SHOWN, rtol=1e-6).any() for r_t in shown["r_t"]]]
-    head = f"{'guard':<24}{'r_t':>8}{'over r_t':>10}{'worst':>8}{'above':>7}{'signif.':>9}{'alarms':>8}{'revenue':>9}"
+    names = ("over r_t", "worst", "above", "signif.", "alarms", "revenue")
+    head = f"{'guard':<24}{'r_t':>8}" + "".join(f"{name:>9}" for name in names)
     lines = [head, "-" * len(head)]
     for row in shown.to_dict("records"):
-        lines.append(
-            f"{row['method']:<24}{row['r_t']:>8.3g}{row['over']:>10.2f}{row['worst_over']:>8.2f}"
-            f"{row['above']:>4}/{row['accepting']:<3}{row['significant_exact']:>4}/{row['significant_weeks']:<3}"
-            f"{row['alarms']:>8}{row['revenue_share']:>9.1%}"
-        )
+        cells_of = (f"{row['above']}/{row['accepting']}",)
+        tests = (f"{row['significant_exact']}/{row['significant_weeks']}",)
+        values = (f"{row['over']:.2f}", f"{row['worst_over']:.2f}", *cells_of, *tests, str(row["alarms"]))
+        shown_as = "".join(f"{value:>9}" for value in (*values, f"{row['revenue_share']:.1%}"))
+        lines.append(f"{row['method']:<24}{row['r_t']:>8.3g}{shown_as}")
     lines.append(
-        "over r_t: violations of all products over r_t; worst: the largest of a single product; above: products\n"
-        "above r_t, of those made; signif.: of these by the exact test (hours independent) and over weeks, at 5 %;\n"
-        "alarms: monitors that rang; revenue: share of the oracle's"
+        "over r_t: violations of all products over r_t; worst: the largest of a single product;\n"
+        "above: products above r_t, of those made; signif.: of these by the exact test (hours independent)\n"
+        "and over weeks, at 5 %; alarms: monitors that rang; revenue: share of the oracle's"
     )
     return "\n".join(lines)
 
