@@ -7,6 +7,7 @@
 # make docs         fill the result tables of README and docs, build docs/ as a site (site/index.html; no network)
 # make figures      every figure, table and claim from the raw results that are committed; runs nothing
 # make figure-2     the sweep behind figures 2A and 2B (resumes what is unfinished), its raw results, then the figures
+# make deployment   the sweep of guards in service through a year (resumes), then its tables and figures with those of figure 2
 # make figure-3     the sweeps behind figure 3 (robots and seeds, n_t, ablations; resumes), then the figures
 # make theory       the theorems as experiments (about five minutes), their tables, figures and claims
 # make figure-4     the sweeps behind figure 4 (r_t and n_t; resumes), then the figures; recorded answers too where their paths
@@ -28,7 +29,7 @@ ARGS ?=
 KEEP ?=
 READY := $(VENV)/.ready
 
-.PHONY: setup run run-eia test test-long lint docs format bench bench-sim bench-llm figures figure-2 figure-3 figure-4 theory results compare clean
+.PHONY: setup run run-eia test test-long lint docs format bench bench-sim bench-llm figures figure-2 deployment figure-3 figure-4 theory results compare clean
 
 setup: $(READY)
 ifneq ($(origin PYTHON),file)
@@ -94,6 +95,11 @@ figure-2: $(READY)
 	$(PY) scripts/gather.py figure-2 $(KEEP)
 	$(PY) scripts/figures.py figure-2 $(KEEP)
 
+deployment: $(READY)
+	$(PY) run.py -m +sweep=deployment $(ARGS)
+	$(PY) scripts/gather.py figure-2 $(KEEP)
+	$(PY) scripts/figures.py figure-2 $(KEEP)
+
 figure-3: $(READY)
 	for sweep in figure-3 figure-3-n_t figure-3-ablations; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
 	$(PY) scripts/gather.py figure-3 $(KEEP)
@@ -113,7 +119,7 @@ figure-4: $(READY)
 	$(PY) scripts/gather.py figure-4 $(KEEP)
 	$(PY) scripts/figures.py figure-4 $(KEEP)
 
-results: figure-2 figure-3 figure-4 theory bench
+results: figure-2 deployment figure-3 figure-4 theory bench
 	$(PY) scripts/compare.py
 
 compare: $(READY)

@@ -13,6 +13,7 @@ from safeframe.lazy import lazy_names
 if TYPE_CHECKING:
     from safeframe.chance_constraint import ChanceConstraint
     from safeframe.coverage.coverage_guard import CoverageGuard, CoverageSettings
+    from safeframe.groups.constraint import GroupConstraint
     from safeframe.guard.report import GuardedActions
     from safeframe.guard.safety_guard import SafetyGuard
     from safeframe.guard.settings import Certified
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from safeframe.service.budget import LongRunBudget
     from safeframe.service.monitor import RiskMonitor
     from safeframe.service.monitors import RiskMonitors
+    from safeframe.shrinkage import Shrinkage
     from safeframe.threshold_rule import Conservative, PlugIn, ThresholdRule
     from safeframe.types import SafeframeError, Status
 
@@ -32,6 +34,7 @@ __all__ = [
     "Conservative",
     "CoverageGuard",
     "CoverageSettings",
+    "GroupConstraint",
     "GroupedRiskCurve",
     "GuardedActions",
     "InternalTestData",
@@ -43,6 +46,7 @@ __all__ = [
     "SafeframeError",
     "SafetyGuard",
     "SelectedRiskCurve",
+    "Shrinkage",
     "Status",
     "ThresholdRule",
     "margin_of",
@@ -51,6 +55,7 @@ __all__ = [
 HOMES = {
     "safeframe.chance_constraint": ("ChanceConstraint",),
     "safeframe.coverage.coverage_guard": ("CoverageGuard", "CoverageSettings"),
+    "safeframe.groups.constraint": ("GroupConstraint",),
     "safeframe.guard.report": ("GuardedActions",),
     "safeframe.guard.safety_guard": ("SafetyGuard",),
     "safeframe.guard.settings": ("Certified",),
@@ -61,6 +66,7 @@ HOMES = {
     "safeframe.service.budget": ("LongRunBudget",),
     "safeframe.service.monitor": ("RiskMonitor",),
     "safeframe.service.monitors": ("RiskMonitors",),
+    "safeframe.shrinkage": ("Shrinkage",),
     "safeframe.threshold_rule": ("Conservative", "PlugIn", "ThresholdRule"),
     "safeframe.types": ("SafeframeError", "Status"),
 }

@@ -40,37 +40,80 @@ from safeframe.types import (
 
 
 @dataclass(frozen=True)
-class _Sweep:
-    """Groups selected, and unsafe among them, after the entries strictly below a threshold."""
+class Sweep:
+    """What is selected after the entries strictly below a threshold.
 
-    entry: FloatArray  # (e,) ascending margins at which the selection of some group changes
-    selected: IntArray  # (e + 1,) after the first k entries
-    unsafe: IntArray  # (e + 1,)
+    Attributes:
+        entry: (e,) ascending margins at which the selection of some group changes.
+        selected: (e + 1,) groups with a selected candidate, after the first k entries.
+        sums: (e + 1,) arrays, what the selected candidates come to, for each value that was given.
+    """
 
-    def at(self, tau: FloatArray) -> tuple[IntArray, IntArray]:
+    entry: FloatArray
+    selected: IntArray
+    sums: tuple[np.ndarray, ...]
+
+    def at(self, tau: FloatArray) -> tuple[np.ndarray, ...]:
+        """Groups selected, and the sums, at thresholds.
+
+        Args:
+            tau: thresholds on the margin, of any shape.
+
+        Returns:
+            Arrays shaped like ``tau``, the number selected first.
+        """
         index = np.searchsorted(self.entry, tau, side="left")
-        return self.selected[index], self.unsafe[index]
+        return self.selected[index], *(one[index] for one in self.sums)
 
 
-def _sweep(margin: FloatArray, rank: IntArray, label: LabelArray) -> _Sweep:
-    """Sweep over margins (g, c) (inf: absent); ``rank`` 0 is the candidate preferred in its group."""
+def ranked_within(score: FloatArray, present: BoolArray) -> IntArray:
+    """Which candidate a group prefers to which.
+
+    Args:
+        score: (g, c), the higher the better.
+        present: (g, c) bool; candidates that are absent come last.
+
+    Returns:
+        (g, c) ranks, 0 for the one preferred; of equals the first.
+    """
+    preference = np.argsort(np.where(present, -score, np.inf), axis=1, kind="stable")
+    rank = np.empty_like(preference)
+    np.put_along_axis(rank, preference, np.arange(score.shape[1])[None, :], axis=1)
+    return rank
+
+
+def sweep(margin: FloatArray, rank: IntArray, *values: np.ndarray) -> Sweep:
+    """Every change of what is selected, as the threshold on the margin grows.
+
+    Args:
+        margin: (g, c), inf where absent.
+        rank: (g, c), 0 for the candidate preferred in its group.
+        *values: (g, c) each, bools (counted) or numbers, summed over the selected candidates.
+
+    Returns:
+        Counts and sums after each change.
+    """
     order = np.argsort(margin, axis=1, kind="stable")
     entry = np.take_along_axis(margin, order, axis=1)
     entering = np.take_along_axis(rank, order, axis=1)
-    unsafe = np.take_along_axis(label, order, axis=1)
     record = (entering == np.minimum.accumulate(entering, axis=1)) & np.isfinite(entry)
     row, column = np.nonzero(record)
-    new = unsafe[row, column].astype(np.int64)
     first = np.ones(len(row), dtype=bool)
     first[1:] = row[1:] != row[:-1]
-    old = np.zeros_like(new)
-    old[1:] = np.where(first[1:], 0, new[:-1])
     when = entry[row, column]
     by_margin = np.argsort(when, kind="stable")
-    cumulative = [
-        np.concatenate([[0], np.cumsum(step[by_margin])]) for step in (first.astype(np.int64), new - old)
-    ]
-    return _Sweep(when[by_margin], cumulative[0], cumulative[1])
+
+    def cumulative(step: np.ndarray) -> np.ndarray:
+        return np.append(np.zeros(1, step.dtype), np.cumsum(step[by_margin]))
+
+    sums = []
+    for value in values:
+        new = np.take_along_axis(value, order, axis=1)[row, column]
+        new = new.astype(np.float64 if new.dtype.kind == "f" else np.int64)
+        old = np.zeros_like(new)
+        old[1:] = np.where(first[1:], 0, new[:-1])
+        sums.append(cumulative(new - old))
+    return Sweep(when[by_margin], cumulative(first.astype(np.int64)), tuple(sums))
 
 
 class SelectedRiskCurve:
@@ -130,19 +173,17 @@ class SelectedRiskCurve:
         for name, found in (("safe", (present & ~unsafe).any()), ("unsafe", unsafe.any())):
             if not found:
                 raise SafeframeError(f"no {name} candidate in any group: the curve needs both classes")
-        preference = np.argsort(np.where(present, -scores, np.inf), axis=1, kind="stable")
-        self._rank = np.empty_like(preference)
-        np.put_along_axis(self._rank, preference, np.arange(values.shape[1])[None, :], axis=1)
+        self._rank = ranked_within(scores, present)
         self._unsafe = unsafe
         self._margin = np.where(present, values, np.inf)
         self.n_groups = len(values)
         shift = SQRT2 * self.radius
         shifted = np.where(unsafe, self._margin - shift, self._margin + shift)
-        self._worst = _sweep(shifted, self._rank, unsafe)
+        self._worst = sweep(shifted, self._rank, unsafe)
 
     @cached_property
-    def _actual(self) -> _Sweep:
-        return self._worst if self.radius == 0.0 else _sweep(self._margin, self._rank, self._unsafe)
+    def _actual(self) -> Sweep:
+        return self._worst if self.radius == 0.0 else sweep(self._margin, self._rank, self._unsafe)
 
     def bound(self, tau: Floats) -> FloatArray:
         """Share of unsafe among the selected candidates, worst case over the balls; 1 if none is selected.

@@ -10,16 +10,17 @@ the rule meets each:
 - The prior moves. It may be an interval; the bound rises in the prior, so the upper end rules. "observed"
   takes the largest share of unsafe cases among the blocks (years, sites).
 - Cases are few. One unsafe case more is counted than was seen, 1 / (n_unsafe + 1) (the correction of
-  conformal risk control, Angelopoulos et al., arXiv 2208.02814): no unsafe case among n says nothing below
-  1 / n. A bound of 0 cannot arise.
+  conformal risk control, Angelopoulos et al., arXiv 2208.02814): no unsafe case among n says nothing below 1
+  / n. A bound of 0 cannot arise.
 
 What is safe enough at a stricter r_t is so at a looser one: of all thresholds up to r_t the most permissive
-one counts. Without these three parts it is the paper's plug-in rule (:class:`PlugIn`).
+one counts. Without these three parts it is the paper's plug-in rule (:class:`PlugIn`). A rule of another
+kind, which needs calibrated probabilities, is :class:`safeframe.shrinkage.Shrinkage`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -30,8 +31,10 @@ from safeframe.certificates.cases import cases_needed
 from safeframe.chance_constraint import validate_prior, validate_radius, validate_threshold
 from safeframe.conservative_testing import PosteriorForm, check_form
 from safeframe.informativeness import HalvesRadius
+from safeframe.margins import check_cases
 from safeframe.risk_curve import RiskCurve
 from safeframe.selected_risk import SelectedRiskCurve
+from safeframe.shrinkage import Shrinkage, ShrinkageCurve
 from safeframe.types import SAFE, UNSAFE, BoolArray, FloatArray, LabelArray, SafeframeError, Threshold
 
 Event = Literal["accepted", "selected"]
@@ -103,7 +106,8 @@ class Conservative:
         check_form(self.form)
 
 
-Rule = PlugIn | Conservative
+Rule = PlugIn | Conservative | Shrinkage
+Curve = RiskCurve | SelectedRiskCurve | ShrinkageCurve
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,24 @@ def prior_interval(prior: Prior, label: LabelArray, block: np.ndarray | None = N
     return PriorInterval(float(low), float(high), mean, True)
 
 
+def most_permissive(calibrate: Callable[[float], Calibrated], levels: Sequence[float]) -> list[Calibrated]:
+    """One choice for each r_t: of all thresholds up to it, the most permissive.
+
+    Args:
+        calibrate: from r_t to what a rule chooses for it alone.
+        levels: ascending r_t in (0, 1].
+
+    Returns:
+        The choices, in the order of the levels; tau never falls.
+    """
+    found: list[Calibrated] = []
+    for r_t in levels:
+        choice = calibrate(r_t)
+        keep = bool(found) and found[-1].tau >= choice.tau
+        found.append(found[-1] if keep else choice)
+    return found
+
+
 class ThresholdRule:
     """The thresholds that a rule gives on one set of cases.
 
@@ -199,10 +221,12 @@ class ThresholdRule:
             selected candidate.
         block: (n,) ids of periods or sites, for prior "observed".
         few: the cases are known to be few: where a class is absent, nothing is accepted, with the reason.
+        probability: shaped like ``margin``, calibrated P(unsafe) of the cases in (0, 1], fitted on others
+            (:mod:`safeframe.risk_scale`); only the rule ``Shrinkage`` takes it, and needs it.
 
     Raises:
         SafeframeError: on shapes that differ, NaN, labels other than 0/1; where a class is absent, unless
-            ``few``.
+            ``few`` (``Shrinkage`` needs both only where a prior is given).
     """
 
     def __init__(
@@ -216,13 +240,21 @@ class ThresholdRule:
         prior: Prior = None,
         block: np.ndarray | None = None,
         few: bool = False,
+        probability: FloatArray | None = None,
     ) -> None:
         if event not in ("accepted", "selected"):
             raise SafeframeError(f"event is {event!r}; it must be one of accepted, selected")
         if event == "selected" and score is None:
             raise SafeframeError("event 'selected' needs the scores of the candidates")
+        if (probability is not None) != isinstance(rule, Shrinkage):
+            raise SafeframeError(
+                "rule Shrinkage() needs the probabilities of the cases, and no other takes them"
+            )
         self.rule, self.event = rule, event
         margins, labels = np.asarray(margin), np.asarray(label)
+        self._chance = probability if probability is None else np.asarray(probability, np.float64)
+        if self._chance is not None and self._chance.shape != margins.shape:
+            raise SafeframeError(f"probability has shape {self._chance.shape}; expected {margins.shape}")
         present = np.ones(margins.shape, bool) if score is None else np.asarray(score) != -np.inf
         half = np.arange(len(margins)) % 2 == 1 if odd is None else np.asarray(odd, bool)
         self._odd = _by_case(half, margins.shape)[present]
@@ -230,20 +262,36 @@ class ThresholdRule:
         own = None if block is None else _by_case(np.asarray(block), margins.shape)[present]
         self.lacking = self._lacking()
         """Which class is absent from the cases, or from a half where the radius is measured; "" if none."""
+        if self.lacking:
+            check_cases(self._margin, self._label)
         self.refused = self.lacking if few else ""
         self._candidates = (margins, score, labels, present)
         if self.refused:
             return
         self.prior = prior_interval(prior, self._label, own)
-        if event == "selected" and self.prior.high in (0.0, 1.0):
+        by_odds = self.prior.given and self.prior.high != self.prior.mean
+        by_odds = by_odds if isinstance(rule, Shrinkage) else event == "selected"
+        if by_odds and self.prior.high in (0.0, 1.0):
             raise SafeframeError(
-                f"prior is {self.prior.high:g}, but for event 'selected' it moves the odds of an unsafe "
-                "candidate: it must lie between 0 and 1, both excluded"
+                f"prior is {self.prior.high:g}, but here it moves the odds of an unsafe case (event "
+                "'selected', or rule Shrinkage): it must lie between 0 and 1, both excluded"
             )
-        self.plain = RiskCurve(self._margin, self._label, self.prior.high, form=rule.form)
+        if by_odds and self.prior.mean in (0.0, 1.0):
+            raise SafeframeError("a given prior moves the odds of an unsafe case, but the cases lack a class")
+        self.plain = self._plain()
         self._halves: HalvesRadius | None = None
 
+    def _plain(self) -> RiskCurve | ShrinkageCurve:
+        """The curve of accepted cases: at radius 0, or of the shrinkage bound."""
+        if not isinstance(self.rule, Shrinkage):
+            return RiskCurve(self._margin, self._label, self.prior.high, form=self.rule.form)
+        assert self._chance is not None
+        chance = self._chance[self._candidates[3]]
+        return ShrinkageCurve(self._margin, self._label, chance, self.rule, self._odds)
+
     def _lacking(self) -> str:
+        if isinstance(self.rule, Shrinkage):
+            return ""
         parts = {"the cases": self._label}
         if isinstance(self.rule, Conservative) and self.rule.radius == "measured":
             parts |= {"the even half": self._label[~self._odd], "the odd half": self._label[self._odd]}
@@ -254,13 +302,20 @@ class ThresholdRule:
         return ""
 
     @cached_property
-    def plain_selected(self) -> SelectedRiskCurve:
-        """The curve of the selected action at radius 0, with the prior's odds.
+    def plain_selected(self) -> SelectedRiskCurve | ShrinkageCurve:
+        """The curve of the selected action at radius 0 (or of the shrinkage bound), with the prior's odds.
 
         Returns:
             The curve.
         """
-        return self._selected(0.0, 0.0, False)
+        if not isinstance(self.rule, Shrinkage):
+            return self._selected(0.0, 0.0, False)
+        margins, score, labels, present = self._candidates
+        assert score is not None
+        assert self._chance is not None
+        return ShrinkageCurve(
+            margins, np.where(present, labels, 0), self._chance, self.rule, self._odds, score
+        )
 
     def _selected(
         self, radius: float, slack: float, one_more: bool, odds: float | None = None
@@ -281,6 +336,33 @@ class ThresholdRule:
     def n_unsafe(self) -> int:
         """Unsafe cases, each candidate counted."""
         return int((self._label == UNSAFE).sum())
+
+    @property
+    def n_t(self) -> int:
+        """Internal test cases: rows, that is measurements where there are candidates."""
+        return len(self._candidates[0])
+
+    def counts(self, tau: float) -> tuple[int, int]:
+        """What the event counts at a threshold, also where nothing may be accepted for want of a class.
+
+        Args:
+            tau: threshold on the margin.
+
+        Returns:
+            Cases accepted, or measurements with a selected candidate, and unsafe ones among them.
+        """
+        margins, score, labels, present = self._candidates
+        if self.event == "accepted":
+            if not self.refused:
+                n, k = self.plain.counts(tau)
+                return int(n), int(k)
+            below = self._margin < tau
+            return int(below.sum()), int((self._label[below] == UNSAFE).sum())
+        assert score is not None
+        chosen = np.where(present & (margins < tau), score, -np.inf)
+        row, best = np.arange(len(chosen)), np.argmax(chosen, axis=1)
+        some = chosen[row, best] > -np.inf
+        return int(some.sum()), int((labels[row, best][some] == UNSAFE).sum())
 
     def radius(self, r_t: float) -> float:
         """xi for one r_t: given, or measured for the thresholds that r_t can lead to at radius 0.
@@ -310,7 +392,12 @@ class ThresholdRule:
         measured = isinstance(self.rule, Conservative) and self.rule.radius == "measured"
         return self.rule.share * r_t if isinstance(self.rule, Conservative) and measured else 0.0
 
-    def curve(self, r_t: float) -> RiskCurve | SelectedRiskCurve | None:
+    @property
+    def fixed(self) -> bool:
+        """Whether the curve is the same for every r_t: no radius is measured."""
+        return self.rule.radius != "measured"
+
+    def curve(self, r_t: float) -> Curve | None:
         """The curve that r_t is read off: radius, mass and one case more are in its bound.
 
         Args:
@@ -324,11 +411,15 @@ class ThresholdRule:
         """
         return self._accepted_curve(r_t) if self.event == "accepted" else self._selected_curve(r_t)
 
-    def _accepted_curve(self, r_t: float) -> RiskCurve | None:
+    def _accepted_curve(self, r_t: float) -> RiskCurve | ShrinkageCurve | None:
+        if isinstance(self.plain, ShrinkageCurve):
+            return self.plain
         slack = self._mass(r_t) + (one_more(self.n_unsafe) if isinstance(self.rule, Conservative) else 0.0)
         return self.plain.adjusted(radius=self.radius(r_t), slack=slack) if slack < 1.0 else None
 
-    def _selected_curve(self, r_t: float) -> SelectedRiskCurve:
+    def _selected_curve(self, r_t: float) -> SelectedRiskCurve | ShrinkageCurve:
+        if isinstance(self.rule, Shrinkage):
+            return self.plain_selected
         return self._selected(self.radius(r_t), self._mass(r_t), isinstance(self.rule, Conservative))
 
     def calibrate(self, r_t: float) -> Calibrated:
@@ -367,12 +458,7 @@ class ThresholdRule:
         Raises:
             SafeframeError: as :meth:`calibrate`.
         """
-        found: list[Calibrated] = []
-        for r_t in levels:
-            choice = self.calibrate(r_t)
-            keep = bool(found) and found[-1].tau >= choice.tau
-            found.append(found[-1] if keep else choice)
-        return found
+        return most_permissive(self.calibrate, levels)
 
     def risks(self, r_t: float, tau: float) -> tuple[float, float | None]:
         """The bounds of both events at a threshold, with the radius and the mass of one r_t.
@@ -403,9 +489,20 @@ class ThresholdRule:
 
         Returns:
             The bound by the share seen, with the upper end of the prior, with the radius, and with mass and
-                one case more, each with those before it.
+                one case more, each with those before it. For ``Shrinkage`` the share seen, rho times the mean
+                p̂ ("model"), the bound ("few cases"), and that with the prior.
         """
         curve = self.curve(r_t)
+        if isinstance(curve, ShrinkageCurve):
+            n, k = curve.counts(tau)
+            bound = float(curve.bound(tau))
+            return {
+                "seen": float(k / n) if n else 1.0,
+                "model": min(curve.ratio * float(curve.expected(tau)), 1.0),
+                "few cases": bound / (curve.odds + (1.0 - curve.odds) * bound),
+                "prior": bound,
+            }
+        assert isinstance(self.plain, RiskCurve)
         if self.event == "selected":
             plain, moved = self._selected(0.0, 0.0, False), self._selected(self.radius(r_t), 0.0, False)
             steps = {"seen": self._selected(0.0, 0.0, False, 1.0), "prior": plain, "radius": moved}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from experiments.production.demand.series import N_PRODUCTS, check_order, first_target
-from experiments.production.records import SOURCES
+from experiments.production.records import SERVICES, SOURCES
 from experiments.support import common_settings as common
 from experiments.support.config import BaseConfig
 from experiments.support.errors import ConfigError
@@ -136,6 +136,31 @@ class EvaluationConfig:
 
 
 @dataclass
+class ServiceConfig:
+    """A guard in service through the validation quarter, hour by hour, instead of figure 2's methods."""
+
+    methods: list[str] = setting(
+        [],
+        "Guards in service; none runs figure 2. The validation quarter should be the last one: "
+        "data.order=[0,1,3,2].",
+        choices=SERVICES,
+    )
+    scores: list[str] = setting(
+        ["margin", "forecast"],
+        "What the calibrated risk is made of: the margin of the safety classifier (cross-entropy), and how "
+        "many predicted standard deviations the predicted mean demand lies below 3.",
+        choices=("margin", "forecast"),
+        at_least_one="score",
+    )
+    renew: int = setting(168, "Hours between two renewals of the thresholds.", low=1)
+    delay: int = setting(24, "Hours from a planned hour until its demand is known.", low=0)
+    window: int | None = setting(
+        8760, "Newest known hours that a renewal counts; null is all since the calibration quarter.", low=100
+    )
+    alpha: float = setting(0.05, "Probability of a false alarm of a monitor.", above=0, below=1)
+
+
+@dataclass
 class ProductionConfig(BaseConfig):
     """python run.py experiment=production r_t=1e-3 data=synthetic preset=laptop"""
 
@@ -144,6 +169,7 @@ class ProductionConfig(BaseConfig):
     model: ModelConfig = section(ModelConfig)
     training: TrainingConfig = section(TrainingConfig)
     evaluation: EvaluationConfig = section(EvaluationConfig)
+    service: ServiceConfig = section(ServiceConfig)
 
     def validate(self) -> None:
         super().validate()

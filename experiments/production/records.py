@@ -10,3 +10,25 @@ WEEKLY = "weekly"
 """Table of sums over the hours of each week of validation, a row for each point and week."""
 POINT = ["method", "r_t", "knob"]
 WEEKLY_COLUMNS = (*POINT, "week", "hours", "produced", "violations", "revenue")
+SERVICES = (
+    "static_plug_in",
+    "rolling_plug_in",
+    "static",
+    "static_prior",
+    "rolling",
+    "rolling_prior",
+    "shrinkage",
+    "worst_product_static",
+    "worst_product",
+    "worst_product_strict",
+    "pooled",
+    "budget",
+    "shrinkage_budget",
+    "worst_product_budget",
+)
+"""Guards in service; `guard.service.SERVICES` says what each is."""
+SERVED = "served"
+"""Table of hours accepted and violations among them, a row for each guard in service, r_t, product and week
+in use."""
+ALARMS = "alarms"
+"""Table of the monitors of a run: a row for each guard in service, r_t and product."""

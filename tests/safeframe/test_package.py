@@ -111,7 +111,7 @@ def test_core_dependencies_are_all_that_the_library_imports():
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.split(".")[0])
     core = {re.split(r"[<>=~! ]", line)[0] for line in PROJECT["dependencies"]}
-    optional = {"faiss", "pyarrow"}  # the extras of these names
+    optional = {"faiss", "pyarrow", "sklearn"}  # the extras of these names
     assert imported - sys.stdlib_module_names - {"safeframe"} - optional <= core
     assert optional == set(PROJECT["optional-dependencies"])
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.production.records import ORACLE, POINT, WEEKLY, WEEKLY_COLUMNS
+from experiments.production.records import ORACLE, POINT, SERVED, WEEKLY, WEEKLY_COLUMNS
 from experiments.support.errors import ResultsError
 from experiments.support.results import collect
 from experiments.support.results.points import CurvePoints
-from experiments.support.results.saved import Saved
+from experiments.support.results.saved import NoRuns, Saved
 
 
 @dataclass(frozen=True)
@@ -193,9 +193,10 @@ def load(
     ({"training.steps": 400}) chooses. Raises `NoRuns` if there are none.
     """
     wanted = {"data.source": source, "preset": preset, **(where or {})}
-    best, notes = collect.comparable(
-        collect.required("production", wanted, root), ("seed", "evaluation.n_t", "data.path", "data.order")
-    )
+    runs = [run for run in collect.required("production", wanted, root) if not run.has(SERVED)]
+    if not runs:
+        raise NoRuns(f"no finished run of figure 2 on {source}, preset {preset}")
+    best, notes = collect.comparable(runs, ("seed", "evaluation.n_t", "data.path", "data.order"))
     sizes = {n_t(run) for run in best}
     found = {}
     for size in sorted(sizes, reverse=True):

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.production.records import ORACLE, SOURCES, WEEKLY
-from experiments.production.reporting import figures, measured, report, scaling
+from experiments.production.records import ALARMS, ORACLE, SERVED, SOURCES, WEEKLY
+from experiments.production.reporting import deployment, figures, measured, report, scaling
 from experiments.production.reporting.comparison import times_safer
 from experiments.support.results.collect import Root
 from experiments.support.results.points import unique
@@ -19,7 +19,7 @@ from experiments.support.results.saved import Saved
 
 EXPERIMENT = "production"
 SWEEP = "python run.py -m +sweep=figure-2"
-TABLES = (WEEKLY,)
+TABLES = (WEEKLY, SERVED, ALARMS)
 """Raw tables beside the tidy results."""
 
 
@@ -33,17 +33,21 @@ def load(
 def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
     """The runs that figures, tables and claims rest on."""
     found, _ = load(preset, where, root)
-    return unique(run for by_n_t in found.values() for pool in by_n_t.values() for run in pool.saved)
+    kept = [run for by_n_t in found.values() for pool in by_n_t.values() for run in pool.saved]
+    for source in SOURCES:
+        for some in deployment.load(source, preset, where, root).values():
+            kept += some
+    return unique(kept)
 
 
 def trim(runs: list[Saved]) -> Callable[[Saved, str, pd.DataFrame], pd.DataFrame]:
     """What raw files keep of a run's tables: all with the largest n_t; of the others, which show the
     scaling in n_t alone, ours at the r_t that it is trained for and the oracle.
     """
-    most = max(map(measured.n_t, runs))
+    most = max(measured.n_t(run) for run in runs if not run.has(SERVED))
 
     def kept(run: Saved, name: str, table: pd.DataFrame) -> pd.DataFrame:
-        if measured.n_t(run) == most:
+        if measured.n_t(run) == most or run.has(SERVED):
             return table
         trained = np.isclose(table["r_t"].astype(float), report.TRAINED_AT, rtol=1e-6)
         return table[(table["method"].eq("ours") & trained) | table["method"].eq(ORACLE)]
@@ -65,4 +69,7 @@ def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -
         paths += report.write(full, source, target.place)
         missing = report.record(full, source, preset, times_safer(full), target.ledger, target.dirty)
         announce("not claimed", missing)
+    for source in SOURCES:
+        served = deployment.load(source, preset, where, root)
+        paths += deployment.publish(served, source, preset, target)
     return paths

@@ -16,7 +16,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from experiments.production import experiment
+from experiments.production import experiment, preparation
 from experiments.production.config import THRESHOLDS, ProductionConfig
 from experiments.production.demand.series import Quarter
 from experiments.production.models.networks import Inputs, SequenceNetwork
@@ -127,9 +127,9 @@ def test_weeks_add_up_to_the_results(done):
 def test_violations_follow_from_the_saved_networks(done):
     """Margins from the cached classifiers, thresholds by a naive loop, plans, and what they violate."""
     frame = frames.read(done)
-    data = experiment.load_data(tiny(done))
+    data = preparation.load_data(tiny(done))
     stages = json.loads((done / "manifest.json").read_text())["stages"]
-    inputs, problem = Inputs(data, False), experiment.load_problem(tiny(done))
+    inputs, problem = Inputs(data, False), preparation.load_problem(tiny(done))
 
     def outputs(stage: str, hidden: int) -> np.ndarray:
         network = SequenceNetwork(4, 4, hidden, 0)

@@ -149,7 +149,6 @@ def test_changes_that_once_left_no_trace_are_seen(stage, module, line, other):
 
 
 def test_a_definition_where_a_stage_begins_counts_by_what_it_uses():
-    source = syntax._source("experiments.production.experiment")
     networks, tailored = closure("production networks"), closure("production tailored")
     for line, stale in (
         ("loop.TrainingSettings(", {"production tailored"}),
@@ -158,12 +157,11 @@ def test_a_definition_where_a_stage_begins_counts_by_what_it_uses():
         ("network.eval(", {"production networks", "production tailored"}),
         ("tuple(c.order)", {"production networks", "production tailored"}),
     ):
+        module = "experiments.production." + ("preparation" if "(" in line else "experiment")
+        source = syntax._source(module)
         assert source.count(line) == 1, line
-        changed = {
-            "experiments.production.experiment": source.replace(line, line.replace("(", "(*(), ", 1), 1)
-        }
-        if "(" not in line:
-            changed = {"experiments.production.experiment": source.replace(line, "for knob in []:", 1)}
+        other = line.replace("(", "(*(), ", 1) if "(" in line else "for knob in []:"
+        changed = {module: source.replace(line, other, 1)}
         found = {
             name
             for name, one in (("production networks", networks), ("production tailored", tailored))

@@ -1,0 +1,119 @@
+"""A guard in service through the last year: hour by hour, with labels a day late.
+
+Networks are trained on the training quarter and the internal test quarter for training, the risk scale and
+the first thresholds on the internal test quarter for validation; the validation quarter is the year in use.
+In deployment order (`data.order=[0,1,3,2]`) it is the last one, as in a plant: nothing of it is known but
+what came in before. Every guard (`guard.service.SERVICES`) plans each hour from what is known a day ahead,
+and the demand of an hour is known a day after it. Guards that are renewed count the newest known hours every
+week. Every product is watched by a monitor of its own (`safeframe.service.monitor`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+
+from experiments.production.config import ProductionConfig
+from experiments.production.demand.series import UNSAFE_BELOW, Quarter
+from experiments.production.guard.service import (
+    HOURS_PER_WEEK,
+    SERVICES,
+    Clock,
+    InService,
+    risk_scale,
+    watched,
+)
+from experiments.production.models import supervised
+from experiments.production.planning import plan
+from experiments.production.preparation import Experiment
+from experiments.production.records import ALARMS, ORACLE, SERVED, WEEKLY
+from experiments.support.files import atomic_path
+from experiments.support.runs.running import RunContext
+
+_KNOWN = (Quarter.TRAINING, Quarter.INTERNAL_TEST_TRAINING, Quarter.INTERNAL_TEST_VALIDATION)
+
+
+def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
+    """All guards in service on one seed."""
+    this = Experiment(config, context)
+    p, counting, service = this.problem.n_products, this.evaluation, config.service
+    demand_network = this.network("demand", p, config.model.hidden, supervised.demand_loss(this.inputs))
+    predicted = this.inputs.outputs(demand_network)
+    use, unsafe = counting.validation, this.data.unsafe
+    clock = Clock(config.data.lead, service.delay, service.renew, service.window)
+    in_service = InService(
+        risk_scale(_scores(this), unsafe, this.test),
+        unsafe,
+        this.data.target_hour,
+        this.test,
+        use,
+        [this.data.where(quarter) for quarter in _KNOWN],
+        clock,
+    )
+    tables: dict[str, list[pd.DataFrame]] = {SERVED: [], ALARMS: []}
+    for name in service.methods:
+        with context.stage(name):
+            gates = in_service.gates(SERVICES[name], counting.levels)
+        for r_t, gate in zip(counting.levels, gates, strict=True):
+            counting.count(name, plan(this.problem, predicted[use], gate).action, r_t=r_t)
+            tables[SERVED].append(_served(gate, unsafe[use], this.data.names).assign(method=name, r_t=r_t))
+            alarms = _alarms(gate, unsafe[use], this.data.names, r_t, service.alpha)
+            tables[ALARMS].append(alarms.assign(method=name, r_t=r_t))
+    true = this.data.demand[use].astype(np.float64)
+    counting.count(ORACLE, plan(this.problem, true, true >= UNSAFE_BELOW).action)
+    tables[WEEKLY] = counting.weekly
+    for name, parts in tables.items():
+        with atomic_path(context.directory / f"{name}.parquet") as path:
+            pd.concat(parts, ignore_index=True).to_parquet(path, index=False)
+    return pd.DataFrame(counting.rows)
+
+
+def _scores(this: Experiment) -> list[np.ndarray]:
+    """The scores that the calibrated risk is made of, (n, p) each."""
+    p, model, made = this.problem.n_products, this.config.model, []
+    if "margin" in this.config.service.scores:
+        loss = supervised.cross_entropy(this.inputs)
+        made.append(this.inputs.outputs(this.network("cross_entropy", p, model.classifier_hidden, loss)))
+    if "forecast" in this.config.service.scores:
+        gaussian = this.network("gaussian", 2 * p, model.hidden, supervised.gaussian_loss(this.inputs))
+        mean, spread = (
+            part.double().numpy()
+            for part in supervised.mean_and_spread(torch.from_numpy(this.inputs.outputs(gaussian)))
+        )
+        made.append((UNSAFE_BELOW - mean) / spread)
+    return made
+
+
+def _served(gate: np.ndarray, unsafe: np.ndarray, names: tuple[str, ...]) -> pd.DataFrame:
+    """Accepted hours and violations of every product in each week; gate and unsafe (hours, p)."""
+    week = np.arange(len(gate)) // HOURS_PER_WEEK
+    parts = []
+    for i, name in enumerate(names):
+        accepted = np.bincount(week, gate[:, i])
+        bad = np.bincount(week, gate[:, i] & unsafe[:, i])
+        parts.append(
+            pd.DataFrame(
+                {
+                    "product": name,
+                    "week": np.arange(len(accepted)),
+                    "accepted": accepted.astype(np.int64),
+                    "violations": bad.astype(np.int64),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _alarms(
+    gate: np.ndarray, unsafe: np.ndarray, names: tuple[str, ...], r_t: float, alpha: float
+) -> pd.DataFrame:
+    """What a monitor of every product found, with alpha shared among the products."""
+    found = [watched(gate[:, i], unsafe[:, i], r_t, alpha / len(names)) for i in range(len(names))]
+    return pd.DataFrame(
+        {
+            "product": list(names),
+            "hour": pd.array([one.hour for one in found], dtype="Int64"),
+            "labels": pd.array([one.labels for one in found], dtype="Int64"),
+        }
+    )

@@ -1,0 +1,273 @@
+"""Guards in service through a year: was the promise kept for every product, and what did it earn?
+
+A cell is one product at one r_t in one run. Two tests say whether its violations are significantly more than
+r_t allows: the exact binomial test, which takes hours as independent and so calls too much significant, and a
+one-sided t test over weeks of violations - r_t x accepted, which is blind to an excess within one week.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from experiments.production.records import ALARMS, ORACLE, SERVED
+from experiments.production.reporting.comparison import curves
+from experiments.production.reporting.measured import Measured, gather, read
+from experiments.support.results import collect, figures
+from experiments.support.results.largest import largest_ratio
+from experiments.support.results.publish import Claimant, Target, write_tables
+from experiments.support.results.ratios import ratio
+from experiments.support.results.saved import Saved
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COMMAND = "make deployment"
+STATIC = "static_plug_in"
+"""What a guard is compared with: the thresholds of the paper's rule, never renewed."""
+LEVEL = 0.05
+SHOWN = (1e-3, 1e-2, 1e-1)
+NAMES = {
+    "static_plug_in": "plug-in, static",
+    "rolling_plug_in": "plug-in, weekly",
+    "static": "conservative, static",
+    "static_prior": "conservative + prior, static",
+    "rolling": "conservative, weekly",
+    "rolling_prior": "conservative + prior, weekly",
+    "shrinkage": "shrinkage, weekly",
+    "worst_product_static": "worst product, static",
+    "worst_product": "worst product, weekly",
+    "worst_product_strict": "worst product, strict, weekly",
+    "pooled": "pooled, weekly",
+    "budget": "plug-in with budget",
+    "shrinkage_budget": "shrinkage, weekly, with budget",
+    "worst_product_budget": "worst product, weekly, with budget",
+}
+LOOKS: dict[str, dict[str, Any]] = {
+    "static_plug_in": {"color": "#000000", "marker": "v"},
+    "rolling_plug_in": {"color": "#999999", "marker": "v", "linestyle": "--"},
+    "static_prior": {"color": "#E69F00", "marker": "s"},
+    "rolling_prior": {"color": "#D55E00", "marker": "s", "linestyle": "--"},
+    "worst_product": {"color": "#0072B2", "marker": "o"},
+    "worst_product_strict": {"color": "#56B4E9", "marker": "o", "linestyle": "--"},
+    "budget": {"color": "#009E73", "marker": "^"},
+}
+
+
+def load(
+    source: str, preset: str, where: Mapping[str, Any] | None = None, root: collect.Root = collect.RUNS
+) -> dict[tuple[int, ...], list[Saved]]:
+    """Finished runs with guards in service, by the order of the years; empty if there are none."""
+    wanted = {"data.source": source, "preset": preset, **(where or {})}
+    runs = [run for run in collect.finished("production", wanted, root) if run.has(SERVED)]
+    found: dict[tuple[int, ...], list[Saved]] = {}
+    for run in runs:
+        found.setdefault(tuple(run.setting("data.order")), []).append(run)
+    chosen = {
+        order: collect.comparable(some, ("seed", "data.path", "service.methods"))[0]
+        for order, some in found.items()
+    }
+    return dict(sorted(chosen.items()))
+
+
+def cells(runs: Sequence[Saved]) -> pd.DataFrame:
+    """One row per guard, r_t, seed and product: hours accepted, violations, their share over r_t, p-values of
+    both tests, and the hour and labels of the alarm (NaN without one).
+    """
+    rows = []
+    for run in runs:
+        alarms = run.table(ALARMS).set_index(["method", "r_t", "product"])
+        for (method, r_t, product), weeks in run.table(SERVED).groupby(
+            ["method", "r_t", "product"], sort=False
+        ):
+            n, k = int(weeks["accepted"].sum()), int(weeks["violations"].sum())
+            alarm = alarms.loc[(method, r_t, product)]
+            rows.append(
+                {
+                    "method": method, "r_t": r_t, "seed": run.seed, "product": product,
+                    "accepted": n, "violations": k, "over": k / n / r_t if n else np.nan,
+                    "p_exact": float(stats.binom.sf(k - 1, n, r_t)) if n else np.nan,
+                    "p_weeks": _by_weeks(weeks["violations"] - r_t * weeks["accepted"]) if n else np.nan,
+                    "alarm_hour": _number(alarm["hour"]), "alarm_labels": _number(alarm["labels"]),
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _number(value: Any) -> float:
+    return np.nan if pd.isna(value) else float(value)
+
+
+def _by_weeks(excess: pd.Series) -> float:
+    """One-sided p-value of a mean excess (weeks,) above 0; 1 where it is none."""
+    values = excess.to_numpy(dtype=float)
+    if values.mean() <= 0:
+        return 1.0
+    spread = values.std(ddof=1) / np.sqrt(len(values))
+    return float(stats.t.sf(values.mean() / spread, len(values) - 1)) if spread > 0 else 0.0
+
+
+def table(runs: Sequence[Saved]) -> pd.DataFrame:
+    """One row per guard and r_t: violations over all products, the worst cell, how many cells are above r_t
+    and significantly so, alarms, and revenue as a share of the oracle's and of the static plug-in guard's.
+    """
+    measured, by_cell = pooled(runs), cells(runs)
+    found = curves(measured)
+    static = measured.where(STATIC)
+    rows = []
+    for at, point in found[found["method"] != ORACLE].iterrows():
+        method, r_t = point["method"], point["r_t"]
+        mine = by_cell[(by_cell["method"] == method) & np.isclose(by_cell["r_t"], r_t, rtol=1e-6)]
+        used = mine[mine["accepted"] > 0]
+        row = {"method": method, "r_t": r_t, "runs": len(measured.runs)}
+        row |= {key: point[key] for key in ("produced", "violations", "violation")}
+        row |= {f"over{end}": point[f"violation{end}"] / r_t for end in ("", "_low", "_high")}
+        row |= {
+            "cells": len(mine),
+            "accepting": len(used),
+            "worst_over": used["over"].max() if len(used) else np.nan,
+            "above": int((used["over"] > 1).sum()),
+            "significant_exact": int((used["p_exact"] < LEVEL).sum()),
+            "significant_weeks": int((used["p_weeks"] < LEVEL).sum()),
+            "alarms": int(mine["alarm_hour"].notna().sum()),
+            "alarm_hour": mine["alarm_hour"].median(),
+        }
+        row |= {key: point[key] for key in ("revenue_share", "revenue_share_low", "revenue_share_high")}
+        base = [i for i in static if np.isclose(measured.points["r_t"][i], r_t, rtol=1e-6)]
+        if base:
+            earned, theirs = (measured.revenue[:, i].sum(axis=1) for i in (int(at), base[0]))
+            kept = ratio(earned, theirs) if theirs.all() else (np.nan, np.nan, np.nan)
+            row |= dict(zip(("revenue_kept", "revenue_kept_low", "revenue_kept_high"), kept, strict=True))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def pooled(runs: Sequence[Saved]) -> Measured:
+    """The runs' weekly sums over products."""
+    return gather(read(run) for run in runs)
+
+
+def summary(runs: Sequence[Saved]) -> str:
+    """What guards in service did, at a few r_t, as text."""
+    shown = table(runs)
+    shown = shown[[np.isclose(r_t, SHOWN, rtol=1e-6).any() for r_t in shown["r_t"]]]
+    names = ("over r_t", "worst", "above", "signif.", "alarms", "revenue")
+    head = f"{'guard':<24}{'r_t':>8}" + "".join(f"{name:>9}" for name in names)
+    lines = [head, "-" * len(head)]
+    for row in shown.to_dict("records"):
+        cells_of = (f"{row['above']}/{row['accepting']}",)
+        tests = (f"{row['significant_exact']}/{row['significant_weeks']}",)
+        values = (f"{row['over']:.2f}", f"{row['worst_over']:.2f}", *cells_of, *tests, str(row["alarms"]))
+        shown_as = "".join(f"{value:>9}" for value in (*values, f"{row['revenue_share']:.1%}"))
+        lines.append(f"{row['method']:<24}{row['r_t']:>8.3g}{shown_as}")
+    lines.append(
+        "over r_t: violations of all products over r_t; worst: the largest of a single product;\n"
+        "above: products above r_t, of those made; signif.: of these by the exact test (hours independent)\n"
+        "and over weeks, at 5 %; alarms: monitors that rang; revenue: share of the oracle's"
+    )
+    return "\n".join(lines)
+
+
+def panels(runs: Sequence[Saved]) -> Figure:
+    """A: the worst product's violations over r_t. B: revenue. Both against r_t."""
+    import matplotlib.pyplot as plt
+
+    found = table(runs)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(figures.PAGE[0], 3.6))
+    for method, look in LOOKS.items():
+        rows = found[found["method"] == method].sort_values("r_t")
+        rows = rows[rows["r_t"] < 1]
+        if rows.empty:
+            continue
+        look = {"label": NAMES[method], "markersize": 4, "linewidth": 1.2, **look}
+        made = rows[rows["accepting"] > 0]
+        left.plot(made["r_t"], made["worst_over"], **look)
+        right.plot(rows["r_t"], 100 * rows["revenue_share"], **look)
+    left.axhline(1.0, color="#555555", linestyle=":", linewidth=1.0)
+    left.set_ylabel("violations / $r_t$ of the worst product and seed")
+    right.set_ylabel("revenue (% of the oracle's)")
+    for axes, letter in ((left, "A"), (right, "B")):
+        axes.set_xscale("log")
+        axes.set_xlabel("threshold $r_t$")
+        axes.set_title(letter, loc="left", fontweight="bold")
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def caption(runs: Sequence[Saved], source: str) -> str:
+    """What the figure shows, with n and seeds."""
+    measured = pooled(runs)
+    return (
+        f"A guard in service, {source}: {len(measured.runs)} seeds {measured.seeds}, "
+        f"{int(measured.hours[0].sum()):,} hours in use each, four products. Order of the years "
+        f"{list(measured.runs['order'][0])} (0, 1 training, 3 calibration, 2 in use). A: the largest of the "
+        "violations / r_t of any product and seed (0: none); below the dotted line the promise is kept for "
+        "every one. B: revenue, pooled over seeds. Every row with intervals and tests: "
+        f"tables/production_deployment_{source}_{_tag(measured.runs['order'][0])}.csv"
+    )
+
+
+def _tag(order: Sequence[int]) -> str:
+    return "".join(str(role) for role in order)
+
+
+def publish(
+    found: Mapping[tuple[int, ...], Sequence[Saved]], source: str, preset: str, target: Target
+) -> list[Path]:
+    """Tables, figure and claims of every order of the years; the paths."""
+    paths: list[Path] = []
+    for order, runs in found.items():
+        tag = f"{source}_{_tag(order)}"
+        paths += write_tables({f"production_deployment_{tag}": table(runs)}, target.place)
+        with figures.style():
+            paths += figures.save(
+                panels(runs), f"production_deployment_{tag}", caption(runs, source), target.figures
+            )
+        claims(runs, source, _tag(order), preset, target)
+    return paths
+
+
+def claims(runs: Sequence[Saved], source: str, tag: str, preset: str, target: Target) -> None:
+    """Of every guard: the largest violations over r_t of all products and of any one, cells significantly
+    above r_t, and the least revenue kept, against the static plug-in guard, at r_t from 1e-3 on.
+    """
+    measured, found = pooled(runs), table(runs)
+    claim = Claimant(
+        "production", list(runs), COMMAND, target.ledger, target.dirty,
+        seeds=measured.seeds, preset=preset, data=source,
+    )  # fmt: skip
+    for method in dict.fromkeys(found["method"]):
+        at = measured.where(method)
+        name = f"deployment.{tag}.{method}"
+        r_t = measured.points["r_t"].to_numpy(dtype=float)[at]
+        value, low, high, n = largest_ratio(
+            measured.violations[:, at], measured.produced[:, at], r_t, measured.realisation
+        )
+        if not n:
+            claim.lacks(f"{name}.violation_over_threshold_max", "nothing was made")
+            continue
+        claim(f"{name}.violation_over_threshold_max", value, low, high, n)
+        mine = found[(found["method"] == method) & (found["r_t"] < 1)]
+        accepting = int(mine["accepting"].sum())
+        claim(
+            f"{name}.worst_product_over_threshold_max",
+            float(mine["worst_over"].max()),
+            np.nan,
+            np.nan,
+            accepting,
+        )
+        for test in ("exact", "weeks"):
+            count = int(mine[f"significant_{test}"].sum())
+            claim(f"{name}.significant_{test}", count, np.nan, np.nan, accepting)
+        for level in SHOWN:
+            row = mine[np.isclose(mine["r_t"], level, rtol=1e-6)].iloc[0]
+            place = f"{level:.0e}".replace("-0", "_")
+            for metric in ("revenue_share", "revenue_kept"):
+                values = [row[f"{metric}{end}"] for end in ("", "_low", "_high")]
+                claim(f"{name}.{metric}.{place}", *values, int(row["produced"]))
