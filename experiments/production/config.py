@@ -186,7 +186,7 @@ class ProductionConfig(BaseConfig):
             )
         if data.skip_quarters and data.source != "eia":
             raise ConfigError(
-                f"data.skip_quarters={data.skip_quarters}: synthetic demand has four quarters, none to leave out"
+                f"data.skip_quarters={data.skip_quarters}: synthetic demand has four, none to leave out"
             )
         try:
             first_target(_ANY, data.lookback, data.lead, data.hours_per_quarter)
