@@ -1,0 +1,120 @@
+"""Labels that come late: each decision is labelled once, corrections keep the history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from time import time as now
+from typing import Any
+
+import numpy as np
+
+from safeframe.inputs import as_labels
+from safeframe.service.database import Database
+from safeframe.service.encoding import seconds
+from safeframe.tensors import to_numpy
+from safeframe.types import IntArray, SafeframeError
+
+
+def paired(ids: Sequence[Any] | str, unsafe: Any) -> tuple[list[str], list[int]]:
+    """Ids and labels, one to one.
+
+    Args:
+        ids: (k) texts or numbers, or one.
+        unsafe: (k,) labels, or one.
+
+    Returns:
+        Ids as texts, and labels 0 or 1.
+
+    Raises:
+        SafeframeError: on another number of labels than ids, or other values than 0 and 1.
+    """
+    several = [ids] if isinstance(ids, str) or not hasattr(ids, "__len__") else ids
+    names = [str(one) for one in (several.tolist() if isinstance(several, np.ndarray) else several)]
+    values = as_labels(np.atleast_1d(to_numpy(unsafe)))
+    if values.shape != (len(names),):
+        raise SafeframeError(f"{len(names)} ids, but labels of shape {values.shape}: expected one for each")
+    if not np.isin(values, (0, 1)).all():
+        raise SafeframeError(f"labels are {np.unique(values).tolist()}; expected 0 (safe) and 1 (unsafe)")
+    return names, values.tolist()
+
+
+def add_labels(
+    database: Database,
+    ids: Sequence[str],
+    unsafe: Sequence[int],
+    time: float | datetime | None,
+    reason: str | None,
+) -> IntArray:
+    """Add first labels, or corrections of them, all or none.
+
+    Args:
+        database: of the log.
+        ids: (k) of decisions.
+        unsafe: (k) 0 or 1.
+        time: when they came; None: now, or the decision's time where the clock lies before it.
+        reason: of a correction; None for first labels.
+
+    Returns:
+        (a,) the labels of those that had been accepted.
+
+    Raises:
+        SafeframeError: on ids that are unknown, come twice, are labelled already (first labels) or not yet
+            (corrections), or a given time before that of the decision or of the label that is corrected.
+    """
+    if len(set(ids)) < len(ids):
+        twice = next(name for i, name in enumerate(ids) if name in ids[:i])
+        raise SafeframeError(f"id {twice!r} comes twice among the labels; give each label once")
+    given = None if time is None else seconds(time)
+    rows, of_accepted = [], []
+    with database.write() as connection:
+        for name, value in zip(ids, unsafe, strict=True):
+            found = connection.execute(
+                "SELECT d.seq, d.time, d.accepted, max(l.revision), max(l.time) FROM decisions d"
+                " LEFT JOIN labels l ON l.decision = d.seq WHERE d.id = ?",
+                (name,),
+            ).fetchone()
+            seq, decided, accepted, revision, labelled = found
+            if seq is None:
+                raise SafeframeError(f"the log holds no decision with id {name!r}; no label was recorded")
+            if reason is None and revision is not None:
+                raise SafeframeError(
+                    f"id {name!r} is labelled already; no label was recorded. To change one, "
+                    "use correct(ids, unsafe, reason)"
+                )
+            if reason is not None and revision is None:
+                raise SafeframeError(f"id {name!r} has no label yet that could be corrected; use label()")
+            earliest = decided if labelled is None else labelled
+            if given is not None and given < earliest:
+                raise SafeframeError(
+                    f"the label of id {name!r} has time {given:.3f}, before {earliest:.3f}, that of the "
+                    f"{'decision' if labelled is None else 'label it corrects'}; the clock went backwards"
+                )
+            moment = max(now(), earliest) if given is None else given
+            rows.append((seq, 0 if revision is None else revision + 1, value, moment, reason or ""))
+            if accepted:
+                of_accepted.append(value)
+        connection.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?)", rows)
+    return np.array(of_accepted, dtype=np.int64)
+
+
+def history(database: Database, id: str) -> list[dict[str, Any]]:
+    """All labels that a decision has had, the first one first.
+
+    Args:
+        database: of the log.
+        id: of the decision.
+
+    Returns:
+        For each: "unsafe", "time" and "reason".
+
+    Raises:
+        SafeframeError: on an id that the log does not hold.
+    """
+    found = database.read("SELECT seq FROM decisions WHERE id = ?", (id,))
+    if not found:
+        raise SafeframeError(f"the log holds no decision with id {id!r}")
+    rows = database.read(
+        "SELECT unsafe, time, reason FROM labels WHERE decision = ? ORDER BY revision", found[0]
+    )
+    return [{"unsafe": row[0], "time": row[1], "reason": row[2]} for row in rows]
