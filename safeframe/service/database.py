@@ -63,6 +63,7 @@ class Database:
     def __init__(self, path: str | os.PathLike[str], busy_seconds: float, durable: bool) -> None:
         self.path, self.busy_seconds, self.durable = Path(path), float(busy_seconds), bool(durable)
         self._local = threading.local()
+        self._turns: dict[int, threading.Lock] = {}
         self._open: weakref.WeakSet[_Connection] = weakref.WeakSet()
         if not self.path.parent.is_dir():
             raise SafeframeError(f"{self.path.parent} is no folder: make it before a log is opened in it")
@@ -117,7 +118,9 @@ class Database:
         Raises:
             SafeframeError: where the file is locked, corrupt, read-only, or the disk full.
         """
-        with self._transaction("BEGIN IMMEDIATE") as connection:
+        # Threads of one process take turns; SQLite itself lets a waiting one sleep and look again.
+        turn = self._turns.setdefault(os.getpid(), threading.Lock())
+        with turn, self._transaction("BEGIN IMMEDIATE") as connection:
             yield connection
 
     @contextmanager

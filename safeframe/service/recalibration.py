@@ -18,24 +18,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import numpy as np
-
-from safeframe.certificates.cases import bonferroni, cases_needed, clopper_pearson_lower
-from safeframe.chance_constraint import validate_threshold
 from safeframe.guard.settings import Certified
 from safeframe.service.encoding import seconds
 from safeframe.service.log import GuardLog
-from safeframe.service.testing import passing, spent
-from safeframe.service.versions import Cut, Version, least_of_looser, selects
-from safeframe.service.window import Cases, Span, Unlabelled, newest, read_cases
-from safeframe.threshold_rule import ThresholdRule
-from safeframe.types import FloatArray, SafeframeError
-
-_GRID = 40
-_AGAINST = 0.01  # level at which a window speaks against a threshold that it is too small to replace
+from safeframe.service.thresholds import new_cuts
+from safeframe.service.versions import Cut, Version
+from safeframe.service.window import Span, Unlabelled, newest, read_cases
+from safeframe.types import SafeframeError
 
 
 @dataclass(frozen=True)
@@ -110,32 +102,13 @@ def recalibrate(
         raise SafeframeError(f"unlabelled is {unlabelled!r}; it must be 'left out' or 'unsafe'")
     if not 0.0 < odds < math.inf:
         raise SafeframeError(f"odds is {odds}; expected a factor above 0")
-    rule = log.guard.settings.rule
-    certified = isinstance(rule, Certified)
+    certified = isinstance(log.guard.settings.rule, Certified)
     span = newest(log.database, window, None if until is None else seconds(until), certified)
     if certified:
         _keep_to(log, window, odds)
     former, cases = log.version(), read_cases(log.database, span)
     counted = cases.counted(unlabelled)
-    found: dict[float, dict[Hashable, Cut]] = {}
-    statements = sum(len(groups) for groups in former.cuts.values())
-    for r_t, groups in former.cuts.items():
-        level = at_odds(r_t, odds)
-        for group, cut in groups.items():
-            mine = counted.group == group
-            if selects(log.guard):
-                mine &= counted.r_t == r_t
-            own = counted.subset(mine)
-            limit = float(log.guard.calibrations[r_t][group].tau) if selects(log.guard) else math.inf
-            if not own.audit.any():
-                limit = min(limit, cut.tau)
-            if certified:
-                delta = bonferroni(spent(rule.delta, span.start), statements)
-                made = _certified(own, level, delta, _grid(log, group), limit)
-            else:
-                made = _estimated(own, level, cut.tau, log)
-            found.setdefault(r_t, {})[group] = _judged(made, own, cut, level, limit)
-    found = least_of_looser(found)
+    found = new_cuts(log.guard, former.cuts, counted, span.start, odds)
     changed = any(
         found[r_t][group].tau != cut.tau
         for r_t, groups in former.cuts.items()
@@ -169,90 +142,6 @@ def restore(log: GuardLog, version: int, reason: str = "restored") -> Version:
     wanted = log.version(version)
     log.calibrations.put_in_force(reason, log.version().number, number=version)
     return wanted
-
-
-def at_odds(r_t: float, odds: float) -> float:
-    """The threshold to keep now so that r_t is kept where the odds of an unsafe case rise.
-
-    Args:
-        r_t: threshold on the probability, in (0, 1].
-        odds: factor on the odds.
-
-    Returns:
-        r_t / (r_t + odds (1 - r_t)).
-
-    Raises:
-        SafeframeError: on an r_t outside (0, 1].
-    """
-    risk = validate_threshold(r_t)
-    return risk / (risk + odds * (1.0 - risk))
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A threshold that the rule chose (-inf: none), with its bound, or why it could not choose."""
-
-    tau: float
-    bound: float = math.nan
-    refused: str = ""
-
-
-def _estimated(cases: Cases, level: float, ceiling: float, log: GuardLog) -> _Found:
-    """The guard's rule on the cases below the threshold in force; above it on audited cases alone."""
-    found = _ruled(cases.up_to(ceiling), level, log)
-    if not cases.audit.any() or (not found.refused and found.tau < ceiling):
-        return found
-    above = _ruled(cases.subset(cases.audit), level, log)
-    return above if above.tau > ceiling else replace(found, tau=min(found.tau, ceiling))
-
-
-def _ruled(cases: Cases, level: float, log: GuardLog) -> _Found:
-    rule, n = log.guard.settings.rule, len(cases.margin)
-    assert not isinstance(rule, Certified)
-    if not (cases.unsafe == 1).any():
-        return _Found(-np.inf, refused=f"there is no unsafe case among the {n:,} that count")
-    if not (cases.unsafe == 0).any():
-        return _Found(-np.inf)
-    blocks = log.guard.settings.blocks
-    odd = (np.arange(n) * min(blocks, n) // n) % 2 == 1
-    made = ThresholdRule(cases.margin, cases.unsafe, rule, odd, few=True)
-    found = made.calibrate(level)
-    return _Found(found.tau, found.threshold.bound, made.refused)
-
-
-def _certified(cases: Cases, level: float, delta: float, grid: FloatArray, limit: float) -> _Found:
-    """The largest threshold of a fixed list that is certified and within the limit."""
-    chosen = grid[passing(*cases.counts(grid), level, delta) & (grid <= limit)]
-    return _Found(float(chosen[-1]), level) if len(chosen) else _Found(-np.inf)
-
-
-def _judged(made: _Found, cases: Cases, former: Cut, level: float, limit: float) -> Cut:
-    """The threshold that is put in force, and why."""
-    n_window = len(cases.margin)
-    if made.tau > -np.inf:
-        tau = min(made.tau, limit)
-        below = cases.up_to(tau)
-        n, k = len(below.margin), int(below.unsafe.sum())
-        held = "; without audited cases it does not rise" if made.tau > limit else ""
-        why = f"{k:,} unsafe among {n:,} cases below it{held}"
-        return Cut(tau, "new", why, made.bound, n, k, n_window)
-    below = cases.up_to(former.tau)
-    n, k = len(below.margin), int(below.unsafe.sum())
-    needed = cases_needed(level, 0.05)
-    against = n > 0 and clopper_pearson_lower(k, n, _AGAINST) > level
-    if not against and (made.refused or n < needed):
-        why = made.refused or f"{n:,} cases count, fewer than the {needed:,} that are needed at least"
-        return Cut(former.tau, "kept", f"{why}; the window cannot calibrate, so the threshold stays",
-                   former.bound, former.n, former.k, former.n_window)  # fmt: skip
-    why = f"{k:,} unsafe among {n:,} cases below {former.tau:.6g}, and no threshold qualifies"
-    return Cut(-np.inf, "refused", why, 1.0, 0, 0, n_window)
-
-
-def _grid(log: GuardLog, group: Hashable) -> FloatArray:
-    """The thresholds to test: fixed by the guard's own calibration, before any case of the log was seen."""
-    quantiles = log.guard._rulings[group].accepted.quantile(np.linspace(0.0, 1.0, _GRID))
-    own = np.array([float(found[group].tau) for found in log.guard.calibrations.values()])
-    return np.unique(np.append(quantiles, own[np.isfinite(own)]))
 
 
 def _keep_to(log: GuardLog, window: int | timedelta, odds: float) -> None:

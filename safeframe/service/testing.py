@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from safeframe.certificates.cases import first_failure, validate_delta
+from safeframe.certificates.cases import cases_needed, first_failure, validate_delta
 from safeframe.chance_constraint import validate_threshold
 from safeframe.types import BoolArray, FloatArray, IntArray, SafeframeError
 
@@ -67,6 +67,22 @@ def spent(delta: float, look: int) -> float:
         SafeframeError: on a delta outside (0, 1).
     """
     return 6.0 * validate_delta(delta) / (math.pi * (look + 1)) ** 2
+
+
+def fewest(r: float, delta: float) -> int:
+    """Cases, none of them unsafe, below which no threshold can pass.
+
+    Args:
+        r: probability in (0, 1].
+        delta: allowed probability of failure, in (0, 1).
+
+    Returns:
+        Their number.
+
+    Raises:
+        SafeframeError: on an r outside (0, 1] or a delta outside (0, 1).
+    """
+    return cases_needed(r, validate_delta(delta) / (_STARTS * len(_SHARES)))
 
 
 def passing(n: IntArray, k: IntArray, r: float, delta: float) -> BoolArray:

@@ -220,13 +220,11 @@ def _steps(cuts: Cuts, key: Hashable) -> Steps:
 
 def _reported(calibration: GuardCalibration, cut: Cut) -> GuardCalibration:
     """A calibration as it is reported with the threshold of a cut."""
-    if cut.verdict == "first":
+    if cut.tau == calibration.tau and cut.n_window == 0:
         return calibration
     here = replace(
         calibration, tau=cut.tau, feasible=cut.tau > -np.inf, certificate=None, parts={}, refused=""
     )
-    if cut.verdict == "kept":
-        return here
     share = cut.n / cut.n_window if cut.n_window else 0.0
     risk = 1.0 if math.isnan(cut.bound) else cut.bound
     return replace(

@@ -1,4 +1,4 @@
-"""Write one log from several processes, or kill its writer again and again, and print as JSON what came of it.
+"""Write one log from several processes, or kill its writer again and again; print what came of it as JSON.
 
 python log_writers.py <file> kill <how many times>
 python log_writers.py <file> write <how many processes>
@@ -89,7 +89,9 @@ def main() -> None:
                 rows, labels = in_log(log, f"k{time_of}")
             decided, labelled = acknowledged.count(b"d"), acknowledged.count(b"l")
             whole = sum(count == ROWS for count in labels)
-            found["half"] += sum(count != ROWS for count in rows) + sum(count not in (0, ROWS) for count in labels)
+            found["half"] += sum(count != ROWS for count in rows) + sum(
+                count not in (0, ROWS) for count in labels
+            )
             found["lost"] += max(decided - len(rows), 0) + max(labelled - whole, 0)
             found["more_than_one"] += len(rows) - decided > 1 or whole - labelled > 1
     else:
