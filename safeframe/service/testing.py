@@ -70,19 +70,25 @@ def spent(delta: float, look: int) -> float:
 
 
 def fewest(r: float, delta: float) -> int:
-    """Cases, none of them unsafe, below which no threshold can pass.
+    """The least number of cases, none of them unsafe, with which a threshold can pass.
 
     Args:
         r: probability in (0, 1].
         delta: allowed probability of failure, in (0, 1).
 
     Returns:
-        Their number.
+        The number.
 
     Raises:
         SafeframeError: on an r outside (0, 1] or a delta outside (0, 1).
     """
-    return cases_needed(r, validate_delta(delta) / (_STARTS * len(_SHARES)))
+    wanted = math.log(_STARTS / validate_delta(delta))
+    few, enough = 0, cases_needed(r, delta / (_STARTS * len(_SHARES)))  # by the alternative 0 alone
+    while enough - few > 1:
+        n = (few + enough) // 2
+        passes = log_e_value(np.array(n), np.array(0), r) >= wanted
+        few, enough = (few, n) if passes else (n, enough)
+    return enough
 
 
 def passing(n: IntArray, k: IntArray, r: float, delta: float) -> BoolArray:

@@ -116,13 +116,22 @@ class Cases:
         """How many counted cases each threshold accepts, of those that count for it.
 
         Args:
-            taus: (t,) thresholds on the margin.
+            taus: (t,) ascending thresholds on the margin.
 
         Returns:
             Two integer arrays (t,), the cases and the unsafe ones among them.
         """
-        found = [self.up_to(float(tau)).unsafe for tau in taus]
-        return np.array([len(one) for one in found]), np.array([int(one.sum()) for one in found])
+        # A case counts for the thresholds above its margin, up to the one in force when it was decided.
+        first = np.searchsorted(taus, self.margin, side="right")
+        end = np.where(self.audit, len(taus), np.searchsorted(taus, self.tau, side="right"))
+
+        def total(chosen: BoolArray) -> IntArray:
+            steps = np.bincount(first[chosen], minlength=len(taus) + 1)
+            steps = steps - np.bincount(end[chosen], minlength=len(taus) + 1)
+            return np.cumsum(steps)[: len(taus)]
+
+        some = end > first
+        return total(some), total(some & (self.unsafe == 1))
 
 
 def read_cases(database: Database, span: Span) -> Cases:
@@ -187,9 +196,22 @@ def newest(database: Database, window: int | timedelta, until: float | None, ste
         first = database.read("SELECT min(seq) FROM decisions WHERE time >= ?", (since,))[0][0] or last + 1
         return Span(first, last, start if stepped else 0)
     _check(window)
+    return stepped_span(last, window) if stepped else Span(max(1, last - window + 1), last, 0)
+
+
+def stepped_span(last: int, window: int) -> Span:
+    """The window up to a decision that starts at a half of its length, counted from the first decision.
+
+    Args:
+        last: number of the newest decision, from 1.
+        window: how many decisions it has at least, where there are so many; up to half as many more.
+
+    Returns:
+        Which decisions.
+    """
     half = math.ceil(window / 2)
     start = max(0, (last - window) // half)
-    return Span(start * half + 1 if stepped else max(1, last - window + 1), last, start if stepped else 0)
+    return Span(start * half + 1, last, start)
 
 
 def _check(length: float) -> None:

@@ -260,6 +260,15 @@ def test_cases_count_where_they_would_have_been_labelled_whatever_their_margin()
     n, k = cases.counts(np.array([-1.5, 0.0, 1.0]))
     assert n.tolist() == [2, 4, 1]  # the fourth case does not count for 0, the audited one always does
     assert k.tolist() == [0, 3, 1]
+    rng = np.random.default_rng(0)  # against counting threshold by threshold
+    margin, tau = rng.integers(-5, 5, 500) / 2.0, rng.integers(-5, 5, 500) / 2.0
+    audit, label = rng.random(500) < 0.3, rng.integers(0, 2, 500)
+    group = np.full(500, "all", object)
+    cases = Cases(margin, tau, np.full(500, 0.1), margin < tau, audit, label, group).counted("left out")
+    grid = np.unique(np.append(margin, 9.0))
+    n, k = cases.counts(grid)
+    assert n.tolist() == [len(cases.up_to(t).margin) for t in grid]
+    assert k.tolist() == [cases.up_to(t).unsafe.sum() for t in grid]
 
 
 def test_thresholds_are_kept_as_text_and_stay_in_order():
