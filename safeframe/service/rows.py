@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -60,16 +61,18 @@ def insert(
     Raises:
         SafeframeError: on an id that is in the log already.
     """
-    for name in names:
-        if connection.execute("SELECT 1 FROM decisions WHERE id = ?", (name,)).fetchone():
-            raise SafeframeError(f"id {name!r} is in the log already; every decision needs an id of its own")
-    connection.executemany(
-        _INSERT,
-        (
-            (first + i, name, first, moment, *row)
-            for i, (name, row) in enumerate(zip(names, zip(*columns, strict=True), strict=True))
-        ),
-    )
+    numbered = enumerate(zip(names, zip(*columns, strict=True), strict=True))
+    rows = ((first + i, name, first, moment, *row) for i, (name, row) in numbered)
+    try:
+        connection.executemany(_INSERT, rows)
+    except sqlite3.IntegrityError:
+        for name in names:
+            found = connection.execute("SELECT seq FROM decisions WHERE id = ?", (name,)).fetchone()
+            if found and found[0] < first:
+                raise SafeframeError(
+                    f"id {name!r} is in the log already; every decision needs an id of its own"
+                ) from None
+        raise
 
 
 def batch_columns(
