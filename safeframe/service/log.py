@@ -25,11 +25,11 @@ from safeframe.guard.report import GuardedActions
 from safeframe.guard.safety_guard import SafetyGuard
 from safeframe.inputs import as_batch, length
 from safeframe.service.calibrations import Calibrations
-from safeframe.service.database import Database
-from safeframe.service.encoding import ArrayCodec, Codec, fingerprint, seconds
-from safeframe.service.labelling import add_labels, history, paired
-from safeframe.service.rows import batch_columns, batch_names, insert
-from safeframe.service.table import write_parquet
+from safeframe.service.storage.database import Database
+from safeframe.service.storage.encoding import ArrayCodec, Codec, fingerprint, seconds
+from safeframe.service.storage.labelling import add_labels, history, paired
+from safeframe.service.storage.rows import batch_columns, batch_names, insert
+from safeframe.service.storage.table import write_parquet
 from safeframe.service.versions import Version
 from safeframe.types import BoolArray, IntArray, SafeframeError
 
@@ -84,7 +84,7 @@ class GuardLog:
         guard: calibrated; how it is at this moment is what acts. Its models are called by ``act``.
         keep_measurements: whether measurements are kept for a replay: arrays, tensors and texts by True,
             others by an object with ``encode(batch)`` and ``decode(pieces)``
-            (:class:`safeframe.service.encoding.Codec`).
+            (:class:`safeframe.service.storage.encoding.Codec`).
         audit: probability with which a measurement is drawn to be labelled whether it is accepted or not;
             without audited cases a recalibration never raises a threshold.
         durable: wait until the disk has each batch, so that a power failure loses nothing either. False is

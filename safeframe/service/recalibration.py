@@ -6,7 +6,7 @@
 
 The rule is the guard's own. With ``Conservative()`` or ``PlugIn()`` it is applied to the labelled cases of
 the window. With ``Certified(delta)`` thresholds of a fixed list are tested by e-processes
-(:mod:`safeframe.service.testing`): all recalibrations of a log together, however many, break their promise
+(:mod:`safeframe.service.looks`): all recalibrations of a log together, however many, break their promise
 with probability at most delta; delta is spent on the starts of windows and not on looks. The guard's first
 calibration has its own delta.
 
@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from safeframe.guard.settings import Certified
-from safeframe.service.encoding import seconds
 from safeframe.service.log import GuardLog
+from safeframe.service.storage.encoding import seconds
 from safeframe.service.thresholds import new_cuts
 from safeframe.service.versions import Cut, Version
 from safeframe.service.window import Span, Unlabelled, newest, read_cases

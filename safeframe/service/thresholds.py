@@ -24,7 +24,7 @@ from safeframe.certificates.cases import bonferroni, cases_needed, clopper_pears
 from safeframe.chance_constraint import validate_threshold
 from safeframe.guard.safety_guard import SafetyGuard
 from safeframe.guard.settings import Certified
-from safeframe.service.testing import fewest, passing, spent
+from safeframe.service.looks import fewest, passing, spent
 from safeframe.service.versions import Cut, Cuts, least_of_looser, selects
 from safeframe.service.window import Cases
 from safeframe.threshold_rule import ThresholdRule

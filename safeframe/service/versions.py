@@ -22,7 +22,7 @@ from safeframe.guard.report import GuardCalibration, GuardedActions
 from safeframe.guard.ruling import Steps
 from safeframe.guard.safety_guard import SafetyGuard
 from safeframe.optimisation.candidates import DEFAULT
-from safeframe.service.encoding import group_text
+from safeframe.service.storage.encoding import group_text
 from safeframe.tensors import is_tensor, like, to_numpy
 from safeframe.types import BoolArray, SafeframeError
 

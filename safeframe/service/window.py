@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 
 from safeframe.guard.report import EVERYTHING
-from safeframe.service.database import Database
+from safeframe.service.storage.database import Database
 from safeframe.types import BoolArray, FloatArray, IntArray, SafeframeError
 
 Unlabelled = Literal["left out", "unsafe"]

@@ -14,7 +14,7 @@ from scipy import stats
 
 from safeframe import Certified, Conservative, InternalTestData, SafetyGuard
 from safeframe.certificates.cases import fixed_sequence
-from safeframe.service.testing import fewest, log_e_value, passing, spent
+from safeframe.service.looks import fewest, log_e_value, passing, spent
 from safeframe.service.thresholds import new_cuts
 from safeframe.service.versions import Cut, first_cuts
 from safeframe.service.window import Cases, stepped_span

@@ -150,7 +150,7 @@ def test_a_clock_that_goes_backwards(log, tmp_path, monkeypatch):
         log.label("a", 1, time=999.0)
     # The machine's own clock: the newest time is kept until it is passed.
     monkeypatch.setattr("safeframe.service.log.now", lambda: 500.0)
-    monkeypatch.setattr("safeframe.service.labelling.now", lambda: 400.0)
+    monkeypatch.setattr("safeframe.service.storage.labelling.now", lambda: 400.0)
     log.act(y, ids=["b"])
     monkeypatch.setattr("safeframe.service.log.now", lambda: 2000.0)
     log.act(y, ids=["c"])

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from safeframe.inputs import as_labels
-from safeframe.service.database import Database
-from safeframe.service.encoding import seconds
+from safeframe.service.storage.database import Database
+from safeframe.service.storage.encoding import seconds
 from safeframe.tensors import to_numpy
 from safeframe.types import IntArray, SafeframeError
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from safeframe.guard.report import GuardedActions
-from safeframe.service.encoding import action_texts, group_text
+from safeframe.service.storage.encoding import action_texts, group_text
 from safeframe.tensors import to_numpy
 from safeframe.types import BoolArray, SafeframeError
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from safeframe.service.database import Database
+from safeframe.service.storage.database import Database
 from safeframe.types import SafeframeError
 
 _ROWS = 50_000
