@@ -2,7 +2,8 @@
 
     log = GuardLog("guard.sqlite", guard)
     done = log.act(measurement)                  # acts and records; done.action, done.ids
-    accepted = log.label(done.ids, unsafe)       # when it is known; the labels of what was accepted
+    labelled = log.label(done.ids, unsafe)       # when it is known
+    monitor.update(labelled.of_accepted())
     log.export("decisions.parquet")
 
 A batch is recorded whole before its actions are returned, or an error is raised and nothing is: no action is
@@ -27,11 +28,11 @@ from safeframe.inputs import as_batch, length
 from safeframe.service.calibrations import Calibrations
 from safeframe.service.storage.database import Database
 from safeframe.service.storage.encoding import ArrayCodec, Codec, fingerprint, seconds
-from safeframe.service.storage.labelling import add_labels, history, paired
+from safeframe.service.storage.labelling import Labelled, add_labels, history, paired
 from safeframe.service.storage.rows import batch_columns, batch_names, insert
 from safeframe.service.storage.table import write_parquet
 from safeframe.service.versions import Version
-from safeframe.types import BoolArray, IntArray, SafeframeError
+from safeframe.types import BoolArray, SafeframeError
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +132,7 @@ class GuardLog:
         r_t: float | None = None,
         group: Any = None,
         time: float | datetime | None = None,
+        audit: Any = None,
     ) -> LoggedActions:
         """Act on a batch of measurements and record it; the whole batch is decided by one calibration.
 
@@ -140,6 +142,8 @@ class GuardLog:
             r_t: one of the guard's thresholds; may be left out if there is only one.
             group: (n,) ids, where the guard is group-conditional.
             time: of all these decisions, in seconds since 1970 or a datetime with its time zone; None: now.
+            audit: (n,) bool, which are to be labelled whether accepted or not, chosen without a look at the
+                measurement (the first of every hour, say); None: drawn at random as the log was told.
 
         Returns:
             The actions, with the ids.
@@ -154,8 +158,12 @@ class GuardLog:
         names, given = batch_names(ids, n), None if time is None else seconds(time)
         pieces: Sequence[bytes | None] = self.codec.encode(batch) if self.keeps and n else [None] * n
         guarded = version.act(batch, r_t, group)
-        audit = self._random().random(n) < self.audit
-        columns = batch_columns(guarded, audit, pieces, version.number, self.calibrations.safeframe)
+        audited = self._random().random(n) < self.audit if audit is None else np.asarray(audit)
+        if audited.shape != (n,) or audited.dtype != bool:
+            raise SafeframeError(
+                f"audit has shape {audited.shape} and type {audited.dtype}; expected ({n},) bool"
+            )
+        columns = batch_columns(guarded, audited, pieces, version.number, self.calibrations.safeframe)
         with self.database.write() as connection:
             newest = connection.execute(
                 "SELECT seq, time FROM decisions ORDER BY seq DESC LIMIT 1"
@@ -168,9 +176,9 @@ class GuardLog:
                 )
             moment = max(now(), before) if given is None else given
             insert(connection, names, seq + 1, moment, columns)
-        return LoggedActions(guarded, names, version.number, audit)
+        return LoggedActions(guarded, names, version.number, audited)
 
-    def label(self, ids: Sequence[Any] | str, unsafe: Any, time: float | datetime | None = None) -> IntArray:
+    def label(self, ids: Sequence[Any] | str, unsafe: Any, time: float | datetime | None = None) -> Labelled:
         """Add labels that have come in: whether acting was (or would have been) unsafe. Once for each id.
 
         Args:
@@ -179,7 +187,7 @@ class GuardLog:
             time: when they came, as in :meth:`act`; None: now.
 
         Returns:
-            (a,) the labels of those that had been accepted, in their order: what a monitor of the risk among
+            The labels with what was decided; its ``of_accepted()`` is what a monitor of the risk among
                 accepted cases is updated with.
 
         Raises:

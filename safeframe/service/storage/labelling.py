@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from time import time as now
 from typing import Any
@@ -13,7 +14,35 @@ from safeframe.inputs import as_labels
 from safeframe.service.storage.database import Database
 from safeframe.service.storage.encoding import seconds
 from safeframe.tensors import to_numpy
-from safeframe.types import IntArray, SafeframeError
+from safeframe.types import BoolArray, IntArray, SafeframeError
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Labels that were recorded, with the decisions that they belong to.
+
+    Attributes:
+        unsafe: (k,) 0 or 1.
+        accepted: (k,) bool, whether the action was accepted.
+        version: (k,) integers, number of the calibration that decided.
+    """
+
+    unsafe: IntArray
+    accepted: BoolArray
+    version: IntArray
+
+    def of_accepted(self, version: int | None = None) -> IntArray:
+        """What a monitor of the risk among accepted cases is updated with.
+
+        Args:
+            version: count what one calibration accepted only: after a recalibration labels of the former
+                one still come. None: all.
+
+        Returns:
+            (a,) labels of accepted cases, in their order.
+        """
+        chosen = self.accepted if version is None else self.accepted & (self.version == version)
+        return self.unsafe[chosen]
 
 
 def paired(ids: Sequence[Any] | str, unsafe: Any) -> tuple[list[str], list[int]]:
@@ -45,7 +74,7 @@ def add_labels(
     unsafe: Sequence[int],
     time: float | datetime | None,
     reason: str | None,
-) -> IntArray:
+) -> Labelled:
     """Add first labels, or corrections of them, all or none.
 
     Args:
@@ -56,7 +85,7 @@ def add_labels(
         reason: of a correction; None for first labels.
 
     Returns:
-        (a,) the labels of those that had been accepted.
+        The labels with what was decided.
 
     Raises:
         SafeframeError: on ids that are unknown, come twice, are labelled already (first labels) or not yet
@@ -66,15 +95,15 @@ def add_labels(
         twice = next(name for i, name in enumerate(ids) if name in ids[:i])
         raise SafeframeError(f"id {twice!r} comes twice among the labels; give each label once")
     given = None if time is None else seconds(time)
-    rows, of_accepted = [], []
+    rows, decisions = [], []
     with database.write() as connection:
         for name, value in zip(ids, unsafe, strict=True):
             found = connection.execute(
-                "SELECT d.seq, d.time, d.accepted, max(l.revision), max(l.time) FROM decisions d"
+                "SELECT d.seq, d.time, d.accepted, d.version, max(l.revision), max(l.time) FROM decisions d"
                 " LEFT JOIN labels l ON l.decision = d.seq WHERE d.id = ?",
                 (name,),
             ).fetchone()
-            seq, decided, accepted, revision, labelled = found
+            seq, decided, accepted, version, revision, labelled = found
             if seq is None:
                 raise SafeframeError(f"the log holds no decision with id {name!r}; no label was recorded")
             if reason is None and revision is not None:
@@ -92,10 +121,10 @@ def add_labels(
                 )
             moment = max(now(), earliest) if given is None else given
             rows.append((seq, 0 if revision is None else revision + 1, value, moment, reason or ""))
-            if accepted:
-                of_accepted.append(value)
+            decisions.append((value, accepted, version))
         connection.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?)", rows)
-    return np.array(of_accepted, dtype=np.int64)
+    table = np.array(decisions, dtype=np.int64).reshape(-1, 3)
+    return Labelled(table[:, 0], table[:, 1].astype(bool), table[:, 2])
 
 
 def history(database: Database, id: str) -> list[dict[str, Any]]:

@@ -79,8 +79,13 @@ def test_groups_candidates_errors_and_tensors_are_recorded(tmp_path):
 def test_labels_come_late_once_and_corrections_keep_the_history(log, tmp_path):
     y, label = stream(50, 2)
     done = log.act(y, ids=range(50), time=100.0)
-    accepted = log.label([3, 5, 4], label[[3, 5, 4]], time=200.0)
-    assert accepted.tolist() == label[[3, 5, 4]][done.accepted[[3, 5, 4]]].tolist()
+    rows = np.array([3, 5, 4, *range(20, 40)])
+    labelled = log.label(rows, label[rows], time=200.0)
+    assert not done.accepted[rows].all()
+    assert labelled.of_accepted().tolist() == label[rows][done.accepted[rows]].tolist()
+    assert labelled.of_accepted(1).tolist() == labelled.of_accepted().tolist()
+    assert labelled.of_accepted(2).tolist() == []
+    assert labelled.unsafe.tolist() == label[rows].tolist()
     log.label("7", True, time=datetime(2026, 1, 1, tzinfo=UTC))
     log.correct(7, 0, "the sensor was broken", time=datetime(2026, 1, 2, tzinfo=UTC))
     assert [(one["unsafe"], one["reason"]) for one in log.history(7)] == [
@@ -88,7 +93,7 @@ def test_labels_come_late_once_and_corrections_keep_the_history(log, tmp_path):
         (0, "the sensor was broken"),
     ]
     rows = table(log, tmp_path).set_index("id")
-    assert rows["unsafe"].notna().sum() == 4
+    assert rows["unsafe"].notna().sum() == 24
     assert not rows["unsafe"]["7"]
     assert rows["corrections"]["7"] == 1
     assert rows["corrections"]["3"] == 0
@@ -165,6 +170,11 @@ def test_a_clock_that_goes_backwards(log, tmp_path, monkeypatch):
 def test_audits_are_drawn_whatever_the_margin(tmp_path):
     with GuardLog(tmp_path / "log", calibrated(), audit=0.3, durable=False) as log:
         done = log.act(stream(4000, 3)[0])
+        chosen = np.arange(50) % 7 == 0
+        assert (log.act(stream(50)[0], audit=chosen).audit == chosen).all()
+        for bad in (chosen[:3], chosen.astype(int)):
+            with pytest.raises(SafeframeError, match=r"expected \(50,\) bool"):
+                log.act(stream(50)[0], audit=bad)
     share = [done.audit[done.accepted].mean(), done.audit[~done.accepted].mean()]
     assert np.abs(np.array(share) - 0.3).max() < 0.06
     with pytest.raises(SafeframeError, match="audit is 2"):
