@@ -25,10 +25,10 @@ from safeframe.chance_constraint import validate_threshold
 from safeframe.guard.safety_guard import SafetyGuard
 from safeframe.guard.settings import Certified
 from safeframe.service.looks import fewest, passing, spent
-from safeframe.service.versions import Cut, Cuts, least_of_looser, selects
+from safeframe.service.versions import Cut, Cuts, least_of_looser, selects, whole
 from safeframe.service.window import Cases
-from safeframe.threshold_rule import ThresholdRule
-from safeframe.types import FloatArray
+from safeframe.threshold_rule import Conservative, PlugIn, ThresholdRule
+from safeframe.types import FloatArray, SafeframeError
 
 _GRID = 40
 _AGAINST = 0.01  # level at which a window speaks against a threshold that it is too small to replace
@@ -50,7 +50,7 @@ def new_cuts(
         Thresholds by r_t and group, each with a verdict.
 
     Raises:
-        SafeframeError: where the rule cannot be applied.
+        SafeframeError: where the guard's rule is another than ``Conservative``, ``PlugIn`` or ``Certified``.
     """
     rule = guard.settings.rule
     found: dict[float, dict[Hashable, Cut]] = {}
@@ -58,7 +58,7 @@ def new_cuts(
     for r_t, groups in former.items():
         level = at_odds(r_t, odds)
         for group, cut in groups.items():
-            mine = cases.group == group
+            mine = np.ones(len(cases.margin), bool) if whole(groups) else cases.group == group
             if selects(guard):
                 mine &= cases.r_t == r_t
             own = cases.subset(mine)
@@ -112,7 +112,10 @@ def _estimated(cases: Cases, level: float, ceiling: float, guard: SafetyGuard) -
 
 def _ruled(cases: Cases, level: float, guard: SafetyGuard) -> _Found:
     rule, n = guard.settings.rule, len(cases.margin)
-    assert not isinstance(rule, Certified)
+    if not isinstance(rule, Conservative | PlugIn):
+        raise SafeframeError(
+            f"recalibration knows the rules Conservative, PlugIn and Certified, but the guard has {rule!r}"
+        )
     if not (cases.unsafe == 1).any():
         return _Found(-np.inf, refused=f"there is no unsafe case among the {n:,} that count")
     if not (cases.unsafe == 0).any():

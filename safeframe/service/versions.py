@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from safeframe.guard.report import GuardCalibration, GuardedActions
+from safeframe.guard.report import EVERYTHING, GuardCalibration, GuardedActions
 from safeframe.guard.ruling import Steps
 from safeframe.guard.safety_guard import SafetyGuard
 from safeframe.optimisation.candidates import DEFAULT
@@ -115,6 +115,18 @@ def selects(guard: SafetyGuard) -> bool:
     return guard.evidence is not None and guard.evidence.score is not None
 
 
+def whole(groups: Mapping[Hashable, Any]) -> bool:
+    """Whether one threshold is in force for all cases, whatever group they have.
+
+    Args:
+        groups: what belongs to each group.
+
+    Returns:
+        True where there is nothing but ``EVERYTHING``.
+    """
+    return list(groups) == [EVERYTHING]
+
+
 @dataclass(frozen=True, eq=False)
 class Version:
     """A guard with the thresholds of one calibration; it does not change.
@@ -160,8 +172,10 @@ class Version:
         margin, accepted = to_numpy(guarded.margin), to_numpy(guarded.accepted)
         tau, bound = to_numpy(guarded.tau).copy(), to_numpy(guarded.bound).copy()
         calibration = dict(guarded.calibration)
-        for key, cut in self.cuts[guarded.threshold].items():
-            mine = np.ones(len(margin), bool) if guarded.group is None else guarded.group == key
+        cuts = self.cuts[guarded.threshold]
+        for key, cut in cuts.items():
+            every = guarded.group is None or whole(cuts)
+            mine = np.ones(len(margin), bool) if every else guarded.group == key
             tau[mine] = np.minimum(tau[mine], cut.tau)
             level = _steps(self.cuts, key).level(margin[mine])
             bound[mine] = np.maximum(bound[mine], level)

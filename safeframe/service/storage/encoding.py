@@ -197,13 +197,17 @@ def _record(value: Any) -> Any:
             own, default = getattr(value, part.name), part.default
             if part.default_factory is not dataclasses.MISSING:
                 default = part.default_factory()
-            if default is dataclasses.MISSING or own != default:
+            if default is dataclasses.MISSING or isinstance(own, np.ndarray) or own != default:
                 kept[part.name] = _record(own)
         return {"kind": type(value).__name__, **kept}
     if isinstance(value, Mapping):
         return sorted([repr(key), _record(one)] for key, one in value.items())
     if isinstance(value, tuple | list):
         return [_record(one) for one in value]
+    if isinstance(value, np.ndarray):
+        return _array_digest(value)
+    if callable(value) or type(value).__repr__ is object.__repr__:  # their repr names a place in memory
+        return getattr(value, "__qualname__", type(value).__qualname__)
     return repr(value)
 
 

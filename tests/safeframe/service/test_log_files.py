@@ -188,3 +188,18 @@ def test_what_cannot_be_encoded_is_refused_before_anything_is_done(tmp_path):
             log.act(pd.DataFrame({"y": [0.0]}))
         assert not calls
         assert len(log) == 0
+
+
+def test_fingerprints_tell_settings_apart_and_name_no_place_in_memory():
+    from safeframe.service.storage.encoding import _record
+
+    class Scale:
+        pass
+
+    def one(value):
+        return value
+
+    assert _record(one) == _record(one)
+    assert "0x" not in str(_record([one, Scale(), (1.5, "a"), {"b": np.arange(3)}]))
+    assert _record({"b": np.arange(3)}) != _record({"b": np.arange(4)})
+    assert _record((1.5, 2)) != _record((1.5, 3))

@@ -366,3 +366,24 @@ def test_a_conservative_guard_s_rule_is_its_own(tmp_path):
         plain = new_cuts(calibrated(rule=PlugIn()), former, cases, 0)[0.05]["all"]
         assert cut.tau < plain.tau  # a radius, its mass and one case more are counted
         assert cut.bound <= 0.05
+
+
+@pytest.mark.parametrize("rule", ["conservative", "plug-in"])
+def test_an_r_t_that_is_not_listed_is_served_by_the_next_stricter_one(tmp_path, rule):
+    guard = calibrated(threshold=[0.02, 0.1], rule=rule)
+    y, label = stream(6000, 1, 0.4)
+    with GuardLog(tmp_path / "log", guard, durable=False) as log:
+        done = log.act(y, r_t=0.1)
+        known = np.flatnonzero(done.accepted)
+        log.label([done.ids[i] for i in known], label[known])
+        cuts = recalibrate(log, 6000).cuts
+        for r_t, served in ((0.05, 0.02), (0.1, 0.1), (0.5, 0.1)):
+            assert np.array_equal(log.act(y, r_t=r_t).accepted, y[:, 0] < cuts[served]["all"].tau)
+        assert not log.act(y, r_t=0.001).accepted.any()
+
+
+def test_rules_that_a_recalibration_does_not_know_are_named(tmp_path):
+    with lived(tmp_path / "log", calibrated(), 100) as log:
+        object.__setattr__(log.guard.settings, "rule", "some other rule")
+        with pytest.raises(SafeframeError, match="knows the rules Conservative, PlugIn and Certified"):
+            recalibrate(log, 100)
