@@ -29,8 +29,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from safeframe import GuardLog, InternalTestData, SafetyGuard, recalibrate, replay, restore
-from safeframe.service.monitor import RiskMonitor
+from safeframe import GuardLog, InternalTestData, RiskMonitor, SafetyGuard, recalibrate, replay, restore
 
 rng = np.random.default_rng(0)
 BLUE, RED, GREY, GREEN = "#0072B2", "#D55E00", "#777777", "#009E73"
