@@ -28,7 +28,7 @@ from safeframe.inputs import as_batch, length
 from safeframe.service.calibrations import Calibrations
 from safeframe.service.storage.database import Database
 from safeframe.service.storage.encoding import ArrayCodec, Codec, fingerprint, seconds
-from safeframe.service.storage.labelling import Labelled, add_labels, history, paired
+from safeframe.service.storage.labelling import Labelled, add_labels, awaited, history, paired
 from safeframe.service.storage.rows import batch_columns, batch_names, insert
 from safeframe.service.storage.table import write_parquet
 from safeframe.service.versions import Version
@@ -214,6 +214,21 @@ class GuardLog:
         if not reason.strip():
             raise SafeframeError("a correction needs a reason, in words")
         add_labels(self.database, *paired(ids, unsafe), time, reason)
+
+    def awaited(self, until: float | datetime | None = None, limit: int = 1_000) -> list[str]:
+        """Whose labels are to be found out: accepted and audited decisions without one, the oldest first.
+
+        Args:
+            until: of decisions up to this time only, as in :meth:`act`; None: all.
+            limit: at most so many.
+
+        Returns:
+            Their ids.
+
+        Raises:
+            SafeframeError: where the log cannot be read.
+        """
+        return awaited(self.database, until, limit)
 
     def history(self, id: Any) -> list[dict[str, Any]]:
         """All labels that a decision has had, the first one first.

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from safeframe import Certified, Conservative, InternalTestData, SafetyGuard
-from safeframe.certificates.cases import fixed_sequence
+from safeframe.certificates.cases import cases_needed, fixed_sequence
 from safeframe.service.looks import fewest, log_e_value, passing, spent
 from safeframe.service.thresholds import new_cuts
 from safeframe.service.versions import Cut, first_cuts
@@ -78,7 +78,7 @@ def naive(guard, former, cases, start):
 
 
 def test_many_looks_keep_delta_where_every_look_alone_would_not():
-    draws, delta, chosen = 40, 0.2, {"looks": 40, "every": 250, "window": 1000, "audit": 1.0}
+    draws, delta, chosen = 25, 0.2, {"looks": 40, "every": 250, "window": 1000, "audit": 1.0}
     broken = {"e-process": 0, "naive": 0}
     last = []
     for seed in range(draws):
@@ -90,7 +90,7 @@ def test_many_looks_keep_delta_where_every_look_alone_would_not():
         tau = served(rng, guard, DRIFTED, look=naive, **chosen)
         broken["naive"] += bool((risk(tau, DRIFTED) > R_T).any())
     assert at_most(broken["e-process"], draws, delta), broken
-    assert broken["naive"] > 2 * delta * draws, broken  # the count can tell
+    assert broken["naive"] > 0.5 * draws, broken  # the count can tell
     assert np.mean(np.array(last) > -np.inf) > 0.8  # and not because nothing is accepted
 
 
@@ -104,7 +104,7 @@ def mixed_window(rng, n, strict, loose, prior, share):
 @pytest.mark.parametrize("rule", [Certified(0.2), Conservative()])
 def test_censored_labels_do_not_break_the_promise_and_would_if_they_were_pooled(rule):
     """Most of the window is from a time of a strict threshold, so that safe cases are too many."""
-    draws, prior = 60, DRIFTED
+    draws, prior = 30, DRIFTED
     grid = np.linspace(-3, 3, 601)
     loose = float(grid[np.searchsorted(risk(grid, prior), 1.4 * R_T)])
     strict = loose - 1.2
@@ -130,7 +130,7 @@ def test_censored_labels_do_not_break_the_promise_and_would_if_they_were_pooled(
 
 @pytest.mark.parametrize("audit", [0.0, 0.2])
 def test_the_promise_of_the_conservative_rule_after_the_prior_has_drifted(audit):
-    draws, first, last = 30, [], []
+    draws, first, last = 20, [], []
     for seed in range(draws):
         rng = np.random.default_rng(seed)
         guard = guard_of(rng, Conservative())
@@ -144,7 +144,7 @@ def test_the_promise_of_the_conservative_rule_after_the_prior_has_drifted(audit)
 
 
 def test_the_promise_of_the_certified_rule_after_the_prior_has_drifted():
-    draws, delta, broken, accepts = 60, 0.1, 0, 0
+    draws, delta, broken, accepts = 30, 0.1, 0, 0
     for seed in range(draws):
         rng = np.random.default_rng(seed)
         guard = guard_of(rng, Certified(delta))
@@ -157,7 +157,7 @@ def test_the_promise_of_the_certified_rule_after_the_prior_has_drifted():
 
 
 def test_the_promise_where_the_prior_falls_and_audits_let_thresholds_rise():
-    draws, delta, broken, risen = 40, 0.2, 0, 0
+    draws, delta, broken, risen = 20, 0.2, 0, 0
     for seed in range(draws):
         rng = np.random.default_rng(seed)
         guard = guard_of(rng, Certified(delta), prior=DRIFTED)
@@ -202,6 +202,8 @@ def test_e_values_are_the_mean_of_likelihood_ratios_and_never_nan():
     counts = np.arange(40) * 1000
     assert np.isfinite(log_e_value(counts, counts // 2, 1e-4)).all()
     assert np.isclose(sum(spent(0.2, j) for j in range(100_000)), 0.2, atol=1e-5)
+    needed = [fewest(1e-3, spent(0.05, start)) / cases_needed(1e-3, 0.05) for start in (0, 9)]
+    assert np.round(needed, 1).tolist() == [2.3, 3.9]  # as docs/in_service.md says
     least = fewest(r, 0.2)
     many = np.full(40, least)
     assert passing(many, np.zeros(40, int), r, 0.2).all()

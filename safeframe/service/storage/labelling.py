@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -125,6 +126,28 @@ def add_labels(
         connection.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?)", rows)
     table = np.array(decisions, dtype=np.int64).reshape(-1, 3)
     return Labelled(table[:, 0], table[:, 1].astype(bool), table[:, 2])
+
+
+def awaited(database: Database, until: float | datetime | None, limit: int) -> list[str]:
+    """Accepted and audited decisions without a label, the oldest first.
+
+    Args:
+        database: of the log.
+        until: of decisions up to this time only; None: all.
+        limit: at most so many.
+
+    Returns:
+        Their ids.
+
+    Raises:
+        SafeframeError: where the log cannot be read.
+    """
+    rows = database.read(
+        "SELECT id FROM decisions WHERE (accepted = 1 OR audit = 1) AND time <= ? AND NOT EXISTS"
+        " (SELECT 1 FROM labels WHERE decision = seq) ORDER BY seq LIMIT ?",
+        (math.inf if until is None else seconds(until), limit),
+    )
+    return [row[0] for row in rows]
 
 
 def history(database: Database, id: str) -> list[dict[str, Any]]:

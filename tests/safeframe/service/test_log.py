@@ -100,6 +100,18 @@ def test_labels_come_late_once_and_corrections_keep_the_history(log, tmp_path):
     assert rows["label_time"]["3"] == 200.0
 
 
+def test_whose_labels_are_awaited(log):
+    y, label = stream(40, 2)
+    audit = np.arange(40) % 5 == 0
+    done = log.act(y, time=100.0, audit=audit)
+    wanted = [done.ids[i] for i in np.flatnonzero(done.accepted | audit)]
+    assert log.awaited() == wanted
+    assert log.awaited(limit=3) == wanted[:3]
+    assert log.awaited(until=99.0) == []
+    log.label(wanted[:10], label[:10])
+    assert log.awaited() == wanted[10:]
+
+
 @pytest.mark.parametrize(
     ("ids", "values", "message"),
     [
