@@ -24,6 +24,7 @@ from safeframe.certificates.cases import bonferroni, cases_needed, clopper_pears
 from safeframe.chance_constraint import validate_threshold
 from safeframe.guard.safety_guard import SafetyGuard
 from safeframe.guard.settings import Certified
+from safeframe.risk_curve import RiskCurve
 from safeframe.service.looks import fewest, passing, spent
 from safeframe.service.versions import Cut, Cuts, least_of_looser, selects, whole
 from safeframe.service.window import Cases
@@ -156,6 +157,13 @@ def _judged(made: _Found, cases: Cases, former: Cut, level: float, limit: float,
 
 def _grid(guard: SafetyGuard, group: Hashable) -> FloatArray:
     """The thresholds to test: fixed by the guard's own calibration, before any case of the log was seen."""
-    quantiles = guard._rulings[group].accepted.quantile(np.linspace(0.0, 1.0, _GRID))
+    accepted = getattr(guard._rulings[group], "accepted", None)
+    shares = np.linspace(0.0, 1.0, _GRID)
+    if isinstance(accepted, RiskCurve):
+        quantiles = accepted.quantile(shares)
+    else:  # a guard that prices risk has another curve; its gate is on the margins themselves
+        assert guard.evidence is not None
+        margin = guard.evidence.flat[0]
+        quantiles = np.quantile(margin[np.isfinite(margin)], shares)
     own = np.array([float(found[group].tau) for found in guard.calibrations.values()])
     return np.unique(np.append(quantiles, own[np.isfinite(own)]))
