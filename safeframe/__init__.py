@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from safeframe.risk_curve import GroupedRiskCurve, RiskCurve
     from safeframe.selected_risk import SelectedRiskCurve
     from safeframe.service.budget import LongRunBudget
+    from safeframe.service.log import GuardLog
     from safeframe.service.monitor import RiskMonitor
     from safeframe.service.monitors import RiskMonitors
+    from safeframe.service.recalibration import recalibrate, restore
+    from safeframe.service.replay import replay
     from safeframe.shrinkage import Shrinkage
     from safeframe.threshold_rule import Conservative, PlugIn, ThresholdRule
     from safeframe.types import SafeframeError, Status
@@ -36,6 +39,7 @@ __all__ = [
     "CoverageSettings",
     "GroupConstraint",
     "GroupedRiskCurve",
+    "GuardLog",
     "GuardedActions",
     "InternalTestData",
     "LongRunBudget",
@@ -50,6 +54,9 @@ __all__ = [
     "Status",
     "ThresholdRule",
     "margin_of",
+    "recalibrate",
+    "replay",
+    "restore",
 ]
 
 HOMES = {
@@ -64,8 +71,11 @@ HOMES = {
     "safeframe.risk_curve": ("GroupedRiskCurve", "RiskCurve"),
     "safeframe.selected_risk": ("SelectedRiskCurve",),
     "safeframe.service.budget": ("LongRunBudget",),
+    "safeframe.service.log": ("GuardLog",),
     "safeframe.service.monitor": ("RiskMonitor",),
     "safeframe.service.monitors": ("RiskMonitors",),
+    "safeframe.service.recalibration": ("recalibrate", "restore"),
+    "safeframe.service.replay": ("replay",),
     "safeframe.shrinkage": ("Shrinkage",),
     "safeframe.threshold_rule": ("Conservative", "PlugIn", "ThresholdRule"),
     "safeframe.types": ("SafeframeError", "Status"),
