@@ -34,6 +34,7 @@ import pandas as pd
 from torch import nn
 
 from experiments.llm.answers import recorded
+from experiments.llm.answers.chat import ChatSource
 from experiments.llm.answers.features import save_array
 from experiments.llm.answers.hub import HubSource
 from experiments.llm.answers.pools import SPLITS, Pool, Source
@@ -42,7 +43,7 @@ from experiments.llm.answers.synthetic import SyntheticSource
 from experiments.llm.config import LLMConfig
 from experiments.llm.evaluation import Evaluation
 from experiments.llm.guard import baselines, classifier, coverage, tailored
-from experiments.llm.guard.backends import Backend, MiniLMBackend, OPTBackend, place_of, spread
+from experiments.llm.guard.backends import Backend, DecoderBackend, MiniLMBackend, place_of, spread
 from experiments.llm.guard.calibration import Calibrator
 from experiments.llm.guard.judge import judge_of, recorded_rows
 from experiments.llm.records import BLOCKS_TABLE
@@ -61,6 +62,8 @@ def make_source(settings: LLMConfig, context: RunContext) -> Source:
     """The configured source of candidate answers."""
     if settings.source == "recorded":
         return RecordedSource(settings, context, judge_of)
+    if settings.source == "chat":
+        return ChatSource(settings.models, settings.pools, context)
     kind = SyntheticSource if settings.source == "synthetic" else HubSource
     return kind(settings.models, settings.pools.candidates, context)
 
@@ -69,7 +72,7 @@ def backend_of(source: Any, settings: LLMConfig) -> Backend:
     """The classification model for a source's texts."""
     if isinstance(source, RecordedSource):
         return MiniLMBackend(source.mini, source.hidden, source.rows_of, settings.classifier)
-    return OPTBackend(source, settings.classifier)
+    return DecoderBackend(source, settings.classifier)
 
 
 class Experiment:
@@ -148,7 +151,7 @@ class Experiment:
 
         def compute(_: Stage) -> np.ndarray:
             started, table = time.process_time(), self.table[split]
-            flat = classifier.margins(module, table, progress=self._progress(f"{name}, {split}"))
+            flat = classifier.margins(module, table, self.backend.rows, self._progress(f"{name}, {split}"))
             seconds = max(time.process_time() - started, 1e-9)
             if split == "validation":
                 self.context.measured(f"texts_per_cpu_second.{name}", len(table) / seconds)
