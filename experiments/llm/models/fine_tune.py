@@ -174,8 +174,7 @@ def main(arguments: list[str]) -> int:
             rows.to_parquet(out / "held_out.parquet", index=False)
             print(" ".join(f"{name} {value:.4g}" for name, value in summary.items()), flush=True)
         if settings.lora_rank:
-            save_adapters(model, settings.model, out)
-            steps.tokenizer.save_pretrained(settings.out)
+            save_adapters(model, settings.model, out)  # the tokenizer is the base's
         else:
             save_pretrained(model, steps.tokenizer, settings.out)
         steps.checkpoint.unlink(missing_ok=True)

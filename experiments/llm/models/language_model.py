@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, OPTConfig, OPTForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from experiments.llm.models.sources import model_folder, with_adapters
+from experiments.llm.models.sources import ADAPTERS, base_of, model_folder, with_adapters
 from experiments.support.errors import ConfigError
 from experiments.support.files import hash_of
 from experiments.support.weights import digest_of
@@ -77,8 +77,11 @@ def load_tokenizer(name: str | Path) -> Any:
     Where it has no pad token the end token pads: masks say what is padding, never the token. SafeframeError
     for one without an end token.
     """
+    folder = Path(model_folder(name))
+    if (folder / ADAPTERS).is_file() and not (folder / "tokenizer.json").is_file():
+        folder = Path(base_of(folder))
     with loading(name):
-        tokenizer = AutoTokenizer.from_pretrained(str(model_folder(name)), padding_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), padding_side="left")
     if tokenizer.eos_token_id is None:
         raise SafeframeError(
             f"{str(name)!r}: the tokenizer has no end-of-sequence token, so no answer would end; set"

@@ -161,8 +161,8 @@ def model_files(key: str, place: str) -> dict[str, str]:
         return {key: str(weights)} if weights.is_file() else {}
     kinds = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.bin")
     files = sorted({file for kind in kinds for inner in ("", "*/") for file in path.glob(inner + kind)})
-    found = {}
+    found, first = {}, weights if weights in files else next(iter(files), None)
     for file in files:
         name = "_".join(file.relative_to(path).parts).replace(".", "_")
-        found[key if file == weights else f"{key}_{name}"] = str(file)
+        found[key if file == first else f"{key}_{name}"] = str(file)
     return found
