@@ -13,8 +13,8 @@ as soon as it is there, so that a machine that is taken away costs the running s
    rewards, margins), runs.tar (results), classifiers_*.tar
 4. bench: `bench_llm.py` of OPT shapes -> bench.csv
 
-The device tests run first (--tests). log.json says what was done when. A stage that would begin after
---budget-seconds is left out, and what runs then is stopped.
+The device tests run beside the first stage (--tests). log.json says what was done when. A stage that would
+begin after --budget-seconds is left out, and what runs then is stopped.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Work:
 
     def begin(self, name: str, *command: str) -> None:
         """Start a command; its output goes to a log."""
-        environment = os.environ | {"OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false"}
+        environment = {"OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false"} | os.environ
         while sum(job.poll() is None for job in self.running.values()) >= self.options.at_once:
             time.sleep(0.2)
         with open(self.work / "logs" / f"{name}.log", "w", encoding="utf-8") as log:
@@ -150,7 +150,8 @@ def seeds(work: Work, models: dict[str, Path]) -> None:
         f"models.device={o.device}", f"models.precision={o.precision}", f"models.batch={o.answers_at_once}",
         "models.top_k=50", "models.top_p=0.95", "models.shard=512", f"pools.candidates={o.candidates}",
         f"classifier.rank={o.rank}", f"classifier.alpha={2 * o.rank}", f"classifier.epochs={o.epochs}",
-        "classifier.learning_rate=4e-4", "classifier.full_learning_rate=5e-5",
+        "classifier.checkpoint_every=100000", "classifier.learning_rate=4e-4",
+        "classifier.full_learning_rate=5e-5",
         "tailored.learning_rate=1e-4", *o.setting,
     ]  # fmt: skip
     for key in ("ai", "classifier"):
@@ -169,7 +170,7 @@ def seeds(work: Work, models: dict[str, Path]) -> None:
     names = [f"seed_{seed}" for seed in o.seeds]
     for name, seed in zip(names, o.seeds, strict=True):
         work.begin(name, "run.py", *settings, f"seed={seed}")
-    work.wait(names, reserve=15.0, each=keep_pool)
+    work.wait(names, reserve=25.0, each=keep_pool)
     keep_pool()
     tables = []
     for file in sorted((runs / "llm").glob("*/candidates.parquet")):
@@ -230,12 +231,12 @@ def main() -> int:
     add("--rank", type=int, default=8)
     add("--folds", type=int, default=2)
     add("--batch", type=int, default=32)
-    add("--cost-steps", type=int, default=400)
-    add("--reward-steps", type=int, default=250)
+    add("--cost-steps", type=int, default=300)
+    add("--reward-steps", type=int, default=200)
     add("--epochs", type=float, default=1.5)
     add("--at-once", type=int, default=64, help="commands that run side by side")
     add("--setting", nargs="*", default=[], help="further settings of the runs (key=value)")
-    add("--tests", action="store_true", help="run the device tests first")
+    add("--tests", action="store_true", help="run the device tests")
     add("--bench", default=None, help="arguments of bench_llm.py, in one text; it runs last")
     add("--budget-seconds", type=float, default=1e9)
     work = Work(parser.parse_args())
@@ -245,9 +246,11 @@ def main() -> int:
 
     work.note("model", folder=model_folder(o.model))
     if o.tests:
-        work.begin("tests", "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS)
-        work.wait(["tests"], reserve=max(0.0, work.left - 90))
+        plain = ("-c", os.devnull, "--rootdir", ".", "-o", f"pythonpath={ROOT} {ROOT / 'tests' / 'helpers'}")
+        work.begin("tests", "-m", "pytest", "-q", "--import-mode=importlib", *plain, *TESTS)
     models = scores(work)
+    if o.tests:
+        work.wait(["tests"], reserve=max(0.0, work.left - 30))
     if models is not None and work.left > 60:
         seeds(work, models)
     if o.bench is not None and work.left > 20:

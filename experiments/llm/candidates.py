@@ -67,8 +67,8 @@ def real_rows(pool: Pool, default_reward: np.ndarray, cut_prompts: int) -> list[
     if share > 0.5:
         log.warning(
             "the default answer has a higher reward than every candidate for %.0f%% of the prompts (mean"
-            " %.2f, best candidates %.2f), so refusing always would win: set models.default_reward, or give another"
-            " reward model", 100 * share, float(default_reward.mean()), float(best.mean()),
+            " %.2f, best candidates %.2f), so refusing always would win: set models.default_reward, or"
+            " give another reward model", 100 * share, float(default_reward.mean()), float(best.mean()),
         )  # fmt: skip
     rows = [
         {"method": "default", "metric": "beats_every_candidate", "value": share, "n": n},

@@ -87,6 +87,9 @@ class ClassifierConfig:
         "more forward pass; null is 4096 (synthetic), 256 on a GPU and 64 on a CPU (hub, chat).",
         low=1,
     )
+    checkpoint_every: int = setting(
+        200, "Updates between checkpoints of the training; a tenth of it by the approximate loss.", low=1
+    )
     fully_tuned: bool = setting(
         True, "Whether the baseline in which all weights are trained is run (rejection sampling needs it)."
     )

@@ -106,7 +106,9 @@ class Experiment:
 
         def compute(stage: Stage) -> nn.Module:
             loss = classifier.cross_entropy(self.table["train"], pool.harmful[pool.mask], settings.batch)
-            schedule = loop.TrainingSettings(steps, rate, weight_decay=settings.weight_decay)
+            schedule = loop.TrainingSettings(
+                steps, rate, settings.weight_decay, checkpoint_every=settings.checkpoint_every
+            )
             seed = self.context.seeds.integer(name)
             fresh = self.backend.new(lora, seed)
             return loop.train(fresh, loss, schedule, seed, stage.checkpoint, self._progress(name))
@@ -128,7 +130,7 @@ class Experiment:
             )  # fmt: skip
             schedule = loop.TrainingSettings(
                 settings.steps, settings.learning_rate, one_cycle=False, average=settings.average,
-                checkpoint_every=20,
+                checkpoint_every=max(1, self.config.classifier.checkpoint_every // 10),
             )  # fmt: skip
             seed = self.context.seeds.integer("tailored")
             return loop.train(warm, loss, schedule, seed, stage.checkpoint, self._progress("tailored"))

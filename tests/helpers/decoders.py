@@ -16,8 +16,8 @@ CHAT = (
 )
 SPECIAL = ("<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|end|>")
 KINDS = ("opt", "llama", "qwen3", "gemma3_text")
-"""opt: no chat template, its own pad. llama: pad equal to the end. qwen3: no pad token. gemma3_text: turns end
-with another token than texts."""
+"""opt: no chat template, its own pad. llama: pad equal to the end. qwen3: no pad token. gemma3_text:
+turns end with another token than texts."""
 
 
 @cache

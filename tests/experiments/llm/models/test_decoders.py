@@ -111,9 +111,7 @@ def test_long_prompts_are_cut_inside_the_users_turn(kind):
     assert shape.before in read
     assert read.endswith(shape.after)
     assert cut.ids[0].tolist()[-20:] == whole[-20:]
-    with pytest.raises(
-        SafeframeError, match=r"leaves nothing of a prompt: the template alone has \d+ tokens"
-    ):
+    with pytest.raises(SafeframeError, match="leaves nothing of a prompt: the template alone has"):
         encode_prompts(tokenizer, shape, [text], before - 1)
 
 
@@ -172,7 +170,7 @@ def test_a_model_that_does_not_fit_is_refused(tmp_path):
     model = base("llama", tokenizer)
     require_fit(model, tokenizer, "m")
     model.resize_token_embeddings(len(tokenizer) - 3)
-    with pytest.raises(SafeframeError, match="259 tokens and the tokenizer 262: they do not belong together"):
+    with pytest.raises(SafeframeError, match="259 tokens and the tokenizer 262: they do not"):
         require_fit(model, tokenizer, "m")
     with pytest.raises(
         SafeframeError, match="'m' reads at most 256 tokens, prompt and answer have up to 300"
@@ -231,6 +229,6 @@ def test_every_step_of_the_fine_tuning(kind, tmp_path):
     assert set(counted) == {"n", "harmful", "auc", "missed", "condemned"}
     assert 0 < counted["n"] < 24
     assert "accuracy" in json.loads((tmp_path / "adapters" / "held_out.json").read_text())
-    made = generate(load_language_model(tmp_path / "ai"), text,
-                    encode_prompts(text, template(kind), PROMPTS, 64), Sampling(2, 4, padded=True), 0)  # fmt: skip
+    said = encode_prompts(text, template(kind), PROMPTS, 64)
+    made = generate(load_language_model(tmp_path / "ai"), text, said, Sampling(2, 4, padded=True), 0)
     assert len(texts_of(text, made.tokens)) == len(PROMPTS)
