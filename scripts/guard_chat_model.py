@@ -7,10 +7,10 @@ On one GPU it takes some minutes; the stages go in the order of their worth and 
 as soon as it is there, so that a machine that is taken away costs the running stage only:
 
 1. scores: cost models from people's labels (with and without --more-labels; the better held-out AUC is taken)
-   and reward models from comparisons, in folds of prompts, LoRA in all linear layers -> scores.tar
+   and reward models from comparisons, in folds of prompts, LoRA in all linear layers -> cost.tar, reward.tar
 2. pool: candidates to a mixture of prompts, with rewards and labels -> pool.npz (texts: not to be published)
 3. seeds: `run.py experiment=llm source=chat` for every seed, side by side -> candidates.parquet (labels,
-   rewards, margins), runs.tar (results), classifiers_*.tar
+   rewards, margins), runs.tar (results), classifiers.tar (of three seeds)
 4. bench: `bench_llm.py` of OPT shapes -> bench.csv
 
 The device tests run beside the first stage (--tests). log.json says what was done when. A stage that would
@@ -132,9 +132,10 @@ def scores(work: Work) -> dict[str, Path] | None:
     best = max(costs, key=lambda kind: sum(fold["auc"] for fold in counted[kind]))
     work.note(f"cost model: {best}")
     found = {"cost": folder / best, "reward": folder / "reward"}
-    kept = [file for place in found.values() for file in sorted(place.rglob("*")) if file.is_file()]
     other = [file for kind in costs for file in sorted((folder / kind).rglob("held_out.*"))]
-    work.pack("scores.tar", folder, sorted({*kept, *other}))
+    for name, place in found.items():
+        kept = [file for file in sorted(place.rglob("*")) if file.is_file()]
+        work.pack(f"{name}.tar", folder, sorted({*kept, *(other if name == "cost" else [])}))
     return found
 
 
@@ -192,12 +193,11 @@ def seeds(work: Work, models: dict[str, Path]) -> None:
         for name in ("tailored", "cross_entropy")
         for file in sorted((runs / "cache" / name).glob("*/stage.json"))
     ]
-    for number, some in enumerate((small[:3], small[3:6])):
-        for folder in some:
-            halve(folder / "value.pt")
-        files = [file for folder in some for file in sorted(folder.iterdir()) if file.is_file()]
-        if files:
-            work.pack(f"classifiers_{number + 1}.tar", runs, files)
+    for folder in small[:3]:
+        halve(folder / "value.pt")
+    files = [file for folder in small[:3] for file in sorted(folder.iterdir()) if file.is_file()]
+    if files:
+        work.pack("classifiers.tar", runs, files)
 
 
 def halve(file: Path) -> None:

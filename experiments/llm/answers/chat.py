@@ -15,9 +15,12 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
+from experiments.llm.answers.features import save_array
+from experiments.llm.answers.generating import identity_of
 from experiments.llm.answers.hub import HubSource
-from experiments.llm.answers.pools import SPLITS, Pool
+from experiments.llm.answers.pools import DEFAULT_ANSWER, SPLITS, Pool
 from experiments.llm.config import PoolsConfig
 from experiments.llm.models.model_settings import CHAT_DEFAULTS, CHAT_MODEL, ModelsConfig
 from experiments.support.runs.running import RunContext
@@ -61,6 +64,26 @@ class ChatSource(HubSource):
         if n > len(rows):
             raise SafeframeError(f"{split}: {n} prompts wanted, pools.{split} is {len(rows)}")
         return self.made(ALL, sum(self.wanted.values()), model, candidates).subset(rows[:n])
+
+    @cached_property
+    def _defaults(self) -> dict[str, float]:
+        """Reward of the default answer to every prompt of the pool, computed once for all seeds."""
+        m, prompts = self.models, self.made(ALL, sum(self.wanted.values()), "ai").prompt
+        depends = {
+            "prompts": prompts, "reward": identity_of(self.place("reward")), "template": m.score_template,
+            "max_prompt_tokens": self.max_prompt, "precision": m.precision, "answer": DEFAULT_ANSWER,
+        }  # fmt: skip
+        found = self.context.cache(
+            "default_reward", depends, lambda _: HubSource.default_reward(self, prompts), save_array, np.load,
+            ".npy",
+        )  # fmt: skip
+        return dict(zip(prompts, found.tolist(), strict=True))
+
+    def default_reward(self, prompt: list[str]) -> NDArray[np.float32]:
+        """(n,) reward of the default answer to prompts of the pool, or models.default_reward."""
+        if self.models.default_reward is not None:
+            return super().default_reward(prompt)
+        return np.array([self._defaults[text] for text in prompt], np.float32)
 
     def belongs(self, text: str, split: str) -> bool:
         """Every prompt is of the one pool."""
