@@ -22,7 +22,8 @@ from experiments.llm.answers.generating import identity_of
 from experiments.llm.answers.hub import HubSource
 from experiments.llm.answers.pools import DEFAULT_ANSWER, SPLITS, Pool
 from experiments.llm.config import PoolsConfig
-from experiments.llm.models.model_settings import CHAT_DEFAULTS, CHAT_MODEL, ModelsConfig
+from experiments.llm.models.chat_package import CHAT_MODEL
+from experiments.llm.models.model_settings import CHAT_DEFAULTS, ModelsConfig
 from experiments.support.runs.running import RunContext
 from experiments.support.seeding import Seeds
 from safeframe.types import SafeframeError

