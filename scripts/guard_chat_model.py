@@ -60,7 +60,10 @@ class Work:
 
     def begin(self, name: str, *command: str) -> None:
         """Start a command; its output goes to a log."""
-        environment = {"OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false"} | os.environ
+        environment = {
+            "OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false",
+            "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+        } | os.environ  # fmt: skip
         while sum(job.poll() is None for job in self.running.values()) >= self.options.at_once:
             time.sleep(0.2)
         with open(self.work / "logs" / f"{name}.log", "w", encoding="utf-8") as log:
@@ -151,7 +154,7 @@ def seeds(work: Work, models: dict[str, Path]) -> None:
         f"models.device={o.device}", f"models.precision={o.precision}", f"models.batch={o.answers_at_once}",
         "models.top_k=50", "models.top_p=0.95", "models.shard=512", f"pools.candidates={o.candidates}",
         f"classifier.rank={o.rank}", f"classifier.alpha={2 * o.rank}", f"classifier.epochs={o.epochs}",
-        "classifier.checkpoint_every=100000", "classifier.learning_rate=4e-4",
+        "classifier.micro=128", "classifier.checkpoint_every=100000", "classifier.learning_rate=4e-4",
         "classifier.full_learning_rate=5e-5",
         "tailored.learning_rate=1e-4", *o.setting,
     ]  # fmt: skip

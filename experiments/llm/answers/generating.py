@@ -192,6 +192,8 @@ class ModelSource:
         reward = self._rewards(asked.text, answers, helpful, finished)
         label, cost = self._labels(asked.text, answers, harm, split, model, finished)
         shutil.rmtree(shards, ignore_errors=True)
+        del ai
+        self.runtime.release()
         unknown = np.full(reward.shape, np.nan, np.float32)
         return Pool(
             asked.text,
