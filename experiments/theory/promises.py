@@ -94,7 +94,7 @@ def settings(config: PromisesConfig) -> list[Setting]:
     worst = law.with_prior(_prior(law, max(ODDS)))
     ends = (_prior(law, min(ODDS)), _prior(law, max(ODDS)))
     every = Calibrations(config.delta)
-    grouped = Calibrations(config.delta, SMALL, group_conditional=True)
+    grouped = Calibrations(config.delta, SMALL, constraint="per_group")
     found = [
         Setting("plain", lambda rng, n, r: every(plain_draw(rng, n), r, law), law.best),
         Setting("grouped", lambda rng, n, r: grouped(grouped_draw(rng, n), r, small), small.best),

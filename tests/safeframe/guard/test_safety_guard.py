@@ -147,7 +147,7 @@ def test_groups_have_their_own_thresholds():
     made = guard(
         0.05,
         internal_test=InternalTestData(y, label, group),
-        group_conditional=True,
+        constraint="per_group",
         prior={0: 0.2, 1: 0.05},
         rule=PlugIn(),
     )
@@ -167,11 +167,11 @@ def test_groups_have_their_own_thresholds():
     ]:
         with pytest.raises(SafeframeError, match=message):
             made.act(y[:10], group=ids)
-    with pytest.raises(SafeframeError, match="not group-conditional"):
+    with pytest.raises(SafeframeError, match="no constraint over groups"):
         calibrated().act(y[:10], group=group[:10])
     with pytest.raises(SafeframeError, match="prior has no entry for group 1"):
         guard(
-            internal_test=InternalTestData(y, label, group), group_conditional=True, prior={0: 0.2}
+            internal_test=InternalTestData(y, label, group), constraint="per_group", prior={0: 0.2}
         ).calibrate()
 
 
@@ -263,7 +263,7 @@ def test_a_group_of_which_a_half_lacks_a_class_accepts_nothing_and_says_why():
     rare = np.flatnonzero(group == "rare")
     label[rare] = np.arange(len(rare)) == 3
     two = InternalTestData(y, label, group)
-    made = calibrated(threshold=[0.05, 1.0], internal_test=two, group_conditional=True)
+    made = calibrated(threshold=[0.05, 1.0], internal_test=two, constraint="per_group")
     found = made.calibrations[0.05]
     assert found["common"].feasible
     assert not found["rare"].feasible
@@ -274,7 +274,7 @@ def test_a_group_of_which_a_half_lacks_a_class_accepts_nothing_and_says_why():
         assert (acted.bound[rare] == np.inf).all()
         assert "the radius cannot be measured" in acted.explain(int(rare[0]))
     assert (
-        calibrated(internal_test=two, group_conditional=True, rule="plug-in")
+        calibrated(internal_test=two, constraint="per_group", rule="plug-in")
         .calibrations[0.05]["rare"]
         .feasible
     )
