@@ -9,7 +9,7 @@ risk fitted on a third of them. Kinds of groups:
 
 What is promised: P(unsafe | accepted) <= r_t in every group (per group, worst group), or over all that is
 accepted (pooled). The table has both, whatever is promised. A calibration that stops with an error (a group
-without an unsafe case) accepts nothing; nor is a case accepted of a group that has none left to choose.
+without an unsafe case, or without a case that chooses) accepts nothing.
 """
 
 from __future__ import annotations
@@ -113,8 +113,7 @@ def accepted(
     for r_t in levels:
         taus = {}
         for key, law in laws.items():
-            one = made[r_t].get(EVERYTHING if constraint == "pooled" else key)
-            tau = -np.inf if one is None or (one.members and key not in one.members) else one.tau
+            tau = made[r_t][EVERYTHING if constraint == "pooled" else key].tau
             if constraint != "per_group" and np.isfinite(tau):
                 assert scales is not None
                 above = scales.log_odds(law.tau, np.full(len(law.tau), key)) >= tau

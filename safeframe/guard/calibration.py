@@ -101,9 +101,15 @@ def calibrate_evidence(
         Two dictionaries, the rulings by group, and the calibrations by r_t and group.
 
     Raises:
-        SafeframeError: where a group lacks a class or cases, scores are missing for event "selected", or no
-            case may calibrate.
+        SafeframeError: where a group lacks a class or cases, scores are missing for event "selected", no case
+            may calibrate or fit a scale, or a certificate is asked of event "accepted" with candidates.
     """
+    if settings.delta is not None and evidence.score is not None and settings.event == "accepted":
+        raise SafeframeError(
+            "event is 'accepted', but a certificate needs independent cases, and the candidates of one "
+            "measurement are none: take event='selected' (the default with candidates), which is certified "
+            "per measurement, or no certificate (certificate_delta=None and another rule than Certified)"
+        )
     usable = usable_evidence(evidence, settings)
     apart: Evidence | None = None
     if settings.delta is not None:
@@ -114,6 +120,14 @@ def calibrate_evidence(
         scales, usable = _scales(usable, settings)
         apart = None if apart is None else on_scale(apart, scales, settings)
     fresh = {} if apart is None else split_groups(apart, settings)
+    lost: set[Hashable] = set()
+    if evidence.group is not None and usable.group is not None:
+        lost = set(evidence.group.tolist()) - set(usable.group.tolist())
+    if settings.constraint is not None and lost:
+        raise SafeframeError(
+            f"group {min(lost, key=str)!r} has no held-out case left to choose a threshold from: join it with "
+            "another group, or give more cases"
+        )
     rulings: dict[Hashable, GroupRuling] = {}
     for key, part in split_groups(usable, settings).items():
         try:

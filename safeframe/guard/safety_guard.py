@@ -37,7 +37,7 @@ from safeframe.guard.ruling import GroupRuling
 from safeframe.guard.settings import GuardPrior, GuardRule, GuardScale, GuardSettings, modern
 from safeframe.inputs import rows
 from safeframe.internal_test import InternalTestData
-from safeframe.tensors import as_tensor, is_tensor, like, to_numpy
+from safeframe.tensors import all_like, as_tensor, is_tensor, like, to_numpy
 from safeframe.threshold_rule import Conservative, Event
 from safeframe.types import SafeframeError
 
@@ -269,14 +269,17 @@ class SafetyGuard:
         if error is not None:
             bound[error != ""] = np.inf
         kind = measurement if is_tensor(measurement) or isinstance(measurement, Mapping) else None
+        action, accepted, bounds, taus, margin, index = all_like(
+            [decided.action, decided.accepted, bound, tau, decided.margin, decided.index], kind
+        )
         return GuardedActions(
-            action=like(decided.action, kind),
-            accepted=like(decided.accepted, kind),
-            bound=like(bound, kind),
+            action=action,
+            accepted=accepted,
+            bound=bounds,
             threshold=first.r_t,
-            tau=like(tau, kind),
-            margin=like(decided.margin, kind),
-            index=like(decided.index, kind),
+            tau=taus,
+            margin=margin,
+            index=index,
             group=ids,
             calibration=found,
             distance=None if distance is None else like(distance, kind),

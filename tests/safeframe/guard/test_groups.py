@@ -296,3 +296,19 @@ def test_acting_needs_known_groups():
 def test_a_fitted_scale_may_be_given():
     scale = LogisticRisk.fit(np.linspace(-3, 3, 50), (np.arange(50) % 7 > 3).astype(int))
     assert grouped("pooled", scale=scale).act(FRESH, group=FRESH_GROUP).accepted.shape == (5000,)
+
+
+def test_a_group_without_a_case_that_chooses_is_no_group_that_is_within_r_t():
+    group = np.where(np.arange(N) == 7, "one", "many")
+    for constraint in ("per_group", *COMMON):
+        failures = 0
+        for seed in range(6):
+            made = guard(
+                threshold=0.2, internal_test=InternalTestData(Y, LABEL, group), constraint=constraint,
+                rule=Certified(0.1), seed=seed,
+            )  # fmt: skip
+            try:
+                made.calibrate()
+            except SafeframeError as error:
+                failures += "group 'one'" in str(error)
+        assert failures >= (1 if constraint == "pooled" else 6)

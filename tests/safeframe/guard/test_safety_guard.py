@@ -17,6 +17,9 @@ from guard_problem import (
 
 from safeframe.certificates.cases import cases_needed, clopper_pearson_upper
 from safeframe.guard.calibration import TrainedOnWarning
+from safeframe.guard.report import EVERYTHING
+from safeframe.guard.safety_guard import SafetyGuard
+from safeframe.guard.settings import Certified
 from safeframe.internal_test import InternalTestData
 from safeframe.risk_curve import RiskCurve
 from safeframe.selected_risk import SelectedRiskCurve
@@ -293,3 +296,25 @@ def test_with_candidates_a_prior_of_0_or_1_is_refused(prior):
     data = InternalTestData(*candidates())
     with pytest.raises(SafeframeError, match="both excluded"):
         calibrated(model=candidate_model, classifier=candidate_classifier, internal_test=data, prior=prior)
+
+
+@pytest.mark.parametrize("keywords", [{"certificate_delta": 0.1}, {"rule": Certified(0.1)}])
+def test_a_certificate_of_accepted_candidates_is_refused(keywords):
+    """Candidates of one measurement depend on one another; that of the selected action is another event."""
+    y, label = candidates()
+    made = SafetyGuard(
+        candidate_model,
+        candidate_classifier,
+        InternalTestData(y, label),
+        0.3,
+        0.0,
+        event="accepted",
+        **keywords,
+    )
+    with pytest.raises(SafeframeError, match="take event='selected'"):
+        made.calibrate()
+    chosen = SafetyGuard(
+        candidate_model, candidate_classifier, InternalTestData(y, label), 0.3, 0.0, **keywords
+    )
+    chosen.calibrate()
+    assert chosen.calibrations[0.3][EVERYTHING].certificate.event == "P(unsafe | selected)"
