@@ -125,8 +125,8 @@ def calibrate_evidence(
         lost = set(evidence.group.tolist()) - set(usable.group.tolist())
     if settings.constraint is not None and lost:
         raise SafeframeError(
-            f"group {min(lost, key=str)!r} has no held-out case left to choose a threshold from: join it with "
-            "another group, or give more cases"
+            f"group {min(lost, key=str)!r} has no held-out case left to choose a threshold from: join it "
+            "with another group, or give more cases"
         )
     rulings: dict[Hashable, GroupRuling] = {}
     for key, part in split_groups(usable, settings).items():
