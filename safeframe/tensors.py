@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +39,9 @@ def as_tensor(value: np.ndarray) -> torch.Tensor:
     """
     import torch
 
+    flags = value.flags
+    if flags.c_contiguous and flags.writeable and value.dtype.isnative and value.itemsize <= 8:
+        return torch.from_numpy(value)
     kind = np.float64 if value.dtype.kind == "f" and value.dtype.itemsize > 8 else value.dtype
     array = value.astype(np.dtype(kind).newbyteorder("="), copy=False)
     if not array.flags.writeable or min(array.strides, default=0) < 0:
@@ -58,10 +61,9 @@ def to_numpy(value: Any) -> np.ndarray:
             is raised to float32. Numbers of a frame with missing ones are float64 with NaN.
     """
     if is_tensor(value):
-        found = value.detach()
-        if found.is_floating_point() and found.element_size() < 4:
-            found = found.float()
-        return found.resolve_conj().resolve_neg().cpu().numpy()
+        if value.element_size() < 4 and value.is_floating_point():
+            value = value.float()
+        return value.numpy(force=True)
     if hasattr(value, "to_numpy"):
         return _of_frame(value)
     if isinstance(value, (list, tuple)) and value and is_tensor(value[0]):
@@ -97,8 +99,23 @@ def like(value: np.ndarray, measurement: Any) -> Any:
         ``value`` as a tensor on the measurement's device where that is a tensor and ``value`` holds numbers,
             else unchanged.
     """
+    return all_like([value], measurement)[0]
+
+
+def all_like(values: Sequence[np.ndarray], measurement: Any) -> list[Any]:
+    """Arrays in the kind of a measurement, which is looked at once.
+
+    Args:
+        values: arrays of any shapes.
+        measurement: as :func:`like` takes it.
+
+    Returns:
+        What :func:`like` gives for each of them.
+    """
     if isinstance(measurement, Mapping):
         measurement = next(iter(measurement.values()), None)
-    if not is_tensor(measurement) or value.dtype.kind not in _TENSOR_KINDS:
-        return value
-    return as_tensor(value).to(measurement.device)
+    if not is_tensor(measurement):
+        return list(values)
+    made: list[Any] = [as_tensor(value) if value.dtype.kind in _TENSOR_KINDS else value for value in values]
+    device = measurement.device
+    return made if device.type == "cpu" else [one.to(device) if is_tensor(one) else one for one in made]

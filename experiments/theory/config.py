@@ -220,6 +220,40 @@ class MonitorConfig:
 
 
 @dataclass
+class ShrinkageConfig:
+    """The shrinkage bound: broken promises where its model is right, where it is wrong, and under drift."""
+
+    repeats: int = setting(
+        200, "Draws of the internal test data for each state of the model and number of cases.", low=2
+    )
+    sizes: list[int] = setting(
+        [50, 200, 1000], "Numbers n_t of internal test cases.", low=10, at_least_one="number of cases"
+    )
+    r_t: list[float] = setting(
+        [1e-4, 1e-3, 1e-2, 0.1], "Risk thresholds r_t.", threshold=True, at_least_one="threshold"
+    )
+    delta: float = setting(
+        0.05, "Probability delta with which the certified rule may fail.", above=0, below=1
+    )
+
+
+@dataclass
+class GroupConstraintsConfig:
+    """One constraint over several groups: per group, pooled, and for the worst of them."""
+
+    repeats: int = setting(
+        100, "Draws of the internal test data for each kind of groups and number of cases.", low=2
+    )
+    sizes: list[int] = setting(
+        [200, 1000, 5000], "Numbers n_t of internal test cases.", low=40, at_least_one="number of cases"
+    )
+    r_t: list[float] = setting([1e-2, 0.1], "Risk thresholds r_t.", threshold=True, at_least_one="threshold")
+    delta: float = setting(
+        0.05, "Probability delta with which the certified rule may fail.", above=0, below=1
+    )
+
+
+@dataclass
 class TheoryConfig(BaseConfig):
     """python run.py experiment=theory seed=5"""
 
@@ -233,6 +267,8 @@ class TheoryConfig(BaseConfig):
     quality: QualityConfig = section(QualityConfig)
     promises: PromisesConfig = section(PromisesConfig)
     monitor: MonitorConfig = section(MonitorConfig)
+    shrinkage: ShrinkageConfig = section(ShrinkageConfig)
+    group_constraints: GroupConstraintsConfig = section(GroupConstraintsConfig)
 
     def validate(self) -> None:
         super().validate()

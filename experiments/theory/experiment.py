@@ -20,12 +20,14 @@ from experiments.theory import (
     certificates,
     coverage,
     dependence,
+    group_constraints,
     leak,
     libraries,
     monitoring,
     promises,
     quality,
     sensitivities,
+    shrinkage,
     theorem_1,
     theorem_2,
     theorem_3,
@@ -88,6 +90,8 @@ PARTS = {
     "promises": Part("promises", promises.run, _rng("promises")),
     "monitor": Part("monitor", monitoring.run, _rng("monitor")),
     "monitor_time": Part("monitor", monitoring.times, _rng("monitor_time")),
+    "shrinkage": Part("shrinkage", shrinkage.run, _rng("shrinkage")),
+    "group_constraints": Part("group_constraints", group_constraints.run, _rng("group_constraints")),
 }
 """By the name of the table."""
 

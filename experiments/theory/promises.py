@@ -17,7 +17,7 @@ nothing. Where nothing is accepted the risk counts as 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ import pandas as pd
 from scipy import stats
 
 from experiments.support.results.ratios import mean_interval
-from experiments.theory.config import PromisesConfig
+from experiments.theory.config import PromisesConfig, ShrinkageConfig
 from experiments.theory.laws.threshold_laws import (
     EDGE,
     ThresholdLaw,
@@ -94,7 +94,7 @@ def settings(config: PromisesConfig) -> list[Setting]:
     worst = law.with_prior(_prior(law, max(ODDS)))
     ends = (_prior(law, min(ODDS)), _prior(law, max(ODDS)))
     every = Calibrations(config.delta)
-    grouped = Calibrations(config.delta, SMALL, group_conditional=True)
+    grouped = Calibrations(config.delta, SMALL, constraint="per_group")
     found = [
         Setting("plain", lambda rng, n, r: every(plain_draw(rng, n), r, law), law.best),
         Setting("grouped", lambda rng, n, r: grouped(grouped_draw(rng, n), r, small), small.best),
@@ -153,16 +153,19 @@ class Calibrations:
     Args:
         delta: of the certified rule; each r_t is certified on its own.
         key: id of the group that is counted.
+        more: rules beside those of RULES.
         **chosen: other choices of the guard.
     """
 
-    def __init__(self, delta: float, key: Hashable = EVERYTHING, **chosen: Any) -> None:
-        self.delta, self.key, self.chosen = delta, key, chosen
+    def __init__(
+        self, delta: float, key: Hashable = EVERYTHING, more: Sequence[GuardRule] = (), **chosen: Any
+    ) -> None:
+        self.delta, self.key, self.more, self.chosen = delta, key, more, chosen
 
     def __call__(self, evidence: Evidence, levels: list[float], law: ThresholdLaw) -> list[list[Outcome]]:
         """(rules, levels) outcomes under a law."""
         found = []
-        for rule, parts in jobs(levels, self.delta):
+        for rule, parts in jobs(levels, self.delta) + [(rule, [levels]) for rule in self.more]:
             taus = np.array(
                 [t for part in parts for t in calibrated(evidence, rule, part, self.key, **self.chosen)]
             )
@@ -229,7 +232,12 @@ def _logits(measurement: np.ndarray) -> np.ndarray:
 
 
 def counted(
-    setting: Setting, config: PromisesConfig, rng: np.random.Generator, n: int, levels: list[float]
+    setting: Setting,
+    config: PromisesConfig | ShrinkageConfig,
+    rng: np.random.Generator,
+    n: int,
+    levels: list[float],
+    rules: Sequence[str] = RULES,
 ) -> list[dict[str, Any]]:
     """One row per rule and r_t: broken promises, mean true risk over r_t, acceptance, refusals."""
     # (repeats, rules, levels, 2)
@@ -237,7 +245,7 @@ def counted(
     stopped = np.isnan(found[..., 0])
     risk, acceptance = np.where(stopped, 0.0, found[..., 0]), found[..., 1]
     rows = []
-    for i, rule in enumerate(RULES):
+    for i, rule in enumerate(rules):
         for j, r_t in enumerate(levels):
             ratio = risk[:, i, j] / r_t
             broken = int((ratio > 1.0 + 1e-9).sum())

@@ -84,7 +84,7 @@ class GroupShare:
         n_accepted: those accepted (with event "selected": measurements with a selected candidate).
         n_unsafe_accepted: unsafe ones among them.
         bound: its own bound, by the rule, at its threshold; 1 where it has too few cases for one. Under
-            ``pooled`` it is told, not promised.
+            ``pooled`` it is told, not promised, and at the group's own share of unsafe cases.
     """
 
     tau: float
@@ -92,6 +92,12 @@ class GroupShare:
     n_accepted: int
     n_unsafe_accepted: int
     bound: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.n_unsafe_accepted:,} unsafe of {self.n_accepted:,} accepted among {self.n_t:,} cases, "
+            f"own bound {self.bound:.3g}"
+        )
 
 
 def share_of(rule: ThresholdRule, r_t: float, tau: float) -> GroupShare:
@@ -211,7 +217,7 @@ class GroupConstraint:
         for key in np.unique(ids).tolist():
             if isinstance(prior, Mapping) and key not in prior:
                 raise SafeframeError(f"prior has no entry for group {key!r}; it has {list(prior)}")
-            own = prior[key] if isinstance(prior, Mapping) else prior
+            own = prior[key] if isinstance(prior, Mapping) else None if constraint == "pooled" else prior
             try:
                 self.rules[key] = made(np.flatnonzero(ids == key), own)
             except SafeframeError as error:

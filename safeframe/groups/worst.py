@@ -98,12 +98,13 @@ class WorstCurve(PiecewiseCurve):
         """The group whose bound is the largest at a threshold.
 
         Args:
-            tau: a common threshold.
+            tau: a common threshold; -inf: of all thresholds, that at which a group's own bound is least.
 
         Returns:
             Its id.
         """
-        return list(self.curves)[int(self.bounds(tau).argmax())]
+        bounds = self.bounds(self.edges).min(axis=1) if tau == -np.inf else self.bounds(tau)
+        return list(self.curves)[int(bounds.argmax())]
 
 
 def _size(curve: Curve) -> int:
@@ -122,6 +123,7 @@ class WorstRule:
     def __init__(self, rules: Mapping[Hashable, ThresholdRule]) -> None:
         self.rules = dict(rules)
         self._fixed: WorstCurve | None = None
+        self._binding: dict[tuple[float, float], Hashable] = {}
         lacking = [(key, rule) for key, rule in self.rules.items() if rule.lacking]
         self.refused = f"group {lacking[0][0]!r}: {lacking[0][1].lacking}" if lacking else ""
         """Why nothing may be accepted, at any r_t: the group that lacks a class; "" if none does."""
@@ -172,12 +174,31 @@ class WorstRule:
             return Calibrated(nothing, 0.0, refused=self.refused)
         curve = self.curve(r_t)
         if curve is None:
-            small = next(key for key, rule in self.rules.items() if rule.curve(r_t) is None)
+            small = self.binding(r_t, -np.inf)
             why = f"group {small!r}: one unsafe case more than was seen leaves nothing to accept"
             return Calibrated(nothing, 0.0, 1.0, why)
         radius = max(one.radius for one in curve.curves.values())
         slack = max(one.slack for one in curve.curves.values())
         return Calibrated(curve.largest_threshold(r_t), radius, slack)
+
+    def binding(self, r_t: float, tau: float) -> Hashable:
+        """The group that keeps the threshold from being larger: that of the largest bound.
+
+        Args:
+            r_t: threshold on the probability that radii are measured for, in (0, 1].
+            tau: the common threshold; -inf where none qualifies.
+
+        Returns:
+            Its id.
+        """
+        if (r_t, tau) not in self._binding:
+            curve = None if self.refused else self.curve(r_t)
+            if curve is not None:
+                found = curve.worst(tau)
+            else:
+                found = next(key for key, one in self.rules.items() if one.lacking or one.curve(r_t) is None)
+            self._binding[r_t, tau] = found
+        return self._binding[r_t, tau]
 
     def thresholds(self, levels: Sequence[float]) -> list[Calibrated]:
         """One choice for each r_t: of all thresholds up to it, the most permissive.

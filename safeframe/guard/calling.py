@@ -15,13 +15,14 @@ from typing import Any, Literal
 import numpy as np
 
 from safeframe.guard.looked import Looked, joined, marked, owned, spread, without_nan
-from safeframe.guard.modules import call_module, evaluation_mode, owner
+from safeframe.guard.modules import EvaluationMode, call_module, owner
 from safeframe.guard.outputs import actions, bad_rows, estimator_margins, estimator_method, margins
 from safeframe.inputs import as_batch, length, rows
 from safeframe.tensors import is_tensor, to_numpy
 from safeframe.types import SafeframeError
 
 OnError = Literal["default", "raise"]
+_FEW = 8  # rows that tell whether a model fails on every case
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -43,8 +44,9 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
     if module is None:
         with torch.no_grad():
             return function(*arguments)
-    with evaluation_mode(module), torch.inference_mode():
-        return call_module(module, *arguments) if module is function else function(*arguments)
+    held = EvaluationMode(module)
+    with held, torch.inference_mode():
+        return call_module(module, held.parts, *arguments) if module is function else function(*arguments)
 
 
 class _CallError(Exception):
@@ -103,12 +105,19 @@ class Callables:
         if self.on_error not in ("default", "raise"):
             raise SafeframeError(f"on_error is {self.on_error!r}; expected 'default' or 'raise'")
 
-    def look(self, measurement: Any, progress: Callable[[int], Any] | None = None) -> Looked:
+    def look(
+        self,
+        measurement: Any,
+        progress: Callable[[int], Any] | None = None,
+        where_raised: Callable[[Looked], Any] | None = None,
+    ) -> Looked:
         """What model and classifier say of a batch of measurements.
 
         Args:
             measurement: a batch, as :mod:`safeframe.inputs` describes it.
             progress: called with the number of rows done, after each part of ``batch_size`` rows.
+            where_raised: called with what is said of the first few rows where a model raises on the first
+                part, before its other rows are tried one by one; it may raise.
 
         Returns:
             Actions, scores, margins and errors.
@@ -121,19 +130,22 @@ class Callables:
         n = length(seen)
         size = n if self.batch_size is None else int(self.batch_size)
         if n <= size:
-            found = self._part(seen, n, 0)
+            found = self._part(seen, n, 0, where_raised)
             if progress is not None:
                 progress(n)
             return found
         parts = []
         for start in range(0, n, size):
             stop = min(start + size, n)
-            parts.append(owned(self._part(rows(seen, slice(start, stop)), stop - start, start)))
+            check = where_raised if start == 0 else None
+            parts.append(owned(self._part(rows(seen, slice(start, stop)), stop - start, start, check)))
             if progress is not None:
                 progress(stop)
         return joined(parts)
 
-    def _part(self, seen: Any, n: int, first: int) -> Looked:
+    def _part(
+        self, seen: Any, n: int, first: int, where_raised: Callable[[Looked], Any] | None = None
+    ) -> Looked:
         """``look`` for rows that are passed at once; ``first`` is the number of the first of them."""
         try:
             return self._evaluate(seen, n, first)
@@ -141,6 +153,8 @@ class Callables:
             if self.on_error == "raise":
                 failed.cause.add_note(f"raised by the {failed.who} for rows {first} to {first + n - 1}")
                 raise failed.cause from None
+            if where_raised is not None and n > _FEW:
+                where_raised(self._part(rows(seen, slice(0, _FEW)), _FEW, first))
             return self._without_failing(seen, n, failed.cause)
 
     def _without_failing(self, seen: Any, n: int, cause: Exception) -> Looked:

@@ -101,10 +101,8 @@ def with_default(
     if action.dtype.kind in "UO":
         kind = np.result_type(action, default)
         return action.astype(kind), default.astype(kind)
+    if default.dtype.kind in "biuf" and action.dtype.kind == "f":
+        return action, default.astype(action.dtype)
     if default.dtype.kind not in "biuf" or not (default.astype(action.dtype) == default).all():
-        exact = default.dtype.kind in "biuf" and action.dtype.kind == "f"
-        if not exact:
-            raise SafeframeError(
-                f"default_action {default!r} is no value of the actions' type {action.dtype}"
-            )
+        raise SafeframeError(f"default_action {default!r} is no value of the actions' type {action.dtype}")
     return action, default.astype(action.dtype)

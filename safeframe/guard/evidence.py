@@ -25,6 +25,7 @@ class Evidence:
         trained_on: (n,) bool, whether the classifier was trained on the case.
         block: (n,) ids of periods or sites, or None.
         covered: (n,) bool, whether coverage accepts the case; None without coverage.
+        risk: shaped like ``margin``, calibrated probabilities; None without a scale of risk.
     """
 
     margin: FloatArray
@@ -34,6 +35,7 @@ class Evidence:
     trained_on: BoolArray
     block: np.ndarray | None = None
     covered: BoolArray | None = None
+    risk: FloatArray | None = None
 
     def subset(self, index: np.ndarray) -> Evidence:
         """Some of the rows.
@@ -79,22 +81,52 @@ def split_for_certificate(evidence: Evidence, seed: int) -> tuple[IntArray, IntA
     return choosing, certifying
 
 
+def split_for_scale(evidence: Evidence, settings: GuardSettings) -> tuple[IntArray, IntArray]:
+    """Some of the held-out rows fit the scale of risk, all the rest is counted.
+
+    The same share of every group and class (with candidates: of rows with an unsafe one) is drawn, rounded
+    down, so that a class of few cases is counted.
+
+    Args:
+        evidence: of the cases that choose.
+        settings: of the guard.
+
+    Returns:
+        Two ascending integer arrays, the rows that fit and the rows that are counted.
+    """
+    unsafe = (evidence.label == 1) & (
+        np.ones(1, bool) if evidence.score is None else evidence.score != -np.inf
+    )
+    unsafe = unsafe.reshape(len(unsafe), -1).any(axis=1)
+    free = np.flatnonzero(~evidence.trained_on)
+    free = free if len(np.unique(unsafe[free])) == 2 else np.arange(len(unsafe))
+    _, kind = (
+        np.unique(evidence.group, return_inverse=True) if evidence.group is not None else (0, 0 * unsafe)
+    )
+    kind = 2 * np.asarray(kind, np.int64) + unsafe
+    rng = np.random.default_rng([settings.seed, 1])
+    drawn = [rng.permutation(free[kind[free] == one]) for one in np.unique(kind[free])]
+    fitting = np.sort(np.concatenate([rows[: int(settings.scale_share * len(rows))] for rows in drawn]))
+    return fitting, np.setdiff1d(np.arange(len(unsafe)), fitting)
+
+
 def split_groups(evidence: Evidence, settings: GuardSettings) -> dict[Hashable, Evidence]:
     """The evidence per group.
 
     Args:
         evidence: of any cases.
-        settings: whether the guard is group-conditional.
+        settings: with the constraint over groups.
 
     Returns:
-        One part per group id, or all under the one key ``EVERYTHING``.
+        One part per group id; or all under the one key ``EVERYTHING`` where groups do not count or are
+            pooled.
 
     Raises:
-        SafeframeError: where the guard is group-conditional and the evidence has no groups.
+        SafeframeError: where there is a constraint over groups and the evidence has none.
     """
-    if not settings.group_conditional:
+    if settings.constraint is not None and evidence.group is None:
+        raise SafeframeError("a constraint over groups is set, but the internal test data have no groups")
+    if settings.constraint in (None, "pooled") or evidence.group is None:
         return {EVERYTHING: evidence}
-    if evidence.group is None:
-        raise SafeframeError("group_conditional is set, but the internal test data have no groups")
     keys = np.unique(evidence.group).tolist()
     return {key: evidence.subset(np.flatnonzero(evidence.group == key)) for key in keys}

@@ -16,7 +16,8 @@ import numpy as np
 
 from safeframe.coverage.coverage_guard import CoverageSettings
 from safeframe.guard.evidence import Evidence
-from safeframe.guard.settings import Certified, GuardSettings
+from safeframe.guard.settings import Certified, GuardScale, GuardSettings
+from safeframe.shrinkage import Shrinkage
 from safeframe.threshold_rule import Conservative, PlugIn
 from safeframe.types import SafeframeError
 
@@ -24,7 +25,7 @@ FORMAT = 2
 _JSON = "guard.json"
 
 
-_RULES = {rule.__name__: rule for rule in (Conservative, PlugIn, Certified)}
+_RULES = {rule.__name__: rule for rule in (Conservative, PlugIn, Certified, Shrinkage)}
 
 
 def _interval(value: Any) -> Any:
@@ -169,7 +170,9 @@ def save_guard(directory: str | os.PathLike[str], saved: SavedGuard) -> None:
             raise SafeframeError(
                 f"{name} holds Python objects, which cannot be saved; use numbers or strings"
             )
-    stored: dict[str, Any] = dataclasses.asdict(settings)
+    given = None if isinstance(settings.scale, str) else "logistic"  # a scale of the user's is not saved
+    stored: dict[str, Any] = dataclasses.asdict(dataclasses.replace(settings, scale=given or settings.scale))
+    stored["scale"] = None if given else settings.scale
     stored["rule"] = {"kind": type(settings.rule).__name__, **vars(settings.rule)}
     if isinstance(settings.prior, Mapping):
         stored["prior"] = [[key, value] for key, value in settings.prior.items()]
@@ -184,21 +187,32 @@ def save_guard(directory: str | os.PathLike[str], saved: SavedGuard) -> None:
     write_guard(directory, body, {name: array for name, array in arrays.items() if array is not None})
 
 
-def load_guard(directory: str | os.PathLike[str]) -> SavedGuard:
+def load_guard(directory: str | os.PathLike[str], scale: GuardScale | None = None) -> SavedGuard:
     """Read what :func:`save_guard` wrote.
 
     Args:
         directory: where it was written.
+        scale: of risk, where the guard had one of the user's.
 
     Returns:
         The guard, all but its model and its classifier.
 
     Raises:
-        SafeframeError: where a file is missing, was changed or cut short, or has another format.
+        SafeframeError: where a file is missing, was changed or cut short, or has another format; where the
+            guard had a scale of the user's and none is given.
     """
     body, arrays = read_guard(directory)
     stored = dict(body["settings"])
     stored["threshold"] = tuple(stored["threshold"])
+    if stored.pop("group_conditional", False):  # of version 0.3
+        stored["constraint"] = "per_group"
+    if stored.get("scale", "") is None or scale is not None:
+        if scale is None:
+            raise SafeframeError(
+                f"the guard in {os.fspath(directory)} has a scale of risk of its own, which is not saved: "
+                "load(..., scale=...) needs it"
+            )
+        stored["scale"] = scale
     if isinstance(stored["prior"], list):
         pairs = stored["prior"]
         mapped = pairs and isinstance(pairs[0], list)

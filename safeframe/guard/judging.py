@@ -14,10 +14,8 @@ from safeframe.guard.calling import Callables
 from safeframe.guard.evidence import Evidence, split_for_certificate
 from safeframe.guard.looked import Looked
 from safeframe.guard.settings import GuardSettings
-from safeframe.inputs import length, rows
+from safeframe.inputs import length
 from safeframe.types import IntArray, SafeframeError
-
-_FIRST = 8
 
 
 class UnjudgedWarning(UserWarning):
@@ -37,16 +35,17 @@ def look_with_bar(callables: Callables, measurement: Any) -> Looked:
     Raises:
         SafeframeError: on outputs of wrong shapes or types.
     """
-    # A model that fails on every case would be called twice for each: a few tell.
-    few = callables.look(rows(measurement, slice(0, _FIRST)))
-    if few.action is None and length(measurement) > _FIRST:
-        judged(few)
+
+    def some(few: Looked) -> None:
+        if few.action is None:  # a model that fails on every case would be called twice for each
+            judged(few)
+
     if callables.batch_size is None:
-        return callables.look(measurement)
+        return callables.look(measurement, where_raised=some)
     from tqdm import tqdm
 
     with tqdm(total=length(measurement), desc="calibrate", delay=2.0) as bar:
-        return callables.look(measurement, lambda done: bar.update(done - bar.n))
+        return callables.look(measurement, lambda done: bar.update(done - bar.n), some)
 
 
 def judged(looked: Looked) -> IntArray:

@@ -280,7 +280,7 @@ def _is_value(item: Any) -> bool:
 def _floating(array: np.ndarray, what: str) -> FloatArray:
     """An array as float32 or float64."""
     kind = array.dtype
-    if kind == np.float64 or kind == np.float32:
+    if kind.char in "df" and kind.isnative:  # float64 and float32
         return array
     if kind == np.float16:
         return array.astype(np.float32)

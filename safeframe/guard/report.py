@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from safeframe.certificates.cases import Certificate
+from safeframe.groups.constraint import GroupShare
 from safeframe.tensors import to_numpy
 from safeframe.types import Status
 
@@ -42,6 +43,9 @@ class GuardCalibration:
         parts: the bound at tau as the parts of the rule come in one by one: "seen", "prior", "radius", "few
             cases"; empty where tau was certified or nothing is accepted.
         refused: why nothing may be accepted, where that is not for the bound; else empty.
+        members: what each of the groups that are pooled has of what is accepted; empty where none are.
+        binding: with a threshold common to all groups, that of which the bound is the largest there, or of
+            which the least bound is the largest where no threshold qualifies; else None.
     """
 
     r_t: float
@@ -62,6 +66,21 @@ class GuardCalibration:
     prior: tuple[float, float, float] = (math.nan, math.nan, math.nan)
     parts: dict[str, float] = field(default_factory=dict)
     refused: str = ""
+    members: dict[Hashable, GroupShare] = field(default_factory=dict)
+    binding: Hashable = None
+
+    @property
+    def shares(self) -> dict[Hashable, GroupShare]:
+        """What each group has of what is accepted: this one alone, or every one that is pooled here."""
+        if self.members:
+            return self.members
+        bound = (
+            self.accepted_risk
+            if "accepted" in self.event or self.selected_risk is None
+            else self.selected_risk
+        )
+        own = GroupShare(self.tau, self.n_t, self.n_accepted, self.n_unsafe_accepted, bound)
+        return {} if self.group == EVERYTHING else {self.group: own}
 
     @property
     def summary(self) -> str:
@@ -69,8 +88,13 @@ class GuardCalibration:
         where = "" if self.group == EVERYTHING else f" in group {self.group!r}"
         if self.refused:
             return (
-                f"nothing is accepted at r_t = {self.r_t:g}{where}: {self.refused}, so the radius cannot be "
-                "measured; the default action is always taken"
+                f"nothing is accepted at r_t = {self.r_t:g}{where}: {self.refused}; the default action is "
+                "always taken"
+            )
+        if not self.feasible and self.binding is not None:
+            return (
+                f"no threshold qualifies for r_t = {self.r_t:g} in every group at once, least of all in "
+                f"group {self.binding!r}: the default action is always taken"
             )
         if not self.feasible:
             return (
@@ -82,9 +106,11 @@ class GuardCalibration:
         few = ""
         if self.certificate is None and self.n_accepted < self.cases_needed:
             few = f"; too few for a certificate, which takes {self.cases_needed:,} accepted cases"
+        worst = "" if self.binding is None else f"; the worst group is {self.binding!r}"
         return (
             f"r_t = {self.r_t:g}{where}: accept margin < {self.tau:.6g}; bounds P(unsafe | accepted) <= "
-            f"{self.accepted_risk:.3g}{selected}; accepts {self.acceptance:.1%} of {self.n_t:,} cases{few}"
+            f"{self.accepted_risk:.3g}{selected}; accepts {self.acceptance:.1%} of {self.n_t:,} cases"
+            f"{few}{worst}"
         )
 
 
@@ -99,10 +125,12 @@ class GuardedActions:
             threshold; inf where it accepts at none (no threshold qualifies, not covered, or in error).
         threshold: r_t.
         tau: (n,) thresholds on the margin in force.
-        margin: (n,) of the action taken, or the least one where all were rejected.
+        margin: (n,) of the action taken, or the least one where all were rejected. With constraint "pooled"
+            or "worst_group" margins and thresholds are log odds on the common scale of risk.
         index: (n,) chosen candidate, 0 without candidates, -1 where rejected.
         group: (n,) ids, or None.
-        calibration: per group, with the bounds per accepted and per selected action.
+        calibration: per group (all under ``EVERYTHING`` where groups are pooled), with the bounds per
+            accepted and per selected action.
         distance: (n,) to the internal test data, in scaled features; None without a coverage guard.
         covered: (n,) bool, whether the distance is within ``coverage_radius``; None without a coverage guard.
         coverage_radius: distance beyond which a bound is not trusted; None without a coverage guard.
@@ -152,9 +180,13 @@ class GuardedActions:
         """
         if self.error is not None and self.error[i]:
             return f"default action: this input cannot be judged: {self.error[i]}"
-        found = self.calibration[EVERYTHING if self.group is None else self.group[i].item()]
+        key = EVERYTHING if self.group is None else self.group[i].item()
+        found = self.calibration[key if key in self.calibration else EVERYTHING]
+        own = ""
+        if key in found.members:
+            own = f"; of group {key!r}, pooled with the others: {found.members[key]}"
         if self.status[i] == Status.INFEASIBLE:
-            return f"default action: {found.summary}"
+            return f"default action: {found.summary}{own}"
         if self.covered is not None and not bool(self.covered[i]):
             return (
                 f"default action: this input lies {float(self.distance[i]):.4g} from the nearest internal "
@@ -171,10 +203,15 @@ class GuardedActions:
             )
             return (
                 f"default action: margin {margin:.6g} is not below {tau:.6g}, the threshold for r_t = "
-                f"{self.threshold:g}; this case {from_where}"
+                f"{self.threshold:g}; this case {from_where}{own}"
             )
         chosen = f"candidate {int(self.index[i])} " if found.selected_risk is not None else ""
-        return f"{chosen}accepted: margin {margin:.6g} is below {tau:.6g}; {found.summary}"
+        return f"{chosen}accepted: margin {margin:.6g} is below {tau:.6g}; {found.summary}{own}"
+
+    @property
+    def shares(self) -> dict[Hashable, GroupShare]:
+        """What each group has of what is accepted, in the internal test data: counts and its own bound."""
+        return {key: share for found in self.calibration.values() for key, share in found.shares.items()}
 
     @property
     def reason(self) -> list[str]:

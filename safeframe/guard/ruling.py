@@ -7,18 +7,22 @@ In all of them ``level(margin) <= r_t`` exactly where ``margin < tau(r_t)``.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from safeframe.certificates.cases import cases_needed
+from safeframe.groups.constraint import share_of
+from safeframe.groups.scales import GroupScales
+from safeframe.groups.worst import WorstCurve, WorstRule
 from safeframe.guard.evidence import Evidence
 from safeframe.guard.report import GuardCalibration
 from safeframe.guard.settings import Certified, GuardSettings
 from safeframe.risk_curve import RiskCurve
-from safeframe.selected_risk import SelectedRiskCurve
-from safeframe.threshold_rule import Calibrated, Conservative, PlugIn, ThresholdRule, one_more
+from safeframe.shrinkage import Shrinkage
+from safeframe.threshold_rule import Calibrated, Event, PlugIn, Prior, ThresholdRule, one_more
+from safeframe.threshold_rule import Curve as RuleCurve
 from safeframe.types import FloatArray, Floats, SafeframeError
 
 RUNGS_PER_DECADE = 8
@@ -54,10 +58,10 @@ class Curve:
     """The ruling of a curve that does not depend on r_t.
 
     Args:
-        curve: of accepted cases or of selected candidates.
+        curve: of accepted cases or of selected candidates, or the worst of several groups'.
     """
 
-    def __init__(self, curve: RiskCurve | SelectedRiskCurve) -> None:
+    def __init__(self, curve: RuleCurve | WorstCurve) -> None:
         self._curve = curve
 
     def level(self, margin: Floats) -> FloatArray:
@@ -136,42 +140,77 @@ class GroupRuling:
     def __init__(self, evidence: Evidence, settings: GuardSettings, group: Hashable) -> None:
         self.group, self.n_t = group, len(evidence.margin)
         candidates = evidence.score is not None
-        self.event = settings.event or ("selected" if candidates else "accepted")
+        self.event: Event = settings.event or ("selected" if candidates else "accepted")
         if self.event == "selected" and not candidates:
             raise SafeframeError("event 'selected' needs a model that returns (candidates, score)")
-        rule = PlugIn() if isinstance(settings.rule, Certified) else settings.rule
-        prior = settings.prior_of(group)
-        found = ThresholdRule(
-            evidence.margin, evidence.label, rule, _halves(evidence, settings.blocks), evidence.score,
-            self.event, prior, evidence.block,
-        )  # fmt: skip
-        self.rule, self.prior = found, found.prior
-        self.refused = found.lacking
+        self.rule = self._rule(evidence, settings, settings.prior_of(group), False)
+        self.prior = self.rule.prior
+        self.refused = _measured(self.rule.lacking)
         self.candidates = candidates
-        self.accepted = found.plain
-        self.ladder: dict[float, Calibrated] = {}
-        self._curve: RiskCurve | SelectedRiskCurve | None = None
-        self.ruling: Ruling = self._ruled(rule, settings.threshold)
+        self.accepted = self.rule.plain
+        self.scales: GroupScales | None = None
+        """From margins to risk, where the guard needs it."""
+        self.members: dict[Hashable, ThresholdRule] = {}
+        """The rules on the groups' own cases, where this one pools them."""
+        if settings.constraint == "pooled" and evidence.group is not None:
+            for key in np.unique(evidence.group).tolist():
+                own = evidence.subset(np.flatnonzero(evidence.group == key))
+                self.members[key] = self._rule(own, settings, None, True)
+        self.worst: WorstRule | None = None
+        """What rules all groups together, where the thresholds are those of the worst."""
+        self.rule_by(self.rule, self.refused, settings.threshold)
 
-    def _ruled(self, rule: PlugIn | Conservative, wanted: Sequence[float]) -> Ruling:
-        if self.refused:
-            return Steps([], [])
-        if rule.radius != "measured":
-            self._curve = self.rule.curve(1.0)
-            return Steps([], []) if self._curve is None else Curve(self._curve)
-        least = self._least()
+    def _rule(self, evidence: Evidence, settings: GuardSettings, prior: Prior, few: bool) -> ThresholdRule:
+        rule = PlugIn() if isinstance(settings.rule, Certified) else settings.rule
+        return ThresholdRule(
+            evidence.margin, evidence.label, rule, _halves(evidence, settings.blocks), evidence.score,
+            self.event, prior, evidence.block, few,
+            evidence.risk if isinstance(rule, Shrinkage) else None,
+        )  # fmt: skip
+
+    def rule_by(
+        self,
+        rule: ThresholdRule | WorstRule,
+        refused: str,
+        wanted: Sequence[float],
+        least: float | None = None,
+    ) -> None:
+        """Set ladder and ruling.
+
+        Args:
+            rule: that of the group, or the worst of several.
+            refused: why nothing may be accepted; else empty.
+            wanted: r_t that must be on the ladder.
+            least: a level below which everything is refused; None: that of the group.
+        """
+        self.ladder: dict[float, Calibrated] = {}
+        self._curve: RuleCurve | WorstCurve | None = None
+        self.refused = refused
+        self.ruling: Ruling = Steps([], [])
+        if refused:
+            return
+        if rule.fixed:
+            self._curve = rule.curve(1.0)
+            if self._curve is not None:
+                self.ruling = Curve(self._curve)
+            return
         rungs = 10.0 ** (-np.arange(0.0, 18.0, 1.0 / RUNGS_PER_DECADE))
-        levels = sorted({*wanted, *rungs[rungs >= least].tolist()})
-        found = self.rule.thresholds(levels)
+        levels = sorted({*wanted, *rungs[rungs >= (self.least() if least is None else least)].tolist()})
+        found = rule.thresholds(levels)
         self.ladder = dict(zip(levels, found, strict=True))
         # With probability at most 1 anything may be accepted.
-        return Steps(levels, [one.tau for one in found[:-1]] + [np.inf])
+        self.ruling = Steps(levels, [one.tau for one in found[:-1]] + [np.inf])
 
-    def _least(self) -> float:
-        """A level below which one case more than was seen refuses everything."""
+    def least(self) -> float:
+        """A level below which one case more than was seen refuses everything.
+
+        Returns:
+            The level, in (0, 1].
+        """
         if self.event == "selected":
             return 1.0 / (self.n_t + 1)
         slack = one_more(self.rule.n_unsafe)
+        assert isinstance(self.accepted, RiskCurve)
         return float(self.accepted.adjusted(slack=slack).level(-np.inf)) if slack < 1.0 else 1.0
 
     def calibration(self, r_t: float, tau: float | None = None, brief: bool = False) -> GuardCalibration:
@@ -195,9 +234,9 @@ class GroupRuling:
         accepted_risk, selected_risk = 1.0, 1.0 if self.candidates else None
         radius, parts = 0.0, {}
         if not self.refused:
-            radius = self.rule.radius(at) if rung is None else rung.radius
+            radius = self.rule.radius(at) if rung is None or self.worst else rung.radius
         if not self.refused and tau > -np.inf:
-            if self.candidates or given:
+            if self.candidates or given or self.worst:
                 accepted_risk, selected_risk = self.rule.risks(at, tau)
             elif rung is not None:  # at r_t = 1 everything is accepted, whatever the bound
                 accepted_risk = rung.threshold.bound if rung.tau == tau else 1.0
@@ -227,12 +266,35 @@ class GroupRuling:
             prior=(self.prior.low, self.prior.mean, self.prior.high),
             parts=parts,
             refused=self.refused,
+            members={key: share_of(rule, at, tau) for key, rule in self.members.items()},
+            binding=None if self.worst is None else self.worst.binding(at, tau),
         )
 
     def _rung(self, r_t: float) -> Calibrated | None:
         """The entry of the ladder that serves r_t; None without a ladder."""
         below = [level for level in self.ladder if level <= r_t]
         return self.ladder[max(below)] if below else None
+
+
+def join(rulings: Mapping[Hashable, GroupRuling], wanted: Sequence[float]) -> None:
+    """Let the worst of several groups rule in all of them, by one threshold.
+
+    Args:
+        rulings: of the groups, on a common scale; changed in place.
+        wanted: r_t that must be on the ladder.
+    """
+    worst = WorstRule({key: one.rule for key, one in rulings.items()})
+    first, *others = rulings.values()
+    refused = _measured(worst.refused)
+    least = None if worst.fixed or refused else max(one.least() for one in rulings.values())
+    first.rule_by(worst, refused, wanted, least)
+    for one in (first, *others):
+        one.worst, one.refused = worst, first.refused
+        one.ladder, one.ruling = first.ladder, first.ruling
+
+
+def _measured(lacking: str) -> str:
+    return f"{lacking}, so the radius cannot be measured" if lacking else ""
 
 
 def _halves(evidence: Evidence, blocks: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from safeframe.coverage.coverage_guard import (
     Features,
     flat_features,
 )
+from safeframe.groups.constraint import Constraint
 from safeframe.guard.calibration import calibrate_evidence
 from safeframe.guard.calling import Callables, OnError
 from safeframe.guard.deciding import decide, with_default
@@ -32,10 +34,10 @@ from safeframe.guard.files import SavedGuard, load_guard, save_guard
 from safeframe.guard.judging import coverage_of, judged, look_with_bar
 from safeframe.guard.report import EVERYTHING, GuardCalibration, GuardedActions
 from safeframe.guard.ruling import GroupRuling
-from safeframe.guard.settings import GuardPrior, GuardRule, GuardSettings, modern
+from safeframe.guard.settings import GuardPrior, GuardRule, GuardScale, GuardSettings, modern
 from safeframe.inputs import rows
 from safeframe.internal_test import InternalTestData
-from safeframe.tensors import as_tensor, is_tensor, like, to_numpy
+from safeframe.tensors import all_like, as_tensor, is_tensor, like, to_numpy
 from safeframe.threshold_rule import Conservative, Event
 from safeframe.types import SafeframeError
 
@@ -60,13 +62,21 @@ class SafetyGuard:
         threshold: one r_t in (0, 1] or several.
         default_action: taken where rejected; broadcast to one action. It must be given.
         rule: how thresholds are found: :class:`safeframe.threshold_rule.Conservative` (the default),
-            :class:`safeframe.threshold_rule.PlugIn` (the paper's, which promises nothing with few cases) or
-            :class:`safeframe.guard.settings.Certified` (by finite-sample certificates).
+            :class:`safeframe.threshold_rule.PlugIn` (the paper's, which promises nothing with few cases),
+            :class:`safeframe.guard.settings.Certified` (by finite-sample certificates) or
+            :class:`safeframe.shrinkage.Shrinkage` (borrows from the scale of risk, under its assumptions).
         event: "accepted" bounds P(unsafe | accepted), "selected" P(unsafe | selected), the action that is
             taken; None: "selected" where the model returns candidates, else "accepted".
         prior: P(unsafe); (low, high), of which the upper end rules; "observed", the largest share among the
             blocks of the data; a mapping of these per group; None: the share in the internal test data.
-        group_conditional: calibrate within every group of the internal test data, each with its own radius.
+        constraint: over the groups of the internal test data: "per_group", each with a threshold (and radius)
+            of its own; "pooled", r_t over all that is accepted, by one threshold on a common scale of risk;
+            "worst_group", the largest such threshold at which every group is within r_t
+            (:mod:`safeframe.groups.constraint`). None: groups do not count.
+        scale: the scale of risk, for the last two and for rule Shrinkage: "logistic" or "isotonic", fitted on
+            cases that are not counted (:mod:`safeframe.groups.scales`); a callable from margins to
+            probabilities, or a scale fitted elsewhere; or a mapping of these per group.
+        scale_share: of the internal test cases (those that choose), in (0, 1), which fit the scale.
         certificate_delta: in (0, 1); sets half of the held-out cases aside and certifies what the rule chose,
             all thresholds and groups together, with confidence 1 - delta. None: no certificates.
         coverage: epsilon, or CoverageSettings: take the default action too where the measurement lies farther
@@ -81,7 +91,8 @@ class SafetyGuard:
         blocks: runs of consecutive cases that alternate between the two halves of a measured radius, where
             the data have no block ids.
         seed: of the random choice of cases that certify, and of those held out for coverage.
-        **former: keywords of version 0.2 (radius, calibrate, form), with a warning.
+        **former: keywords of version 0.2 (radius, calibrate, form) and 0.3 (group_conditional), with a
+            warning.
 
     Raises:
         SafeframeError: on any bad setting, at once; on bad outputs of model or classifier, when they appear.
@@ -98,7 +109,9 @@ class SafetyGuard:
         rule: GuardRule | str = _CONSERVATIVE,
         event: Event | None = None,
         prior: GuardPrior = None,
-        group_conditional: bool = False,
+        constraint: Constraint | None = None,
+        scale: GuardScale = "logistic",
+        scale_share: float = 1.0 / 3.0,
         certificate_delta: float | None = None,
         coverage: float | CoverageSettings | None = None,
         coverage_features: Features = flat_features,
@@ -116,20 +129,27 @@ class SafetyGuard:
             )
         if internal_test.n_classes != 2:
             raise SafeframeError(f"a guard needs two classes, safe and unsafe; got {internal_test.n_classes}")
-        if group_conditional and internal_test.group is None:
-            raise SafeframeError("group_conditional is set, but the internal test data have no groups")
         thresholds = tuple(np.atleast_1d(np.asarray(threshold, dtype=np.float64)).tolist())
-        chosen: dict[str, Any] = {"event": event, "certificate_delta": certificate_delta}
+        chosen: dict[str, Any] = {
+            "event": event,
+            "certificate_delta": certificate_delta,
+            "constraint": constraint,
+        }
         self.settings = GuardSettings(
             thresholds,
             modern(former, rule, chosen),
             prior=prior,
-            group_conditional=group_conditional,
+            scale=scale,
+            scale_share=scale_share,
             coverage=CoverageSettings(float(coverage)) if isinstance(coverage, int | float) else coverage,
             blocks=blocks,
             seed=seed,
             **chosen,
         )
+        if self.settings.constraint is not None and internal_test.group is None:
+            raise SafeframeError(
+                f"constraint is {self.settings.constraint!r}, but the internal test data have no groups"
+            )
         self.coverage_features = coverage_features
         self.coverage: CoverageGuard | None = None
         self.callables = Callables(
@@ -177,7 +197,7 @@ class SafetyGuard:
         kept = judged(looked)
         assert looked.action is not None
         _, default = with_default(self.default_action, looked.action, looked.score)
-        group = data.group if self.settings.group_conditional else None
+        group = data.group if self.settings.constraint is not None else None
         evidence = Evidence(
             looked.margin, data.label, looked.score, group, data.trained_on, data.block
         ).subset(kept)
@@ -214,7 +234,7 @@ class SafetyGuard:
             measurement: n cases, as :mod:`safeframe.inputs` describes them.
             r_t: one of the thresholds; may be left out if there is only one. Without certificates any other
                 r_t in (0, 1] is served too (the paper's bias correction).
-            group: (n,) ids, where the guard is group-conditional.
+            group: (n,) ids, where there is a constraint over groups.
 
         Returns:
             The actions with what decided on them; tensors where the measurements are tensors.
@@ -233,7 +253,10 @@ class SafetyGuard:
         first = next(iter(found.values()))
         parts: list[tuple[Hashable, Any]] = [(EVERYTHING, slice(None))]
         tau = np.full(n, first.tau)
-        if ids is not None:
+        scales = next(iter(self._rulings.values())).scales
+        if scales is not None and self.settings.on_common_scale:
+            looked = replace(looked, margin=scales.log_odds(looked.margin, ids))
+        if ids is not None and self.settings.constraint != "pooled":
             parts = [(key, ids == key) for key in np.unique(ids).tolist()]
             for key, mine in parts:
                 tau[mine] = found[key].tau
@@ -246,14 +269,17 @@ class SafetyGuard:
         if error is not None:
             bound[error != ""] = np.inf
         kind = measurement if is_tensor(measurement) or isinstance(measurement, Mapping) else None
+        action, accepted, bounds, taus, margin, index = all_like(
+            [decided.action, decided.accepted, bound, tau, decided.margin, decided.index], kind
+        )
         return GuardedActions(
-            action=like(decided.action, kind),
-            accepted=like(decided.accepted, kind),
-            bound=like(bound, kind),
+            action=action,
+            accepted=accepted,
+            bound=bounds,
             threshold=first.r_t,
-            tau=like(tau, kind),
-            margin=like(decided.margin, kind),
-            index=like(decided.index, kind),
+            tau=taus,
+            margin=margin,
+            index=index,
             group=ids,
             calibration=found,
             distance=None if distance is None else like(distance, kind),
@@ -311,20 +337,23 @@ class SafetyGuard:
         return {key: ruling.calibration(wanted, brief=True) for key, ruling in self._rulings.items()}
 
     def _groups(self, group: Any, n: int) -> np.ndarray | None:
-        if not self.settings.group_conditional:
+        if self.settings.constraint is None:
             if group is not None:
-                raise SafeframeError("group was given, but the guard is not group-conditional")
+                raise SafeframeError("group was given, but the guard has no constraint over groups")
             return None
         if group is None:
             raise SafeframeError(
-                "the guard is group-conditional: act(..., group=...) needs one id per measurement"
+                f"the guard's constraint is {self.settings.constraint!r}: act(..., group=...) needs one id "
+                "per measurement"
             )
         ids = to_numpy(group)
         if ids.shape != (n,):
             raise SafeframeError(f"group has shape {ids.shape}; expected ({n},)")
+        first = next(iter(self._rulings.values()))
+        known = first.members if self.settings.constraint == "pooled" else self._rulings
         for key in np.unique(ids).tolist():
-            if key not in self._rulings:
-                raise SafeframeError(f"group {key!r} has no internal test data; known: {list(self._rulings)}")
+            if key not in known:
+                raise SafeframeError(f"group {key!r} has no internal test data; known: {list(known)}")
         return ids
 
     def save(self, directory: str | os.PathLike[str]) -> None:
@@ -364,7 +393,7 @@ class SafetyGuard:
     def load(
         cls, directory: str | os.PathLike[str], model: Callable[..., Any], classifier: Callable[..., Any],
         check: bool = True, coverage_features: Features = flat_features, batch_size: int | None = None,
-        on_error: OnError = "default",
+        on_error: OnError = "default", scale: GuardScale | None = None,
     ) -> SafetyGuard:  # fmt: skip
         """A saved guard around the given model and classifier.
 
@@ -377,14 +406,16 @@ class SafetyGuard:
             coverage_features: as when the guard was made.
             batch_size: so many cases are passed to the models at once; None: all of them.
             on_error: "default" or "raise".
+            scale: as when the guard was made, where it was not "logistic" or "isotonic".
 
         Returns:
             The guard, calibrated.
 
         Raises:
-            SafeframeError: where a file is missing or corrupt, or the classifier or the features are others.
+            SafeframeError: where a file is missing or corrupt, or the classifier or the features are others,
+                or the guard had a scale of its own and none is given.
         """
-        saved = load_guard(directory)
+        saved = load_guard(directory, scale)
         evidence, settings = saved.evidence, saved.settings
         data = InternalTestData(
             None, evidence.label, evidence.group, trained_on=evidence.trained_on, block=evidence.block

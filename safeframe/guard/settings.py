@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from safeframe.chance_constraint import validate_prior, validate_threshold
 from safeframe.coverage.coverage_guard import CoverageSettings
+from safeframe.groups.constraint import Constraint, check_constraint
+from safeframe.groups.scales import Scale
+from safeframe.shrinkage import Shrinkage
 from safeframe.threshold_rule import Conservative, Event, PlugIn, Prior
 from safeframe.types import SafeframeError
 
@@ -35,8 +38,9 @@ class Certified:
         _check_delta(self.delta, "delta")
 
 
-GuardRule = Conservative | PlugIn | Certified
+GuardRule = Conservative | PlugIn | Certified | Shrinkage
 GuardPrior = Prior | Mapping[Hashable, Prior]
+GuardScale = Scale | Mapping[Hashable, Scale]
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,17 @@ class GuardSettings:
         threshold: one r_t in (0, 1] or several.
         rule: how thresholds are found.
         event: "accepted" or "selected"; None: "selected" where the model returns candidates.
-        prior: P(unsafe), (low, high) or "observed"; or one of these per group id (group-conditional only);
-            None: the share in the internal test data.
-        group_conditional: calibrate within every group.
+        prior: P(unsafe), (low, high) or "observed"; or one of these per group id (with a constraint over
+            groups that is not pooled); None: the share in the internal test data.
+        constraint: over groups: "per_group", "pooled" or "worst_group"; None: groups do not count.
         certificate_delta: allowed probability in (0, 1) that a certificate beside the rule fails; None: none.
         coverage: of the test for unlike inputs; None: no such test.
         blocks: runs of consecutive cases that alternate between the halves of a measured radius, at least 2,
             where the data have no block ids.
-        seed: of the random choice of cases that certify, and of those held out for coverage.
+        seed: of the random choice of cases that certify, of those held out for coverage, and of those that
+            fit a scale.
+        scale: of risk, where one is needed (:attr:`on_common_scale`, rule Shrinkage).
+        scale_share: of the cases that choose, in (0, 1), which fit it and are not counted.
 
     Raises:
         SafeframeError: on a value that is not allowed.
@@ -64,21 +71,23 @@ class GuardSettings:
     rule: GuardRule = field(default_factory=Conservative)
     event: Event | None = None
     prior: GuardPrior = None
-    group_conditional: bool = False
+    constraint: Constraint | None = None
     certificate_delta: float | None = None
     coverage: CoverageSettings | None = None
     blocks: int = 20
     seed: int = 0
+    scale: GuardScale = "logistic"
+    scale_share: float = 1.0 / 3.0
 
     def __post_init__(self) -> None:
         if not self.threshold:
             raise SafeframeError("threshold is empty; give at least one r_t in (0, 1]")
         for r_t in self.threshold:
             validate_threshold(r_t, "threshold")
-        if not isinstance(self.rule, Conservative | PlugIn | Certified):
+        if not isinstance(self.rule, GuardRule):
             raise SafeframeError(
-                f"rule is {self.rule!r}; it must be Conservative(), PlugIn() or Certified(), or one of "
-                "'conservative' and 'plug-in'"
+                f"rule is {self.rule!r}; it must be Conservative(), PlugIn(), Certified() or Shrinkage(), or "
+                "one of 'conservative', 'plug-in' and 'shrinkage'"
             )
         if self.event not in (None, "accepted", "selected"):
             raise SafeframeError(f"event is {self.event!r}; it must be 'accepted' or 'selected'")
@@ -86,8 +95,15 @@ class GuardSettings:
             _check_delta(self.certificate_delta, "certificate_delta")
         if self.blocks < 2:
             raise SafeframeError(f"blocks is {self.blocks}; measuring a radius takes at least 2")
-        if isinstance(self.prior, Mapping) and not self.group_conditional:
-            raise SafeframeError("prior is given per group, but group_conditional is not set")
+        if self.constraint is not None:
+            check_constraint(self.constraint)
+        if not 0.0 < self.scale_share < 1.0:
+            raise SafeframeError(f"scale_share is {self.scale_share}; it must lie in (0, 1)")
+        if isinstance(self.prior, Mapping) and self.constraint not in ("per_group", "worst_group"):
+            raise SafeframeError(
+                f"prior is given per group, but constraint is {self.constraint!r}; it must be 'per_group' or "
+                "'worst_group'"
+            )
         given: list[Any] = list(self.prior.values()) if isinstance(self.prior, Mapping) else [self.prior]
         for value in given:
             _check_prior(value)
@@ -96,6 +112,16 @@ class GuardSettings:
     def delta(self) -> float | None:
         """Allowed probability that a certificate fails; None where there are none."""
         return self.rule.delta if isinstance(self.rule, Certified) else self.certificate_delta
+
+    @property
+    def on_common_scale(self) -> bool:
+        """Whether one threshold serves all groups, on the log odds of calibrated probabilities."""
+        return self.constraint in ("pooled", "worst_group")
+
+    @property
+    def scaled(self) -> bool:
+        """Whether a scale of risk is needed."""
+        return self.on_common_scale or isinstance(self.rule, Shrinkage)
 
     def prior_of(self, group: Hashable) -> Prior:
         """P(unsafe) of a group, as it was given.
@@ -139,10 +165,10 @@ def modern(former: dict[str, Any], rule: GuardRule | str, chosen: dict[str, Any]
 
     Args:
         former: keywords of version 0.2: radius, calibrate, form, and rule "certificate" with
-            ``certificate_delta``.
+            ``certificate_delta``; and ``group_conditional`` of 0.3.
         rule: as it was given.
-        chosen: today's keywords; ``event`` and ``certificate_delta`` are changed in place where former ones
-            say so.
+        chosen: today's keywords; ``event``, ``certificate_delta`` and ``constraint`` are changed in place
+            where former ones say so.
 
     Returns:
         The rule.
@@ -150,9 +176,21 @@ def modern(former: dict[str, Any], rule: GuardRule | str, chosen: dict[str, Any]
     Raises:
         SafeframeError: on an unknown keyword or rule, or where old and new keywords contradict each other.
     """
-    unknown = set(former) - {"radius", "calibrate", "form"}
+    unknown = set(former) - {"radius", "calibrate", "form", "group_conditional"}
     if unknown:
         raise SafeframeError(f"SafetyGuard has no argument {sorted(unknown)[0]!r}")
+    if "group_conditional" in former:
+        wanted = "per_group" if former.pop("group_conditional") else None
+        if chosen["constraint"] not in (None, wanted):
+            raise SafeframeError(
+                f"group_conditional and constraint {chosen['constraint']!r} contradict each other"
+            )
+        chosen["constraint"] = wanted
+        warnings.warn(
+            "group_conditional=True is now constraint='per_group'; the old keyword goes in version 0.5",
+            DeprecationWarning,
+            stacklevel=3,
+        )
     if former:
         warnings.warn(
             f"{', '.join(sorted(former))}: radius and form are now arguments of rule=Conservative(...) or "
@@ -171,12 +209,14 @@ def modern(former: dict[str, Any], rule: GuardRule | str, chosen: dict[str, Any]
             return Certified(delta)
         if rule == "conservative":
             return Conservative(**inner)
+        if rule == "shrinkage":
+            return Shrinkage()
         if rule == "plug-in":
             return Conservative(share=0.0, **inner) if inner.get("radius") == "measured" else PlugIn(**inner)
         raise SafeframeError(
-            f"rule is {rule!r}; it must be 'conservative' or 'plug-in', or Conservative(), PlugIn() or "
-            "Certified()"
+            f"rule is {rule!r}; it must be 'conservative', 'plug-in' or 'shrinkage', or Conservative(), "
+            "PlugIn(), Certified() or Shrinkage()"
         )
     if inner:
-        return type(rule)(**{**vars(rule), **inner}) if not isinstance(rule, Certified) else rule
+        return type(rule)(**{**vars(rule), **inner}) if isinstance(rule, Conservative | PlugIn) else rule
     return rule

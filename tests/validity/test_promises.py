@@ -20,7 +20,7 @@ USES = {
     "grouped": (
         promises.grouped_draw,
         threshold_laws.plain(promises.SMALL_NOISE),
-        {"key": promises.SMALL, "group_conditional": True},
+        {"key": promises.SMALL, "constraint": "per_group"},
     ),
     "selected": (promises.selected_draw, threshold_laws.selected(promises.CANDIDATES), {}),
 }

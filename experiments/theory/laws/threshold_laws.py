@@ -7,6 +7,7 @@ P(safe, accepted) at ascending thresholds, by quadrature; accepted means margin 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,8 +96,13 @@ def draw(
 
 def plain(noise: float = NOISE) -> ThresholdLaw:
     """The law of single cases."""
+    return of_risk(lambda y: unsafe_probability(y, noise))
+
+
+def of_risk(unsafe_at: Callable[[np.ndarray], np.ndarray]) -> ThresholdLaw:
+    """The law of single cases with y_0 ~ N(0, 1) and P(unsafe | y_0) given."""
     middle = (_FINE[:-1] + _FINE[1:]) / 2
-    weight, risk = np.diff(stats.norm.cdf(_FINE)), unsafe_probability(middle, noise)
+    weight, risk = np.diff(stats.norm.cdf(_FINE)), unsafe_at(middle)
     unsafe = np.concatenate([[0.0], np.cumsum(weight * risk)])
     safe = np.concatenate([[0.0], np.cumsum(weight * (1.0 - risk))])
     return ThresholdLaw(_FINE - EDGE, unsafe, safe)

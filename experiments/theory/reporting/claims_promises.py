@@ -24,7 +24,7 @@ def claimed(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
         name = rule.replace("-", "_")
         for claim, rows in (("broken_max", stated), ("broken_max_prior_unstated", unstated)):
             mine = rows[rows["rule"] == rule]
-            value, low, high = _largest_share(mine)
+            value, low, high = largest_share(mine)
             yield {"claim": f"guard.promises.{claim}.{name}", "value": value, "low": low, "high": high,
                    "n": int(mine["repeats"].min())}  # fmt: skip
         mine = stated[stated["rule"] == rule]
@@ -50,7 +50,7 @@ def claimed(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
     }
 
 
-def _largest_share(rows: pd.DataFrame) -> tuple[float, float, float]:
+def largest_share(rows: pd.DataFrame) -> tuple[float, float, float]:
     """The largest share of broken calibrations, with a 95 % interval of that maximum."""
     value = float(rows["share_broken"].max())
     if value == 0.0:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from experiments.support.results import figures
 from experiments.support.results.saved import Saved
-from experiments.theory.reporting import figures_sensitivity
+from experiments.theory.reporting import figures_groups, figures_sensitivity
 from experiments.theory.reporting.figures_monitor import monitor
 from experiments.theory.reporting.figures_promises import promises
 from experiments.theory.reporting.report import read
@@ -41,6 +41,8 @@ def draw(run: Saved, place: Path | None = None) -> list[Path]:
         "theory_quality": figures_sensitivity.quality,
         "theory_promises": promises,
         "theory_monitor": monitor,
+        "theory_shrinkage": figures_groups.shrinkage,
+        "theory_group_constraints": figures_groups.group_constraints,
     }
     paths: list[Path] = []
     for name, make in makers.items():

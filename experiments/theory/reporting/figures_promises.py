@@ -16,26 +16,44 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _HEIGHT = 1.05  # inches, of a row of panels
-_APART = {"plug-in": 0.85, "conservative": 1.0, "certified": 1.18}  # factors on n, so that points are seen
+_APART = {"plug-in": 0.85, "conservative": 1.0, "certified": 1.18, "shrinkage": 1.4}
+"""Factors on n, so that points are seen."""
 
 
 def promises(tables: dict[str, pd.DataFrame]) -> tuple[Figure, str]:
     """Rows: ways of use; columns: r_t; lines: rules."""
+    table = tables["promises"]
+    figure, _ = grid(table, list(table["setting"].unique()), "setting", _HEIGHT)
+    figure.supylabel("calibrations whose true risk is above $r_t$ (%)", fontsize=8)
+    return figure, _caption(table)
+
+
+def grid(
+    table: pd.DataFrame, rows: list[str], by: str, height: float, more: int = 0
+) -> tuple[Figure, np.ndarray]:
+    """Panels of shares of broken calibrations: one row per value of a column, one column per r_t.
+
+    Args:
+        table: with columns ``by``, rule, r_t, n, and what is counted.
+        rows: values of ``by``, in order.
+        by: name of that column.
+        height: inches, of a row.
+        more: panels to the right of each row that the caller fills.
+
+    Returns:
+        The figure, and its panels (rows, levels + more).
+    """
     import matplotlib.pyplot as plt
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-    table = tables["promises"]
-    uses, levels, sizes = (sorted(table[name].unique()) for name in ("setting", "r_t", "n"))
-    uses = sorted(uses, key=list(table["setting"]).index)
+    levels, sizes = (sorted(table[name].unique()) for name in ("r_t", "n"))
     figure, axes = plt.subplots(
-        len(uses), len(levels), figsize=(figures.PAGE[0], _HEIGHT * len(uses) + 0.8), squeeze=False,
+        len(rows), len(levels) + more, figsize=(figures.PAGE[0], height * len(rows) + 0.8), squeeze=False,
         sharex=True, sharey=True,
     )  # fmt: skip
-    for (row, use), (column, r_t) in product(enumerate(uses), enumerate(levels)):
+    for (row, use), (column, r_t) in product(enumerate(rows), enumerate(levels)):
         panel = axes[row, column]
-        for rule, part in table[(table["setting"] == use) & (table["r_t"] == r_t)].groupby(
-            "rule", sort=False
-        ):
+        for rule, part in table[(table[by] == use) & (table["r_t"] == r_t)].groupby("rule", sort=False):
             _line(panel, part, str(rule))
         panel.axhline(100 * table["nominal"].max(), color="#777777", linewidth=0.8)
         if row == 0:
@@ -50,16 +68,20 @@ def promises(tables: dict[str, pd.DataFrame]) -> tuple[Figure, str]:
     )
     bottom.xaxis.set_minor_locator(NullLocator())
     figure.supxlabel("internal test cases", fontsize=8)
-    figure.supylabel("calibrations whose true risk is above $r_t$ (%)", fontsize=8)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
-    return figure, _caption(table)
+    return figure, axes
+
+
+def style_of(rule: str) -> tuple[str, int]:
+    """(colour, place) of a rule, the same in every figure."""
+    index = list(_APART).index(rule)
+    return figures.PALETTE[(1, 0, 2, 3)[index]], index
 
 
 def _line(panel: Axes, part: pd.DataFrame, rule: str) -> None:
     """Shares with intervals; open markers where nothing is ever accepted."""
-    index = list(_APART).index(rule)
-    colour = figures.PALETTE[(1, 0, 2)[index]]
+    colour, index = style_of(rule)
     x = part["n"] * _APART[rule]
     share, low, high = (100 * part[name] for name in ("share_broken", "broken_low", "broken_high"))
     panel.errorbar(x, share, [share - low, high - share], color=colour, linewidth=1.0, elinewidth=0.7)

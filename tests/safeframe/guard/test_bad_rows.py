@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
-from guard_problem import candidate_classifier, candidate_model, classifier, model
+from guard_problem import candidate_classifier, candidate_model, classifier, model, problem
 
 from safeframe.guard.calling import Callables
+from safeframe.guard.safety_guard import SafetyGuard
+from safeframe.internal_test import InternalTestData
 from safeframe.types import SafeframeError
 
 N = 5
@@ -281,3 +283,37 @@ def test_actions_of_other_shapes_in_other_parts():
     grows = lambda y: np.zeros((len(y), 2 + int(y[0, 0])))  # noqa: E731
     with pytest.raises(SafeframeError, match="other shapes"):
         Callables(grows, classifier, batch_size=1).look(np.array([[0.0], [1.0]]))
+
+
+def test_calibration_calls_each_model_once_where_nothing_fails():
+    calls = []
+
+    def counted(name, function):
+        def called(y):
+            calls.append((name, len(y)))
+            return function(y)
+
+        return called
+
+    y, label = problem(100)
+    made = SafetyGuard(
+        counted("model", model), counted("classifier", classifier), InternalTestData(y, label), 0.1, 0.0
+    )
+    made.calibrate()
+    assert calls == [("model", 100), ("classifier", 100)]
+
+
+def test_a_model_that_fails_on_every_case_is_asked_about_a_few():
+    calls = []
+
+    def broken(y):
+        calls.append(len(y))
+        raise RuntimeError("no such layer")
+
+    y, label = problem(4000)
+    for batch_size in (None, 1000):
+        calls.clear()
+        made = SafetyGuard(broken, classifier, InternalTestData(y, label), 0.1, 0.0, batch_size=batch_size)
+        with pytest.raises(SafeframeError, match=r"no internal test case can be judged.*no such layer"):
+            made.calibrate()
+        assert len(calls) < 20

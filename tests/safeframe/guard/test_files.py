@@ -52,7 +52,7 @@ def test_save_and_load_with_groups_and_candidates(tmp_path):
     made = calibrated(
         model=candidate_model, classifier=candidate_classifier,
         internal_test=InternalTestData(y, label, group),
-        group_conditional=True, prior={"even": 0.2, "odd": 0.1}, event="selected",
+        constraint="per_group", prior={"even": 0.2, "odd": 0.1}, event="selected",
     )  # fmt: skip
     made.save(tmp_path)
     again = SafetyGuard.load(tmp_path, candidate_model, candidate_classifier)

@@ -28,7 +28,7 @@ BAD_SETTINGS = [
     ({"threshold": []}, "threshold"),
     ({"default_action": None}, "default_action"),
     ({"prior": 1.5}, "prior"),
-    ({"prior": {0: 0.1}}, "group_conditional"),
+    ({"prior": {0: 0.1}}, "prior is given per group, but constraint is None"),
     ({"rule": -1.0}, "rule"),
     ({"radii": "measure"}, "no argument 'radii'"),
     ({"event": "chosen"}, "event"),
@@ -36,7 +36,11 @@ BAD_SETTINGS = [
     ({"rule": "bound"}, "rule"),
     ({"rule": "certificate"}, "certificate_delta"),
     ({"certificate_delta": 1.0}, "certificate_delta"),
-    ({"group_conditional": True}, "no groups"),
+    ({"constraint": "per_group"}, "no groups"),
+    ({"constraint": "all"}, "constraint is 'all'; it must be one of per_group, pooled, worst_group"),
+    ({"constraint": "pooled", "prior": {0: 0.1}}, "constraint is 'pooled'; it must be 'per_group' or"),
+    ({"group_conditional": True, "constraint": "pooled"}, "contradict each other"),
+    ({"scale_share": 1.0}, "scale_share is 1.0"),
     ({"blocks": 1}, "blocks"),
 ]
 

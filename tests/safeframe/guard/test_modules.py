@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from safeframe.guard.calling import Callables, call
-from safeframe.guard.modules import owner
+from safeframe.guard.modules import _HELD, EvaluationMode, owner, parts_of
 
 X = torch.ones(4, 3)
 
@@ -113,3 +113,35 @@ def test_compiled_to_script():
     net = torch.jit.script(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Dropout()))
     assert torch.equal(call(net, X), call(net, X))
     assert net.training
+
+
+def test_parts_are_those_of_torch_each_once():
+    shared = torch.nn.Linear(3, 3)
+    for net in (
+        torch.nn.Identity(),
+        Slow(),
+        torch.nn.Sequential(shared, torch.nn.Sequential(torch.nn.ReLU(), shared), Slow(shared)),
+        torch.nn.ModuleDict({"a": shared, "b": Slow()}),
+    ):
+        net.register_module("nothing", None)
+        found = parts_of(net)
+        assert len(found) == len(set(map(id, found)))
+        assert set(map(id, found)) == set(map(id, net.modules()))
+
+
+def test_a_module_in_evaluation_mode_is_held_where_another_thread_holds_a_part():
+    """Else the other thread, on leaving, would put the part into training mode under this one's feet."""
+    part = torch.nn.Dropout().train()
+    first, second = Slow(part).train(), Slow(part).eval()
+    part.train()
+    outer = EvaluationMode(first)
+    with outer:
+        inner = EvaluationMode(second)  # it finds its parts in evaluation mode already
+        inner.__enter__()
+    assert not part.training
+    inner.__exit__()
+    assert part.training
+    assert not second.training
+    with EvaluationMode(second.eval()) as nothing:
+        assert nothing is None
+    assert not _HELD

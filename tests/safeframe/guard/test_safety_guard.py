@@ -17,6 +17,9 @@ from guard_problem import (
 
 from safeframe.certificates.cases import cases_needed, clopper_pearson_upper
 from safeframe.guard.calibration import TrainedOnWarning
+from safeframe.guard.report import EVERYTHING
+from safeframe.guard.safety_guard import SafetyGuard
+from safeframe.guard.settings import Certified
 from safeframe.internal_test import InternalTestData
 from safeframe.risk_curve import RiskCurve
 from safeframe.selected_risk import SelectedRiskCurve
@@ -147,7 +150,7 @@ def test_groups_have_their_own_thresholds():
     made = guard(
         0.05,
         internal_test=InternalTestData(y, label, group),
-        group_conditional=True,
+        constraint="per_group",
         prior={0: 0.2, 1: 0.05},
         rule=PlugIn(),
     )
@@ -167,11 +170,11 @@ def test_groups_have_their_own_thresholds():
     ]:
         with pytest.raises(SafeframeError, match=message):
             made.act(y[:10], group=ids)
-    with pytest.raises(SafeframeError, match="not group-conditional"):
+    with pytest.raises(SafeframeError, match="no constraint over groups"):
         calibrated().act(y[:10], group=group[:10])
     with pytest.raises(SafeframeError, match="prior has no entry for group 1"):
         guard(
-            internal_test=InternalTestData(y, label, group), group_conditional=True, prior={0: 0.2}
+            internal_test=InternalTestData(y, label, group), constraint="per_group", prior={0: 0.2}
         ).calibrate()
 
 
@@ -263,7 +266,7 @@ def test_a_group_of_which_a_half_lacks_a_class_accepts_nothing_and_says_why():
     rare = np.flatnonzero(group == "rare")
     label[rare] = np.arange(len(rare)) == 3
     two = InternalTestData(y, label, group)
-    made = calibrated(threshold=[0.05, 1.0], internal_test=two, group_conditional=True)
+    made = calibrated(threshold=[0.05, 1.0], internal_test=two, constraint="per_group")
     found = made.calibrations[0.05]
     assert found["common"].feasible
     assert not found["rare"].feasible
@@ -274,7 +277,7 @@ def test_a_group_of_which_a_half_lacks_a_class_accepts_nothing_and_says_why():
         assert (acted.bound[rare] == np.inf).all()
         assert "the radius cannot be measured" in acted.explain(int(rare[0]))
     assert (
-        calibrated(internal_test=two, group_conditional=True, rule="plug-in")
+        calibrated(internal_test=two, constraint="per_group", rule="plug-in")
         .calibrations[0.05]["rare"]
         .feasible
     )
@@ -293,3 +296,25 @@ def test_with_candidates_a_prior_of_0_or_1_is_refused(prior):
     data = InternalTestData(*candidates())
     with pytest.raises(SafeframeError, match="both excluded"):
         calibrated(model=candidate_model, classifier=candidate_classifier, internal_test=data, prior=prior)
+
+
+@pytest.mark.parametrize("keywords", [{"certificate_delta": 0.1}, {"rule": Certified(0.1)}])
+def test_a_certificate_of_accepted_candidates_is_refused(keywords):
+    """Candidates of one measurement depend on one another; that of the selected action is another event."""
+    y, label = candidates()
+    made = SafetyGuard(
+        candidate_model,
+        candidate_classifier,
+        InternalTestData(y, label),
+        0.3,
+        0.0,
+        event="accepted",
+        **keywords,
+    )
+    with pytest.raises(SafeframeError, match="take event='selected'"):
+        made.calibrate()
+    chosen = SafetyGuard(
+        candidate_model, candidate_classifier, InternalTestData(y, label), 0.3, 0.0, **keywords
+    )
+    chosen.calibrate()
+    assert chosen.calibrations[0.3][EVERYTHING].certificate.event == "P(unsafe | selected)"

@@ -55,7 +55,7 @@ def test_a_batch_is_decided_as_by_the_guard_and_recorded_as_it_was(log, tmp_path
 def test_groups_candidates_errors_and_tensors_are_recorded(tmp_path):
     y, label = plain_problem()
     group = np.where(y[:, 1] > 0, "north", "south")
-    grouped = plain_guard(internal_test=InternalTestData(y, label, group=group), group_conditional=True)
+    grouped = plain_guard(internal_test=InternalTestData(y, label, group=group), constraint="per_group")
     with GuardLog(tmp_path / "a", grouped, durable=False) as log:
         fresh = y[:9].copy()
         fresh[4] = np.nan

@@ -201,7 +201,7 @@ def test_several_thresholds_and_groups(tmp_path):
     group = np.where(np.arange(8000) % 2, "north", "south")
     data = InternalTestData(y, label, group=group)
     guard = SafetyGuard(
-        lambda y: y[:, 0], lambda y: y[:, 0], data, [0.02, 0.1], -9.0, group_conditional=True, rule=PlugIn()
+        lambda y: y[:, 0], lambda y: y[:, 0], data, [0.02, 0.1], -9.0, constraint="per_group", rule=PlugIn()
     )
     guard.calibrate()
     with GuardLog(tmp_path / "log", guard, durable=False) as log:

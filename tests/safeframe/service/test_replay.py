@@ -127,7 +127,7 @@ def test_kinds_of_measurements_come_back_as_they_were(tmp_path):
     several.calibrate()
     group = np.where(y[:, 1] > 0, "north", "south")
     grouped = SafetyGuard(
-        model, classifier, InternalTestData(y, label, group=group), 0.05, 0.0, group_conditional=True
+        model, classifier, InternalTestData(y, label, group=group), 0.05, 0.0, constraint="per_group"
     )
     grouped.calibrate()
     for name, guard, batch, chosen in (
