@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from safeframe.guard.settings import Certified
     from safeframe.internal_test import InternalTestData
     from safeframe.margins import margin_of
+    from safeframe.priced.curve import PricedRiskCurve
     from safeframe.risk_curve import GroupedRiskCurve, RiskCurve
+    from safeframe.risk_scale import IsotonicRisk, LogisticRisk, fit_risk_scale
     from safeframe.selected_risk import SelectedRiskCurve
     from safeframe.service.budget import LongRunBudget
     from safeframe.service.monitor import RiskMonitor
@@ -39,7 +41,10 @@ __all__ = [
     "GuardedActions",
     "InternalTestData",
     "LongRunBudget",
+    "IsotonicRisk",
+    "LogisticRisk",
     "PlugIn",
+    "PricedRiskCurve",
     "RiskCurve",
     "RiskMonitor",
     "RiskMonitors",
@@ -49,6 +54,7 @@ __all__ = [
     "Shrinkage",
     "Status",
     "ThresholdRule",
+    "fit_risk_scale",
     "margin_of",
 ]
 
@@ -61,7 +67,9 @@ HOMES = {
     "safeframe.guard.settings": ("Certified",),
     "safeframe.internal_test": ("InternalTestData",),
     "safeframe.margins": ("margin_of",),
+    "safeframe.priced.curve": ("PricedRiskCurve",),
     "safeframe.risk_curve": ("GroupedRiskCurve", "RiskCurve"),
+    "safeframe.risk_scale": ("IsotonicRisk", "LogisticRisk", "fit_risk_scale"),
     "safeframe.selected_risk": ("SelectedRiskCurve",),
     "safeframe.service.budget": ("LongRunBudget",),
     "safeframe.service.monitor": ("RiskMonitor",),
