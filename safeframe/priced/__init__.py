@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 from safeframe.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from safeframe.priced.curve import Price, PricedRiskCurve
+    from safeframe.priced.curve import PricedRiskCurve
+    from safeframe.priced.sweep import Price
 
 __all__ = ["Price", "PricedRiskCurve"]
 
-HOMES = {"safeframe.priced.curve": ("Price", "PricedRiskCurve")}
+HOMES = {
+    "safeframe.priced.curve": ("PricedRiskCurve",),
+    "safeframe.priced.sweep": ("Price",),
+}
 """Where each public name is defined."""
 
 __getattr__, __dir__ = lazy_names(__name__, HOMES)

@@ -25,8 +25,8 @@ The event is per action taken; measurements with all their candidates are assume
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -34,41 +34,10 @@ import numpy as np
 from safeframe.certificates.cases import CertifiedThreshold, cases_needed, certify_counts
 from safeframe.chance_constraint import validate_radius, validate_threshold
 from safeframe.margins import as_query
-from safeframe.priced.sweep import Sweep, present_risk, sweep
+from safeframe.priced.envelope import chosen
+from safeframe.priced.sweep import Price, Sweep, present_risk, sweep
 from safeframe.risk_scale import RiskScale
 from safeframe.types import SQRT2, BoolArray, FloatArray, Floats, IntArray, LabelArray, SafeframeError
-
-
-@dataclass(frozen=True)
-class Price:
-    """A price of risk for one r_t.
-
-    Attributes:
-        mu: the price, in units of reward for a probability of 1; inf where none qualifies.
-        bound: on P(unsafe | acted) at ``mu``; 1 where none qualifies.
-        feasible: whether some price qualifies; where none does, the default action is always taken.
-        n: measurements counted.
-        n_acted: those among them that are acted on (no radius).
-        n_unsafe_acted: those among them whose action is unsafe.
-        mean_reward: of all measurements, the default action's included.
-        cases_needed: measurements acted on, none of them unsafely, that would certify r_t at 95 % confidence.
-        r_t: threshold on the probability, in (0, 1].
-    """
-
-    mu: float
-    bound: float
-    feasible: bool
-    n: int
-    n_acted: int
-    n_unsafe_acted: int
-    mean_reward: float
-    cases_needed: int
-    r_t: float
-
-    @property
-    def action_rate(self) -> float:
-        """Share of the measurements that are acted on."""
-        return self.n_acted / self.n
 
 
 class PricedRiskCurve:
@@ -112,14 +81,10 @@ class PricedRiskCurve:
         one_more: bool = False,
         odds: float = 1.0,
     ) -> None:
-        self.r_t, self.radius = validate_threshold(r_t), validate_radius(radius)
-        if not 0.0 <= slack < 1.0 or not 0.0 < odds < np.inf:
-            raise SafeframeError(f"slack {slack} must lie in [0, 1) and odds {odds} in (0, inf)")
+        self.r_t, self.scale = validate_threshold(r_t), scale
+        self._set(radius, slack, one_more, odds)
         if np.isnan(gate):
             raise SafeframeError("gate is NaN; it is a threshold on the margin, +inf for none")
-        if scale is None and self.radius > 0.0:
-            raise SafeframeError("a radius moves margins: give them with their scale, not probabilities")
-        self.slack, self.one_more, self.odds = float(slack), bool(one_more), float(odds)
         values, rewards, state = (
             np.asarray(margin, np.float64),
             np.asarray(reward, np.float64),
@@ -148,19 +113,82 @@ class PricedRiskCurve:
             )
         self.n = len(values)
         self._parts = (np.where(present, values, np.inf), np.where(present, rewards, -np.inf), unsafe)
-        self._rule = (scale, float(gate), default)
-        self._worst = self._swept(SQRT2 * self.radius)
+        self._rule = (float(gate), default)
+        self._worst  # noqa: B018 - risks are checked at once
+
+    def adjusted(
+        self,
+        radius: float | None = None,
+        slack: float | None = None,
+        one_more: bool | None = None,
+        odds: float | None = None,
+    ) -> PricedRiskCurve:
+        """The curve of the same measurements under another radius, slack, one case more or prior.
+
+        Args:
+            radius: xi >= 0, in logit units; None: as it is, and so with the others.
+            slack: mass in [0, 1) that the bound adds to the share.
+            one_more: count one unsafe action more than was seen.
+            odds: factor > 0 on the odds of an unsafe action.
+
+        Returns:
+            The curve; what does not depend on the change is not computed again.
+
+        Raises:
+            SafeframeError: on an argument outside its range, or a radius on probabilities.
+        """
+        other = copy.copy(self)
+        if radius is not None and radius != self.radius:
+            self._actual  # noqa: B018 - shared
+            other = copy.copy(self)
+            other.__dict__.pop("_worst", None)
+        other._set(
+            self.radius if radius is None else radius,
+            self.slack if slack is None else slack,
+            self.one_more if one_more is None else one_more,
+            self.odds if odds is None else odds,
+        )
+        return other
+
+    def _set(self, radius: float, slack: float, one_more: bool, odds: float) -> None:
+        self.radius = validate_radius(radius)
+        if not 0.0 <= slack < 1.0 or not 0.0 < odds < np.inf:
+            raise SafeframeError(f"slack {slack} must lie in [0, 1) and odds {odds} in (0, inf)")
+        if self.scale is None and self.radius > 0.0:
+            raise SafeframeError("a radius moves margins: give them with their scale, not probabilities")
+        self.slack, self.one_more, self.odds = float(slack), bool(one_more), float(odds)
 
     def _swept(self, shift: float) -> Sweep:
         margin, reward, unsafe = self._parts
-        scale, gate, default = self._rule
+        gate, default = self._rule
         moved = np.where(unsafe, margin - shift, margin + shift) if shift else margin
-        risk, reward = present_risk(moved, reward, scale, gate)
+        risk, reward = present_risk(moved, reward, self.scale, gate)
         return sweep(risk, reward, unsafe, self.r_t, default)
 
     @cached_property
     def _actual(self) -> Sweep:
-        return self._worst if self.radius == 0.0 else self._swept(0.0)
+        return self._swept(0.0)
+
+    @cached_property
+    def _worst(self) -> Sweep:
+        return self._actual if self.radius == 0.0 else self._swept(SQRT2 * self.radius)
+
+    def chosen(self, mu: float) -> IntArray:
+        """What the rule takes at a price (no radius).
+
+        Args:
+            mu: price >= 0; may be infinite.
+
+        Returns:
+            (g,) indices of candidates, -1 for the default action.
+
+        Raises:
+            SafeframeError: on a price that is NaN or negative.
+        """
+        margin, reward, _ = self._parts
+        risk, reward = present_risk(margin, reward, self.scale, self._rule[0])
+        index = chosen(risk, reward, float(_as_price(mu)[0]), self.r_t, self._rule[1])
+        return np.where(index == risk.shape[1], -1, index)
 
     @property
     def prices(self) -> FloatArray:
@@ -257,7 +285,7 @@ class PricedRiskCurve:
         within = bound <= wanted
         first = int(np.argmax(within))
         if not within[first]:
-            default = float(np.mean(self._rule[2]))
+            default = float(np.mean(self._rule[1]))
             return Price(np.inf, 1.0, False, self.n, 0, 0, default, cases_needed(wanted, 0.05), wanted)
         mu = float(self._worst.price[first])
         acted, unsafe = self.counts(mu)

@@ -12,6 +12,38 @@ from safeframe.types import BoolArray, FloatArray, IntArray, SafeframeError
 
 
 @dataclass(frozen=True)
+class Price:
+    """A price of risk for one r_t.
+
+    Attributes:
+        mu: the price, in units of reward for a probability of 1; inf where none qualifies.
+        bound: on P(unsafe | acted) at ``mu``; 1 where none qualifies.
+        feasible: whether some price qualifies; where none does, the default action is always taken.
+        n: measurements counted.
+        n_acted: those among them that are acted on (no radius).
+        n_unsafe_acted: those among them whose action is unsafe.
+        mean_reward: of all measurements, the default action's included.
+        cases_needed: measurements acted on, none of them unsafely, that would certify r_t at 95 % confidence.
+        r_t: threshold on the probability, in (0, 1].
+    """
+
+    mu: float
+    bound: float
+    feasible: bool
+    n: int
+    n_acted: int
+    n_unsafe_acted: int
+    mean_reward: float
+    cases_needed: int
+    r_t: float
+
+    @property
+    def action_rate(self) -> float:
+        """Share of the measurements that are acted on."""
+        return self.n_acted / self.n
+
+
+@dataclass(frozen=True)
 class Sweep:
     """Counts at every price.
 
