@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from safeframe.groups.constraint import GroupConstraint
     from safeframe.guard.report import GuardedActions
     from safeframe.guard.safety_guard import SafetyGuard
-    from safeframe.guard.settings import Certified
+    from safeframe.guard.settings import Certified, Priced
     from safeframe.internal_test import InternalTestData
     from safeframe.margins import margin_of
     from safeframe.priced.curve import PricedRiskCurve
@@ -44,6 +44,7 @@ __all__ = [
     "IsotonicRisk",
     "LogisticRisk",
     "PlugIn",
+    "Priced",
     "PricedRiskCurve",
     "RiskCurve",
     "RiskMonitor",
@@ -64,7 +65,7 @@ HOMES = {
     "safeframe.groups.constraint": ("GroupConstraint",),
     "safeframe.guard.report": ("GuardedActions",),
     "safeframe.guard.safety_guard": ("SafetyGuard",),
-    "safeframe.guard.settings": ("Certified",),
+    "safeframe.guard.settings": ("Certified", "Priced"),
     "safeframe.internal_test": ("InternalTestData",),
     "safeframe.margins": ("margin_of",),
     "safeframe.priced.curve": ("PricedRiskCurve",),

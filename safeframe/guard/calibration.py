@@ -10,10 +10,13 @@ import numpy as np
 from safeframe.certificates.cases import bonferroni
 from safeframe.guard.certifying import certified
 from safeframe.guard.evidence import Evidence, split_for_certificate, split_groups
+from safeframe.guard.pricing import PricedRuling
 from safeframe.guard.report import GuardCalibration
 from safeframe.guard.ruling import GroupRuling
-from safeframe.guard.settings import Certified, GuardSettings
+from safeframe.guard.settings import Certified, GuardSettings, Priced
 from safeframe.types import SafeframeError
+
+AnyRuling = GroupRuling | PricedRuling
 
 
 class TrainedOnWarning(UserWarning):
@@ -53,7 +56,7 @@ def usable_evidence(evidence: Evidence, settings: GuardSettings) -> Evidence:
 
 def calibrate_evidence(
     evidence: Evidence, settings: GuardSettings
-) -> tuple[dict[Hashable, GroupRuling], dict[float, dict[Hashable, GuardCalibration]]]:
+) -> tuple[dict[Hashable, AnyRuling], dict[float, dict[Hashable, GuardCalibration]]]:
     """Calibrate all thresholds of a guard, per group.
 
     Args:
@@ -72,10 +75,10 @@ def calibrate_evidence(
     if settings.delta is not None:
         choosing, certifying = split_for_certificate(usable, settings.seed)
         usable, fresh = usable.subset(choosing), split_groups(usable.subset(certifying), settings)
-    rulings: dict[Hashable, GroupRuling] = {}
+    rulings: dict[Hashable, AnyRuling] = {}
     for key, part in split_groups(usable, settings).items():
         try:
-            rulings[key] = GroupRuling(part, settings, key)
+            rulings[key] = _ruling(part, settings, key)
         except SafeframeError as error:
             raise SafeframeError(f"internal test data, group {key!r}: {error}") from error
     levels = sorted(set(settings.threshold))
@@ -87,6 +90,16 @@ def calibrate_evidence(
         if key not in fresh:
             raise SafeframeError(f"group {key!r} has no held-out case left for its certificate")
         delta = bonferroni(settings.delta, len(levels) * len(rulings))
-        by_group[key] = certified(ruling, fresh[key], levels, delta, isinstance(settings.rule, Certified))
+        choose = isinstance(settings.rule, Certified)
+        if isinstance(ruling, PricedRuling):
+            by_group[key] = ruling.certified(fresh[key], levels, delta, choose)
+        else:
+            by_group[key] = certified(ruling, fresh[key], levels, delta, choose)
     order = dict.fromkeys(settings.threshold)
     return rulings, {r_t: {key: found[levels.index(r_t)] for key, found in by_group.items()} for r_t in order}
+
+
+def _ruling(part: Evidence, settings: GuardSettings, key: Hashable) -> AnyRuling:
+    if isinstance(settings.choice, Priced):
+        return PricedRuling(part, settings, key)
+    return GroupRuling(part, settings, key)

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ import numpy as np
 
 from safeframe.coverage.coverage_guard import CoverageSettings
 from safeframe.guard.evidence import Evidence
-from safeframe.guard.settings import Certified, GuardSettings
+from safeframe.guard.settings import Certified, GuardChoice, GuardSettings, Priced
+from safeframe.risk_scale import RiskScale
 from safeframe.threshold_rule import Conservative, PlugIn
 from safeframe.types import SafeframeError
 
-FORMAT = 2
+FORMAT = 3
+_READABLE = (2, FORMAT)
+"""Formats that are read; 2 has no choice in its settings, which is "gated"."""
 _JSON = "guard.json"
 
 
@@ -98,9 +101,10 @@ def read_guard(directory: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
     if not isinstance(text, str) or _digest(text.encode()) != wanted:
         raise SafeframeError(f"{target / _JSON} is corrupt: its checksum does not match; {again}")
     body = json.loads(text)
-    if body["format"] != FORMAT:
+    if body["format"] not in _READABLE:
         raise SafeframeError(
-            f"{target / _JSON} has format {body['format']}, this version reads {FORMAT}; {again}"
+            f"{target / _JSON} has format {body['format']}, this version reads "
+            f"{' and '.join(map(str, _READABLE))}; {again}"
         )
     try:
         content = (target / body["arrays"]).read_bytes()
@@ -169,7 +173,10 @@ def save_guard(directory: str | os.PathLike[str], saved: SavedGuard) -> None:
             raise SafeframeError(
                 f"{name} holds Python objects, which cannot be saved; use numbers or strings"
             )
-    stored: dict[str, Any] = dataclasses.asdict(settings)
+    stored: dict[str, Any] = dataclasses.asdict(dataclasses.replace(settings, choice="gated"))
+    if isinstance(settings.choice, Priced):
+        own = not isinstance(settings.choice.scale, str)
+        stored["choice"] = {**vars(settings.choice), "scale": None if own else settings.choice.scale}
     stored["rule"] = {"kind": type(settings.rule).__name__, **vars(settings.rule)}
     if isinstance(settings.prior, Mapping):
         stored["prior"] = [[key, value] for key, value in settings.prior.items()]
@@ -184,17 +191,21 @@ def save_guard(directory: str | os.PathLike[str], saved: SavedGuard) -> None:
     write_guard(directory, body, {name: array for name, array in arrays.items() if array is not None})
 
 
-def load_guard(directory: str | os.PathLike[str]) -> SavedGuard:
+def load_guard(
+    directory: str | os.PathLike[str], risk_scale: RiskScale | Callable[[Any], Any] | None = None
+) -> SavedGuard:
     """Read what :func:`save_guard` wrote.
 
     Args:
         directory: where it was written.
+        risk_scale: the user's own scale, where risk is priced on one.
 
     Returns:
         The guard, all but its model and its classifier.
 
     Raises:
-        SafeframeError: where a file is missing, was changed or cut short, or has another format.
+        SafeframeError: where a file is missing, was changed or cut short, or has another format; where the
+            guard has a risk scale of the user's own and none is given, or the other way round.
     """
     body, arrays = read_guard(directory)
     stored = dict(body["settings"])
@@ -207,6 +218,7 @@ def load_guard(directory: str | os.PathLike[str]) -> SavedGuard:
     stored["rule"] = _RULES[kind](**stored["rule"])
     if stored.get("coverage") is not None:
         stored["coverage"] = CoverageSettings(**stored["coverage"])
+    stored["choice"] = _choice(stored.get("choice", "gated"), risk_scale)
     evidence = Evidence(
         arrays["margin"], arrays["label"], arrays.get("score"), arrays.get("group"), arrays["trained_on"],
         arrays.get("block"),
@@ -216,3 +228,14 @@ def load_guard(directory: str | os.PathLike[str]) -> SavedGuard:
         arrays.get("probe"), body["probe_is_torch"], arrays.get("coverage"), body["coverage_radius"],
         body["unsafe_label"],
     )  # fmt: skip
+
+
+def _choice(stored: Any, risk_scale: Any) -> GuardChoice:
+    own = isinstance(stored, dict) and stored["scale"] is None
+    if own and risk_scale is None:
+        raise SafeframeError("the guard prices risk on a scale of your own: pass it as risk_scale")
+    if risk_scale is not None and not own:
+        raise SafeframeError("risk_scale is given, but the guard was saved without a scale of your own")
+    if not isinstance(stored, dict):
+        return stored
+    return Priced(**{**stored, "scale": risk_scale if own else stored["scale"]})

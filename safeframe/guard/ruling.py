@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from safeframe.certificates.cases import cases_needed
-from safeframe.guard.evidence import Evidence
+from safeframe.guard.evidence import Evidence, halves
 from safeframe.guard.report import GuardCalibration
 from safeframe.guard.settings import Certified, GuardSettings
 from safeframe.risk_curve import RiskCurve
@@ -142,7 +142,7 @@ class GroupRuling:
         rule = PlugIn() if isinstance(settings.rule, Certified) else settings.rule
         prior = settings.prior_of(group)
         found = ThresholdRule(
-            evidence.margin, evidence.label, rule, _halves(evidence, settings.blocks), evidence.score,
+            evidence.margin, evidence.label, rule, halves(evidence, settings.blocks), evidence.score,
             self.event, prior, evidence.block,
         )  # fmt: skip
         self.rule, self.prior = found, found.prior
@@ -173,6 +173,17 @@ class GroupRuling:
             return 1.0 / (self.n_t + 1)
         slack = one_more(self.rule.n_unsafe)
         return float(self.accepted.adjusted(slack=slack).level(-np.inf)) if slack < 1.0 else 1.0
+
+    def level(self, margin: Floats) -> FloatArray:
+        """The smallest r_t at which a case of this margin is accepted; inf where at none.
+
+        Args:
+            margin: margins of any shape.
+
+        Returns:
+            Levels, shaped like ``margin``.
+        """
+        return self.ruling.level(margin)
 
     def calibration(self, r_t: float, tau: float | None = None, brief: bool = False) -> GuardCalibration:
         """Calibrate r_t, or report on a given tau.
@@ -233,13 +244,3 @@ class GroupRuling:
         """The entry of the ladder that serves r_t; None without a ladder."""
         below = [level for level in self.ladder if level <= r_t]
         return self.ladder[max(below)] if below else None
-
-
-def _halves(evidence: Evidence, blocks: int) -> np.ndarray:
-    """(n,) bool: every other block, by the order in which blocks arise; runs of rows without ids."""
-    n = len(evidence.margin)
-    if evidence.block is None:
-        return (np.arange(n) * min(blocks, n) // max(n, 1)) % 2 == 1
-    _, first, inverse = np.unique(evidence.block, return_index=True, return_inverse=True)
-    order = np.argsort(np.argsort(first))
-    return order[inverse] % 2 == 1

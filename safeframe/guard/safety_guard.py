@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,18 +23,18 @@ from safeframe.coverage.coverage_guard import (
     Features,
     flat_features,
 )
-from safeframe.guard.calibration import calibrate_evidence
+from safeframe.guard.calibration import AnyRuling, calibrate_evidence
 from safeframe.guard.calling import Callables, OnError
-from safeframe.guard.deciding import decide, with_default
+from safeframe.guard.deciding import decide, decide_priced, with_default
 from safeframe.guard.evidence import Evidence
 from safeframe.guard.features import features_of
 from safeframe.guard.files import SavedGuard, load_guard, save_guard
 from safeframe.guard.judging import coverage_of, judged, look_with_bar
 from safeframe.guard.report import EVERYTHING, GuardCalibration, GuardedActions
-from safeframe.guard.ruling import GroupRuling
-from safeframe.guard.settings import GuardPrior, GuardRule, GuardSettings, modern
+from safeframe.guard.settings import GuardPrior, GuardRule, GuardSettings, Priced, modern
 from safeframe.inputs import rows
 from safeframe.internal_test import InternalTestData
+from safeframe.risk_scale import RiskScale
 from safeframe.tensors import as_tensor, is_tensor, like, to_numpy
 from safeframe.threshold_rule import Conservative, Event
 from safeframe.types import SafeframeError
@@ -80,7 +80,12 @@ class SafetyGuard:
         on_error: "default": a row that cannot be judged takes the default action; "raise": stop.
         blocks: runs of consecutive cases that alternate between the two halves of a measured radius, where
             the data have no block ids.
-        seed: of the random choice of cases that certify, and of those held out for coverage.
+        seed: of the random choice of cases that certify, of those held out for coverage, and of those that
+            fit a risk scale.
+        choice: "gated": the best-scored candidate among those whose margin is below one threshold. "priced"
+            or :class:`safeframe.guard.settings.Priced`: the candidate of largest reward (its score) less the
+            price of its risk, and the default action where that is worth more; then P(unsafe | acted) is what
+            is bounded, and an r_t that is not listed is served by the next stricter one that is.
         **former: keywords of version 0.2 (radius, calibrate, form), with a warning.
 
     Raises:
@@ -108,6 +113,7 @@ class SafetyGuard:
         on_error: OnError = "default",
         blocks: int = 20,
         seed: int = 0,
+        choice: Literal["gated", "priced"] | Priced = "gated",
         **former: Any,
     ) -> None:
         if default_action is None:
@@ -128,6 +134,7 @@ class SafetyGuard:
             coverage=CoverageSettings(float(coverage)) if isinstance(coverage, int | float) else coverage,
             blocks=blocks,
             seed=seed,
+            choice=Priced() if choice == "priced" else choice,
             **chosen,
         )
         self.coverage_features = coverage_features
@@ -138,7 +145,7 @@ class SafetyGuard:
         self.internal_test, self.default_action = internal_test, to_numpy(default_action)
         self.evidence: Evidence | None = None
         self.calibrations: dict[float, dict[Hashable, GuardCalibration]] = {}
-        self._rulings: dict[Hashable, GroupRuling] = {}
+        self._rulings: dict[Hashable, AnyRuling] = {}
         self.probe: Any = None
 
     @property
@@ -237,10 +244,15 @@ class SafetyGuard:
             parts = [(key, ids == key) for key in np.unique(ids).tolist()]
             for key, mine in parts:
                 tau[mine] = found[key].tau
-        decided = decide(looked, self.default_action, tau, inside)
-        bound = np.empty(n)
-        for key, mine in parts:
-            bound[mine] = self._rulings[key].ruling.level(decided.margin[mine])
+        priced, bound = None, np.full(n, np.inf)
+        if first.priced is not None:
+            terms = [(found[key].priced, mine) for key, mine in parts]
+            decided, priced = decide_priced(looked, self.default_action, terms, inside)
+            bound = bound if priced is None else priced.bound
+        else:
+            decided = decide(looked, self.default_action, tau, inside)
+            for key, mine in parts:
+                bound[mine] = self._rulings[key].level(decided.margin[mine])
         if inside is not None:
             bound[~inside] = np.inf
         if error is not None:
@@ -260,6 +272,7 @@ class SafetyGuard:
             covered=None if inside is None else like(inside, kind),
             coverage_radius=None if self.coverage is None else self.coverage.radius,
             error=error,
+            priced=priced,
         )
 
     def _covered(
@@ -358,13 +371,14 @@ class SafetyGuard:
         save_guard(directory, saved)
 
     def _taus(self) -> list[list[float]]:
-        return [[r, next(iter(found.values())).tau] for r, found in self.calibrations.items()]
+        first = [(r, next(iter(found.values()))) for r, found in self.calibrations.items()]
+        return [[r, one.tau if one.priced is None else one.priced.price] for r, one in first]
 
     @classmethod
     def load(
         cls, directory: str | os.PathLike[str], model: Callable[..., Any], classifier: Callable[..., Any],
         check: bool = True, coverage_features: Features = flat_features, batch_size: int | None = None,
-        on_error: OnError = "default",
+        on_error: OnError = "default", risk_scale: RiskScale | Callable[[Any], Any] | None = None,
     ) -> SafetyGuard:  # fmt: skip
         """A saved guard around the given model and classifier.
 
@@ -377,6 +391,8 @@ class SafetyGuard:
             coverage_features: as when the guard was made.
             batch_size: so many cases are passed to the models at once; None: all of them.
             on_error: "default" or "raise".
+            risk_scale: as when the guard was made, where risk is priced on a scale of your own; such a one is
+                not saved.
 
         Returns:
             The guard, calibrated.
@@ -384,7 +400,7 @@ class SafetyGuard:
         Raises:
             SafeframeError: where a file is missing or corrupt, or the classifier or the features are others.
         """
-        saved = load_guard(directory)
+        saved = load_guard(directory, risk_scale)
         evidence, settings = saved.evidence, saved.settings
         data = InternalTestData(
             None, evidence.label, evidence.group, trained_on=evidence.trained_on, block=evidence.block
