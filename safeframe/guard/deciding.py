@@ -111,13 +111,13 @@ def decide_priced(
         if terms is None:
             continue
         bound[mine], default_reward = terms.bound, terms.default_reward
-        price[mine], level[mine] = terms.price, terms.r_t
+        price[mine], level[mine] = terms.price, terms.charged_from
         if terms.scale is None:
             reward[mine] = score[mine]
             continue
         risk[mine], reward[mine] = present_risk(margin[mine], score[mine], terms.scale, terms.gate)
         if terms.feasible:
-            taken = chosen(risk[mine], reward[mine], terms.price, terms.r_t, terms.default_reward)
+            taken = chosen(risk[mine], reward[mine], terms.price, terms.charged_from, terms.default_reward)
             index[mine] = np.where(taken == margin.shape[1], DEFAULT, taken)
     if inside is not None:
         index[~inside] = DEFAULT

@@ -1,7 +1,7 @@
 """What rules in one group of a guard where risk is priced, and its certificates along the price.
 
 The cases of the group fall into two parts: one fits the risk scale, the other has the curve. Each r_t that is
-listed has its own price, since candidates are charged from r_t on. Another r_t is served by the listed one
+listed has its own price. Another r_t is served by the listed one
 that is next below it, which is stricter; below all of them the default action is taken.
 """
 
@@ -19,7 +19,7 @@ from safeframe.guard.evidence import Evidence, halves, split_for_scale
 from safeframe.guard.report import GuardCalibration
 from safeframe.guard.settings import Certified, GuardSettings, Priced
 from safeframe.priced.envelope import chosen
-from safeframe.priced.rule import PricedChoice, PriceRule
+from safeframe.priced.rule import PricedChoice, PriceRule, earns_more
 from safeframe.priced.sweep import Price, present_risk
 from safeframe.priced.terms import PricedTerms
 from safeframe.risk_scale import RiskScale, fit_risk_scale
@@ -60,6 +60,7 @@ class PricedRuling:
             self.rule = PriceRule(
                 part.margin, part.score, part.label, self.scale, rule, halves(part, settings.blocks),
                 self.choice.default_reward, self.choice.gate, settings.prior_of(group), part.block,
+                self.choice.charges,
             )  # fmt: skip
             self.refused = self.rule.refused
             if not self.refused:
@@ -85,9 +86,8 @@ class PricedRuling:
         return fit_risk_scale(self.choice.scale, margin, label), ""
 
     def _nothing(self, r_t: float) -> PricedChoice:
-        price = Price(
-            math.inf, 1.0, False, self.n_t, 0, 0, self.choice.default_reward, cases_needed(r_t, 0.05), r_t
-        )
+        few, default = cases_needed(r_t, 0.05), self.choice.default_reward
+        price = Price(math.inf, 1.0, False, self.n_t, 0, 0, default, few, r_t, r_t)
         return PricedChoice(price, 0.0, refused=self.refused)
 
     def _calibration(self, r_t: float, one: PricedChoice, certified: bool = False) -> GuardCalibration:
@@ -95,10 +95,11 @@ class PricedRuling:
         parts = {}
         if price.feasible and not certified:
             assert self.rule is not None
-            parts = self.rule.parts(price.r_t, price.mu)
+            parts = self.rule.parts(price)
         terms = PricedTerms(
             price=price.mu,
             r_t=price.r_t,
+            charged_from=price.charged_from,
             bound=price.bound,
             scale=self.scale,
             default_reward=choice.default_reward,
@@ -193,7 +194,7 @@ class PricedRuling:
         best: tuple[PricedChoice, Certificate] | None = None
         for r_t in levels:
             choice, made = self._tested(fresh, r_t, delta)
-            if best is None or _earns_more(choice.price, best[0].price):
+            if best is None or earns_more(choice.price, best[0].price):
                 best = choice, made
             one = self._calibration(r_t, best[0], certified=True)
             one = replace(one, certificate=best[1], event=best[1].event)
@@ -202,36 +203,41 @@ class PricedRuling:
         return found
 
     def _tested(self, fresh: Evidence, r_t: float, delta: float) -> tuple[PricedChoice, Certificate]:
-        nothing = self._nothing(r_t)
-        terms = PricedTerms(math.inf, r_t, 1.0, self.scale, self.choice.default_reward, self.choice.gate)
-        none = self._certificate(terms, fresh, delta)
+        """The most permissive price certified, charging from the level at which the rule would earn most."""
+        nothing, none = self._nothing(r_t), self._certificate(None, fresh, delta)
         if self.rule is None or self.refused:
             return nothing, none
-        curve = self.rule.plain(r_t)
+        # The level is chosen without the fresh cases, so that there is one sequence to test.
+        plug_in = self.rule.calibrate(r_t).price
+        level = plug_in.charged_from
+        curve = self.rule.plain(level)
         sequence = _sequence(curve.prices, *curve.counts(curve.prices), r_t, len(fresh.margin) / self.n_t)
-        made = [self._certificate(replace(terms, price=price), fresh, delta) for price in sequence.tolist()]
+        terms = [
+            PricedTerms(mu, r_t, level, r_t, self.scale, self.choice.default_reward, self.choice.gate)
+            for mu in sequence.tolist()
+        ]
+        made = [self._certificate(one, fresh, delta) for one in terms]
         length = first_failure(np.array([one.value <= r_t for one in made], dtype=bool))
         if not length:
             return nothing, none
-        best, mu = made[length - 1], float(sequence[length - 1])
+        best, mu = made[length - 1], terms[length - 1].price
         earned = float(curve.mean_reward(mu))
         if earned < self.choice.default_reward:
-            why = (
-                f"the price certified, {mu:.4g}, earns {earned:.4g} on average, less than the default action"
-            )
+            why = f"the certified price {mu:.4g} earns {earned:.4g} on average, less than the default action"
             return replace(nothing, refused=why), none
-        acted, unsafe = curve.counts(mu)
-        price = Price(mu, r_t, True, self.n_t, int(acted), int(unsafe), earned, cases_needed(r_t, delta), r_t)
-        assumed = best.assumed.replace("the threshold was fixed", "the sequence of prices was fixed")
+        acted, unsafe = (int(count) for count in curve.counts(mu))
+        few = cases_needed(r_t, delta)
+        price = Price(mu, r_t, True, self.n_t, acted, unsafe, earned, few, r_t, level)
+        assumed = best.assumed.replace("the price was fixed", "the sequence of prices was fixed")
         return PricedChoice(price, 0.0), replace(best, value=r_t, assumed=assumed)
 
-    def _certificate(self, terms: PricedTerms, fresh: Evidence, delta: float) -> Certificate:
+    def _certificate(self, terms: PricedTerms | None, fresh: Evidence, delta: float) -> Certificate:
         """An upper limit on the risk at one price, chosen without the fresh cases."""
         acted, unsafe = np.zeros(len(fresh.margin), bool), np.zeros(len(fresh.margin), bool)
-        if terms.feasible and terms.scale is not None:
+        if terms is not None and terms.feasible and terms.scale is not None:
             assert fresh.score is not None
             risk, reward = present_risk(fresh.margin, fresh.score, terms.scale, terms.gate)
-            index = chosen(risk, reward, terms.price, terms.r_t, terms.default_reward)
+            index = chosen(risk, reward, terms.price, terms.charged_from, terms.default_reward)
             acted = index < risk.shape[1]
             unsafe[acted] = fresh.label[acted, index[acted]] == 1
         if fresh.covered is not None:
@@ -239,12 +245,6 @@ class PricedRuling:
         event = f"P(unsafe | acted{'' if fresh.covered is None else ' and covered'})"
         made = certify(int(acted.sum()), int((acted & unsafe).sum()), delta, event)
         return replace(made, assumed=made.assumed.replace("the threshold", "the price"))
-
-
-def _earns_more(price: Price, former: Price) -> bool:
-    if not former.feasible:
-        return True
-    return price.feasible and price.mean_reward > former.mean_reward
 
 
 def _sequence(

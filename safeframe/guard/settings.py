@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from safeframe.chance_constraint import validate_prior, validate_threshold
 from safeframe.coverage.coverage_guard import CoverageSettings
+from safeframe.priced.rule import CHARGES, check_charges
 from safeframe.risk_scale import RiskScale, ScaleKind
 from safeframe.threshold_rule import Conservative, Event, PlugIn, Prior
 from safeframe.types import SafeframeError
@@ -39,7 +40,7 @@ class Certified:
 
 @dataclass(frozen=True)
 class Priced:
-    """Risk priced instead of gated: the candidate of largest R(u) - mu (p(u) - r_t), R its score.
+    """Risk priced instead of gated: the candidate of largest R(u) - mu (p(u) - c r_t), R its score.
 
     One price mu for all measurements (of a group), the smallest whose bound on P(unsafe | acted) is at most
     r_t. The default action is taken where it is worth more. Where its reward differs from measurement to
@@ -50,6 +51,8 @@ class Priced:
             (needs scikit-learn), or any callable from margins to probabilities that does not fall.
         default_reward: R of the default action, in units of the scores, finite.
         gate: only candidates with margin < gate are considered; +inf: all.
+        charges: shares c of r_t in (0, 1] that candidates may be charged from; the one that earns most is
+            taken (:mod:`safeframe.priced.rule`).
         share: of the cases (of a group), whole blocks where they have any, that fits the scale; in (0, 1).
 
     Raises:
@@ -59,6 +62,7 @@ class Priced:
     scale: ScaleKind | RiskScale | Callable[[Any], Any] = "logistic"
     default_reward: float = 0.0
     gate: float = math.inf
+    charges: tuple[float, ...] = CHARGES
     share: float = 0.25
 
     def __post_init__(self) -> None:
@@ -72,6 +76,7 @@ class Priced:
             raise SafeframeError(f"default_reward is {self.default_reward}; it must be finite")
         if math.isnan(self.gate) or self.gate == -math.inf:
             raise SafeframeError(f"gate is {self.gate}; it must be a margin, or inf for no gate")
+        object.__setattr__(self, "charges", check_charges(self.charges))
         if not 0.0 < self.share < 1.0:
             raise SafeframeError(f"share is {self.share}; the share that fits the scale must lie in (0, 1)")
 

@@ -51,7 +51,7 @@ class PricedRiskCurve:
         margin: (g, c) margins f_1 - f_0 of every candidate of every measurement, finite where present.
         reward: (g, c) R, the higher the better, finite where present; -inf marks an absent candidate.
         label: (g, c) 0 safe, 1 unsafe; both occur.
-        r_t: threshold on the probability, in (0, 1].
+        r_t: risk that candidates are charged from, in (0, 1]: the threshold on the probability, or less.
         scale: p as a map of the margin, fitted on other cases; None: the margins are p already.
         default_reward: R of the default action, finite; one, or (g,).
         gate: only candidates with margin < gate are considered.
@@ -286,7 +286,8 @@ class PricedRiskCurve:
         first = int(np.argmax(within))
         if not within[first]:
             default = float(np.mean(self._rule[1]))
-            return Price(np.inf, 1.0, False, self.n, 0, 0, default, cases_needed(wanted, 0.05), wanted)
+            few = cases_needed(wanted, 0.05)
+            return Price(np.inf, 1.0, False, self.n, 0, 0, default, few, wanted, self.r_t)
         mu = float(self._worst.price[first])
         acted, unsafe = self.counts(mu)
         return Price(
@@ -299,6 +300,7 @@ class PricedRiskCurve:
             mean_reward=float(self.mean_reward(mu)),
             cases_needed=cases_needed(wanted, 0.05),
             r_t=wanted,
+            charged_from=self.r_t,
         )
 
     def fixed_sequence(

@@ -24,7 +24,8 @@ class Price:
         n_unsafe_acted: those among them whose action is unsafe.
         mean_reward: of all measurements, the default action's included.
         cases_needed: measurements acted on, none of them unsafely, that would certify r_t at 95 % confidence.
-        r_t: threshold on the probability, in (0, 1].
+        r_t: what the bound is at most, in (0, 1].
+        charged_from: risk above which a candidate pays, and below which it is paid.
     """
 
     mu: float
@@ -36,6 +37,7 @@ class Price:
     mean_reward: float
     cases_needed: int
     r_t: float
+    charged_from: float
 
     @property
     def action_rate(self) -> float:

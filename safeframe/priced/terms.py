@@ -17,7 +17,8 @@ class PricedTerms:
 
     Attributes:
         price: mu, in units of reward for a probability of 1; inf where none qualifies.
-        r_t: what candidates are charged from; that of the calibration, or a stricter one that earns more.
+        r_t: the r_t that it was found for: that of the calibration, or a stricter one that earns more.
+        charged_from: risk that candidates are charged from, at most r_t.
         bound: on P(unsafe | acted); with certificates r_t.
         scale: from margins to probabilities; None where it could not be fitted.
         default_reward: R of the default action.
@@ -28,6 +29,7 @@ class PricedTerms:
 
     price: float
     r_t: float
+    charged_from: float
     bound: float
     scale: RiskScale | None = field(compare=False)
     default_reward: float = 0.0
@@ -49,7 +51,7 @@ class PricedBatch:
         risk: (n, c) p of the candidates, 1 where absent or beyond the gate.
         reward: (n, c) R, -inf there.
         price: (n,) prices in force.
-        r_t: (n,) what candidates are charged from.
+        charged_from: (n,) risk that candidates are charged from.
         default_reward: R of the default action.
         bound: (n,) on P(unsafe | acted) at the price in force where a candidate is taken, inf elsewhere.
     """
@@ -57,7 +59,7 @@ class PricedBatch:
     risk: FloatArray
     reward: FloatArray
     price: FloatArray
-    r_t: FloatArray
+    charged_from: FloatArray
     default_reward: float
     bound: FloatArray
 
@@ -73,7 +75,7 @@ class PricedBatch:
         """
         risk, reward, price = self.risk[i], self.reward[i], float(self.price[i])
         with np.errstate(invalid="ignore"):
-            worth = reward - price * (risk - self.r_t[i])
+            worth = reward - price * (risk - self.charged_from[i])
         there = np.flatnonzero(reward > -np.inf)
         default = f"the default action's {self.default_reward:.4g}"
         if not len(there):

@@ -77,7 +77,7 @@ def problems(draw, most=6, least_width=1, width=16):
 
 
 @given(problems(least_width=2), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_counts_are_brute_force_over_all_prices(problem, gated):
     margin, reward, label, default, r_t = problem
     gate = 1.0 if gated else np.inf
@@ -121,7 +121,7 @@ def test_conservative_bound_is_the_worst_corner(problem, shift, gated):
 
 
 @given(problems(), st.sampled_from([0.0, 0.2]), st.booleans(), st.sampled_from([0.1, 0.34, 0.5, 1.0]))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_least_price_is_the_least(problem, radius, one_more, limit):
     margin, reward, label, default, r_t = problem
     curve = PricedRiskCurve(margin, reward, label, r_t, SCALE, default, radius=radius, one_more=one_more)
