@@ -30,11 +30,15 @@ from experiments.support.bench import Bench, spread, timed
 from safeframe.optimisation.priced import choose_priced
 from safeframe.priced.curve import PricedRiskCurve
 from safeframe.risk_scale import LogisticRisk
-from scripts.bench_core import Claims, Table, measured
+from scripts.bench_core import Claims, Table
+from scripts.bench_core import measured as measured_by
 
 MEASUREMENTS, CANDIDATES, R_T = 10**6, 16, 0.01
 PART, PRICES = 20_000, 200
 """Measurements, and prices among those at which a choice changes, that brute force is timed on."""
+
+measured = partial(measured_by, clock=time.process_time)
+"""One thread works, so the clock of the process is that of one core, whatever else the machine does."""
 
 Cases = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -101,7 +105,7 @@ def bench(table: Table, n: int, repeats: int) -> Claims:
         for _ in range(calls):
             choose_priced(*one)
 
-    single = [timed(repeatedly, time.perf_counter)[0] / calls for _ in range(repeats)]
+    single = [timed(repeatedly)[0] / calls for _ in range(repeats)]
     table.add("choice at one price, one measurement", 1, single, None, f"mean of {calls} calls")
 
     few = min(n, PART)

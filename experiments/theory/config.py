@@ -216,6 +216,22 @@ class MonitorConfig:
     updates: int = setting(20000, "Updates behind the time of one.", low=1)
     histories: list[int] = setting(
         [1000, 10000], "Labels counted before the update that is timed.", low=1, at_least_one="number"
+class PricedConfig:
+    """Risk priced instead of gated: reward at equal risk, and the promise counted, on a known law."""
+
+    repeats: int = setting(
+        20, "Draws of the internal test data for each classifier and number of candidates.", low=2
+    )
+    cases: int = setting(10000, "Measurements of the internal test data of a draw.", low=10)
+    candidates: list[int] = setting(
+        [2, 4, 8, 16], "Numbers of candidates of a measurement.", low=1, at_least_one="number of candidates"
+    )
+    r_t: list[float] = setting(
+        [3e-3, 1e-2, 3e-2], "Risk thresholds r_t.", threshold=True, at_least_one="threshold"
+    )
+    sample: int = setting(10000, "Measurements on which true reward and risk are computed.", low=10)
+    delta: float = setting(
+        0.05, "Probability delta with which the certified rule may fail.", above=0, below=1
     )
 
 
@@ -233,6 +249,7 @@ class TheoryConfig(BaseConfig):
     quality: QualityConfig = section(QualityConfig)
     promises: PromisesConfig = section(PromisesConfig)
     monitor: MonitorConfig = section(MonitorConfig)
+    priced: PricedConfig = section(PricedConfig)
 
     def validate(self) -> None:
         super().validate()

@@ -23,6 +23,7 @@ from experiments.theory import (
     leak,
     libraries,
     monitoring,
+    priced,
     promises,
     quality,
     sensitivities,
@@ -88,6 +89,7 @@ PARTS = {
     "promises": Part("promises", promises.run, _rng("promises")),
     "monitor": Part("monitor", monitoring.run, _rng("monitor")),
     "monitor_time": Part("monitor", monitoring.times, _rng("monitor_time")),
+    "priced": Part("priced", priced.run, _rng("priced")),
 }
 """By the name of the table."""
 
