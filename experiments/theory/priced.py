@@ -33,6 +33,7 @@ from safeframe.guard.report import EVERYTHING, GuardCalibration
 from safeframe.guard.settings import Certified, GuardChoice, GuardRule, GuardSettings, Priced
 from safeframe.priced.envelope import chosen, walk
 from safeframe.priced.rule import CHARGES
+from safeframe.priced.sweep import present_risk
 from safeframe.risk_scale import LogisticRisk
 from safeframe.threshold_rule import Conservative, PlugIn
 from safeframe.types import SafeframeError
@@ -235,5 +236,5 @@ def act(sample: Draw, found: GuardCalibration | None) -> Outcome:
         reward = np.where(sample.margin < found.tau, sample.reward, -np.inf)
         return seen(sample, np.where(reward.max(axis=1) > -np.inf, reward.argmax(axis=1), c))
     assert terms.scale is not None
-    risk = terms.scale.probability(sample.margin)
-    return seen(sample, chosen(risk, sample.reward, terms.price, terms.charged_from, terms.default_reward))
+    risk, reward = present_risk(sample.margin, sample.reward, terms.scale, terms.gate)
+    return seen(sample, chosen(risk, reward, terms.price, terms.charged_from, terms.default_reward))

@@ -18,9 +18,8 @@ from safeframe.chance_constraint import validate_threshold
 from safeframe.guard.evidence import Evidence, halves, split_for_scale
 from safeframe.guard.report import GuardCalibration
 from safeframe.guard.settings import Certified, GuardSettings, Priced
-from safeframe.priced.envelope import chosen
 from safeframe.priced.rule import PricedChoice, PriceRule, earns_more
-from safeframe.priced.sweep import Price, present_risk
+from safeframe.priced.sweep import Price, present_risk, sweep
 from safeframe.priced.terms import PricedTerms
 from safeframe.risk_scale import RiskScale, fit_risk_scale
 from safeframe.threshold_rule import PlugIn
@@ -183,7 +182,9 @@ class PricedRuling:
         for r_t in levels:
             one = self.calibration(r_t)
             assert one.priced is not None
-            found.append(replace(one, certificate=self._certificate(one.priced, fresh, delta)))
+            terms = one.priced
+            (made,) = self._certificates(np.array([terms.price]), terms.charged_from, fresh, delta)
+            found.append(replace(one, certificate=made))
         return found
 
     def _certified_choice(
@@ -204,7 +205,7 @@ class PricedRuling:
 
     def _tested(self, fresh: Evidence, r_t: float, delta: float) -> tuple[PricedChoice, Certificate]:
         """The most permissive price certified, charging from the level at which the rule would earn most."""
-        nothing, none = self._nothing(r_t), self._certificate(None, fresh, delta)
+        nothing, (none,) = self._nothing(r_t), self._certificates(np.array([np.inf]), r_t, fresh, delta)
         if self.rule is None or self.refused:
             return nothing, none
         # The level is chosen without the fresh cases, so that there is one sequence to test.
@@ -212,15 +213,11 @@ class PricedRuling:
         level = plug_in.charged_from
         curve = self.rule.plain(level)
         sequence = _sequence(curve.prices, *curve.counts(curve.prices), r_t, len(fresh.margin) / self.n_t)
-        terms = [
-            PricedTerms(mu, r_t, level, r_t, self.scale, self.choice.default_reward, self.choice.gate)
-            for mu in sequence.tolist()
-        ]
-        made = [self._certificate(one, fresh, delta) for one in terms]
+        made = self._certificates(sequence, level, fresh, delta)
         length = first_failure(np.array([one.value <= r_t for one in made], dtype=bool))
         if not length:
             return nothing, none
-        best, mu = made[length - 1], terms[length - 1].price
+        best, mu = made[length - 1], float(sequence[length - 1])
         earned = float(curve.mean_reward(mu))
         if earned < self.choice.default_reward:
             why = f"the certified price {mu:.4g} earns {earned:.4g} on average, less than the default action"
@@ -231,20 +228,23 @@ class PricedRuling:
         assumed = best.assumed.replace("the price was fixed", "the sequence of prices was fixed")
         return PricedChoice(price, 0.0), replace(best, value=r_t, assumed=assumed)
 
-    def _certificate(self, terms: PricedTerms | None, fresh: Evidence, delta: float) -> Certificate:
-        """An upper limit on the risk at one price, chosen without the fresh cases."""
-        acted, unsafe = np.zeros(len(fresh.margin), bool), np.zeros(len(fresh.margin), bool)
-        if terms is not None and terms.feasible and terms.scale is not None:
+    def _certificates(
+        self, price: FloatArray, charged_from: float, fresh: Evidence, delta: float
+    ) -> list[Certificate]:
+        """An upper limit on the risk at each price, chosen without the fresh cases; inf: nothing is done."""
+        acted, unsafe = np.zeros((2, len(price)), np.int64)
+        if self.scale is not None and len(fresh.margin):
             assert fresh.score is not None
-            risk, reward = present_risk(fresh.margin, fresh.score, terms.scale, terms.gate)
-            index = chosen(risk, reward, terms.price, terms.charged_from, terms.default_reward)
-            acted = index < risk.shape[1]
-            unsafe[acted] = fresh.label[acted, index[acted]] == 1
-        if fresh.covered is not None:
-            acted &= fresh.covered
+            score = fresh.score
+            if fresh.covered is not None:
+                score = np.where(fresh.covered[:, None], score, -np.inf)
+            risk, reward = present_risk(fresh.margin, score, self.scale, self.choice.gate)
+            counted = sweep(risk, reward, fresh.label == 1, charged_from, self.choice.default_reward)
+            acted, unsafe = counted.at(price)
+            acted, unsafe = (np.where(price < np.inf, count, 0) for count in (acted, unsafe))
         event = f"P(unsafe | acted{'' if fresh.covered is None else ' and covered'})"
-        made = certify(int(acted.sum()), int((acted & unsafe).sum()), delta, event)
-        return replace(made, assumed=made.assumed.replace("the threshold", "the price"))
+        made = [certify(n, k, delta, event) for n, k in zip(acted.tolist(), unsafe.tolist(), strict=True)]
+        return [replace(one, assumed=one.assumed.replace("the threshold", "the price")) for one in made]
 
 
 def _sequence(
