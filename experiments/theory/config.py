@@ -216,6 +216,10 @@ class MonitorConfig:
     updates: int = setting(20000, "Updates behind the time of one.", low=1)
     histories: list[int] = setting(
         [1000, 10000], "Labels counted before the update that is timed.", low=1, at_least_one="number"
+    )
+
+
+@dataclass
 class PricedConfig:
     """Risk priced instead of gated: reward at equal risk, and the promise counted, on a known law."""
 
