@@ -287,7 +287,7 @@ class ThresholdRule:
             return RiskCurve(self._margin, self._label, self.prior.high, form=self.rule.form)
         assert self._chance is not None
         chance = self._chance[self._candidates[3]]
-        return ShrinkageCurve(self._margin, self._label, chance, self.rule, self._odds)
+        return ShrinkageCurve(self._margin, self._label, chance, self.rule, self.odds)
 
     def _lacking(self) -> str:
         if isinstance(self.rule, Shrinkage):
@@ -314,7 +314,7 @@ class ThresholdRule:
         assert score is not None
         assert self._chance is not None
         return ShrinkageCurve(
-            margins, np.where(present, labels, 0), self._chance, self.rule, self._odds, score
+            margins, np.where(present, labels, 0), self._chance, self.rule, self.odds, score
         )
 
     def _selected(
