@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from safeframe.risk_scale import IsotonicRisk, LogisticRisk, fit_risk_scale
     from safeframe.selected_risk import SelectedRiskCurve
     from safeframe.service.budget import LongRunBudget
+    from safeframe.service.log import GuardLog
     from safeframe.service.monitor import RiskMonitor
     from safeframe.service.monitors import RiskMonitors
+    from safeframe.service.recalibration import recalibrate, restore
+    from safeframe.service.replay import replay
     from safeframe.shrinkage import Shrinkage
     from safeframe.threshold_rule import Conservative, PlugIn, ThresholdRule
     from safeframe.types import SafeframeError, Status
@@ -38,6 +41,7 @@ __all__ = [
     "CoverageSettings",
     "GroupConstraint",
     "GroupedRiskCurve",
+    "GuardLog",
     "GuardedActions",
     "InternalTestData",
     "IsotonicRisk",
@@ -57,6 +61,9 @@ __all__ = [
     "ThresholdRule",
     "fit_risk_scale",
     "margin_of",
+    "recalibrate",
+    "replay",
+    "restore",
 ]
 
 HOMES = {
@@ -73,8 +80,11 @@ HOMES = {
     "safeframe.risk_scale": ("IsotonicRisk", "LogisticRisk", "fit_risk_scale"),
     "safeframe.selected_risk": ("SelectedRiskCurve",),
     "safeframe.service.budget": ("LongRunBudget",),
+    "safeframe.service.log": ("GuardLog",),
     "safeframe.service.monitor": ("RiskMonitor",),
     "safeframe.service.monitors": ("RiskMonitors",),
+    "safeframe.service.recalibration": ("recalibrate", "restore"),
+    "safeframe.service.replay": ("replay",),
     "safeframe.shrinkage": ("Shrinkage",),
     "safeframe.threshold_rule": ("Conservative", "PlugIn", "ThresholdRule"),
     "safeframe.types": ("SafeframeError", "Status"),

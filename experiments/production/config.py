@@ -35,6 +35,11 @@ class DataConfig:
     lookback: int = setting(24, "Past hours of every product that a network sees: the measurement.", low=1)
     lead: int = setting(24, "Hours between the last one seen and the hour that is planned.", low=1)
     hours_per_quarter: int = setting(8760, "Hours of each of the four quarters that time is cut into.", low=1)
+    skip_quarters: int = setting(
+        0,
+        "Quarters at the beginning of a longer file to leave out: later years take the four roles.",
+        low=0,
+    )
     calendar: bool = setting(
         False, "Give every network the hour, the weekday and the day of the year of the planned hour too."
     )
@@ -178,6 +183,10 @@ class ProductionConfig(BaseConfig):
             raise ConfigError(
                 "data.path is missing: data=eia needs data.path=/path/to/demand.csv.gz "
                 "(docs/experiments/production.md has the format)"
+            )
+        if data.skip_quarters and data.source != "eia":
+            raise ConfigError(
+                f"data.skip_quarters={data.skip_quarters}: synthetic demand has four, none to leave out"
             )
         try:
             first_target(_ANY, data.lookback, data.lead, data.hours_per_quarter)

@@ -37,7 +37,7 @@ def load_data(config: ProductionConfig) -> DemandData:
         "order": tuple(c.order),
     }
     if c.source == "eia":
-        return eia.load_eia(str(c.path), columns=c.columns, **window)
+        return eia.load_eia(str(c.path), columns=c.columns, skip_quarters=c.skip_quarters, **window)
     return synthetic.synthetic(config.seed, **window)
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jupytext
+import pytest
 from nbclient import NotebookClient
 
 from experiments.support.files import REPOSITORY
 
 NOTEBOOK = REPOSITORY / "notebooks" / "guard_your_own_model.py"
 THEORY_NOTEBOOK = REPOSITORY / "notebooks" / "theory_in_two_dimensions.py"
+SERVICE_NOTEBOOK = REPOSITORY / "notebooks" / "a_guard_in_service.py"
 
 
 def printed_by(path: Path) -> tuple[str, int]:
@@ -49,3 +54,34 @@ def test_the_theory_notebook_runs_and_its_statements_hold(monkeypatch):
     assert "beyond the coverage radius" in printed
     assert float(re.search(r"refused in distribution: ([\d.]+)", printed).group(1)) < 0.013
     assert printed.rstrip().endswith("True")
+
+
+def test_the_notebook_of_a_guard_in_service_runs_and_its_page_quotes_it(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    printed, pictures = printed_by(SERVICE_NOTEBOOK)
+    assert pictures == 3
+    alarms = re.search(r"alarms on days \[([\d, ]+)\], new thresholds on days \[([\d, ]+)\]", printed)
+    first, second = (int(day) for day in alarms[1].split(", "))
+    assert 30 < first < second < 40  # while the limit falls, and not before
+    assert max(int(day) for day in alarms[2].split(", ")) > 70  # and it rises again
+    once, served = re.search(r"as calibrated ([\d.]+), in service ([\d.]+), r_t 0.02", printed).groups()
+    assert float(once) > 0.1
+    assert float(served) < 0.02
+    page = (REPOSITORY / "docs" / "in_service.md").read_text()
+    for line in printed.splitlines():
+        if "the same again" in line:
+            assert line in page
+    assert f"{float(once):.0%}".replace("%", " %") in page
+    assert f"days {first} and {second}" in page
+    assert "restored: 1" in printed
+
+
+@pytest.mark.long
+def test_the_pictures_of_a_guard_in_service_are_those_of_its_notebook(tmp_path):
+    command = [sys.executable, str(SERVICE_NOTEBOOK), str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MPLBACKEND": "Agg"}
+    subprocess.run(command, check=True, capture_output=True, env=environment, timeout=300)
+    for picture in sorted(tmp_path.glob("*.png")):
+        kept = REPOSITORY / "docs" / "images" / picture.name
+        assert picture.read_bytes() == kept.read_bytes(), picture.name
+    assert len(list(tmp_path.glob("*.png"))) == 3

@@ -21,6 +21,7 @@ import pandas as pd
 from experiments.production.demand.series import (
     HOURS_PER_QUARTER,
     N_PRODUCTS,
+    N_QUARTERS,
     SCALE_TOP,
     UNSAFE_BELOW,
     DemandData,
@@ -40,6 +41,7 @@ def load_eia(
     lead: int = 24,
     hours_per_quarter: int = HOURS_PER_QUARTER,
     order: Sequence[int] = (0, 1, 2, 3),
+    skip_quarters: int = 0,
 ) -> DemandData:
     """Read, check, scale and cut an hourly demand file into cases (`series.build_cases`).
 
@@ -55,6 +57,7 @@ def load_eia(
         lead: hours from the last measured one to the one that is planned.
         hours_per_quarter: length of each quarter.
         order: the role (`Quarter`) of each consecutive quarter of time.
+        skip_quarters: quarters at the beginning of the file that are left out.
 
     Returns:
         The cases of the four quarters.
@@ -72,6 +75,14 @@ def load_eia(
     wanted = available if columns is None else list(columns)
     raw = np.stack([_numbers(path, table, name) for name in wanted], axis=1)  # (hours, series)
 
+    skipped = skip_quarters * hours_per_quarter
+    if skipped:
+        if len(raw) - skipped < N_QUARTERS * hours_per_quarter:
+            raise SafeframeError(
+                f"{path}: {len(raw):,} hours; without its first {skip_quarters} quarters of "
+                f"{hours_per_quarter:,} hours fewer than four are left"
+            )
+        raw, times = raw[skipped:], times[skipped:]
     first_target(len(raw), lookback, lead, hours_per_quarter)
     training = raw[training_rows(len(raw), lookback, lead, hours_per_quarter, order)]
     minimum, maximum = training.min(axis=0), training.max(axis=0)

@@ -205,3 +205,14 @@ def test_truth_is_refused_for_real_data(tmp_path):
     data = load_eia(write(tmp_path, table()), **SMALL)
     with pytest.raises(SafeframeError, match=r"law of eia:demand\.csv is not known"):
         truth_probability(data)
+
+
+def test_later_years_of_a_longer_file_take_the_four_roles(tmp_path):
+    frame = table(hours=724)
+    data = load_eia(write(tmp_path, frame), NAMES[:4], skip_quarters=2, **SMALL)
+    alone = load_eia(write(tmp_path, frame.iloc[200:], "later.csv"), NAMES[:4], **SMALL)
+    np.testing.assert_array_equal(data.series, alone.series)
+    np.testing.assert_array_equal(data.quarter, alone.quarter)
+    np.testing.assert_array_equal(data.calendar, alone.calendar)
+    with pytest.raises(SafeframeError, match="without its first 4 quarters of 100 hours fewer than four"):
+        load_eia(write(tmp_path, frame), NAMES[:4], skip_quarters=4, **SMALL)

@@ -1,0 +1,267 @@
+"""A guard at other thresholds than it was calibrated with: what a recalibration puts in force.
+
+Where the model gives one action for each measurement, the thresholds of the guard are replaced. Where it
+gives candidates, the guard chooses as it was calibrated, and the action that it chose is vetoed (the default
+is taken) unless its margin is below the threshold in force: a lower threshold for the choice itself would
+choose other candidates, whose labels no log holds.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Hashable, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from safeframe.guard.report import EVERYTHING, GuardCalibration, GuardedActions
+from safeframe.guard.ruling import Steps
+from safeframe.guard.safety_guard import SafetyGuard
+from safeframe.optimisation.candidates import DEFAULT
+from safeframe.service.storage.encoding import group_text
+from safeframe.tensors import is_tensor, like, to_numpy
+from safeframe.types import BoolArray, SafeframeError
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One threshold in force, for one r_t and group.
+
+    Attributes:
+        tau: accept iff margin < tau; -inf rejects everything.
+        verdict: "first" (as the guard was calibrated), "new" (chosen on a window), "kept" (the window could
+            not calibrate, so the former one stays) or "refused" (the window speaks against all thresholds).
+        why: in words.
+        bound: on the risk at ``tau``, as the rule states it; NaN where nothing new was found.
+        n: labelled cases of the window that the bound counts.
+        k: unsafe ones among them.
+        n_window: labelled cases of the window.
+    """
+
+    tau: float
+    verdict: str = "first"
+    why: str = "as the guard was calibrated"
+    bound: float = math.nan
+    n: int = 0
+    k: int = 0
+    n_window: int = 0
+
+
+Cuts = Mapping[float, Mapping[Hashable, Cut]]
+
+
+def first_cuts(guard: SafetyGuard) -> dict[float, dict[Hashable, Cut]]:
+    """The thresholds that a guard was calibrated with.
+
+    Args:
+        guard: calibrated.
+
+    Returns:
+        By r_t and group.
+    """
+    return {
+        r_t: {group: Cut(float(one.tau)) for group, one in found.items()}
+        for r_t, found in guard.calibrations.items()
+    }
+
+
+def cuts_text(cuts: Cuts) -> str:
+    """Thresholds as JSON.
+
+    Args:
+        cuts: by r_t and group.
+
+    Returns:
+        The text.
+
+    Raises:
+        SafeframeError: on group ids that are neither texts nor numbers.
+    """
+    return json.dumps([
+        [r_t, json.loads(group_text(group)), asdict(cut)]
+        for r_t, found in cuts.items()
+        for group, cut in found.items()
+    ])  # fmt: skip
+
+
+def read_cuts(text: str) -> dict[float, dict[Hashable, Cut]]:
+    """Thresholds from JSON.
+
+    Args:
+        text: from :func:`cuts_text`.
+
+    Returns:
+        By r_t and group.
+    """
+    cuts: dict[float, dict[Hashable, Cut]] = {}
+    for r_t, group, cut in json.loads(text):
+        cuts.setdefault(r_t, {})[group] = Cut(**cut)
+    return cuts
+
+
+def selects(guard: SafetyGuard) -> bool:
+    """Whether a guard chooses among candidates, so that it is changed by vetoes only.
+
+    Args:
+        guard: calibrated.
+
+    Returns:
+        True where its model returns candidates.
+    """
+    return guard.evidence is not None and guard.evidence.score is not None
+
+
+def whole(groups: Mapping[Hashable, Any]) -> bool:
+    """Whether one threshold is in force for all cases, whatever group they have.
+
+    Args:
+        groups: what belongs to each group.
+
+    Returns:
+        True where there is nothing but ``EVERYTHING``.
+    """
+    return list(groups) == [EVERYTHING]
+
+
+@dataclass(frozen=True, eq=False)
+class Version:
+    """A guard with the thresholds of one calibration; it does not change.
+
+    Attributes:
+        number: of the calibration, from 1.
+        guard: that acts; for version 1 as it was calibrated.
+        cuts: thresholds in force, by r_t and group.
+        veto: whether the cuts act after the guard's own choice.
+    """
+
+    number: int
+    guard: SafetyGuard
+    cuts: Cuts
+    veto: bool = False
+
+    def act(self, measurement: Any, r_t: float | None = None, group: Any = None) -> GuardedActions:
+        """Actions for a batch of measurements, within these thresholds.
+
+        Args:
+            measurement: n cases.
+            r_t: one of the thresholds; may be left out if there is only one.
+            group: (n,) ids, where the guard is group-conditional.
+
+        Returns:
+            What was done.
+
+        Raises:
+            SafeframeError: as :meth:`safeframe.guard.safety_guard.SafetyGuard.act`.
+        """
+        guarded = self.guard.act(measurement, r_t, group)
+        if not self.veto:
+            return guarded
+        kind = measurement if is_tensor(measurement) or isinstance(measurement, Mapping) else None
+        return self._vetoed(guarded, kind)
+
+    def _vetoed(self, guarded: GuardedActions, kind: Any) -> GuardedActions:
+        """What is left of the guard's choices."""
+        if guarded.threshold not in self.cuts:
+            raise SafeframeError(
+                f"r_t = {guarded.threshold:g} is not among the recalibrated thresholds {list(self.cuts)}"
+            )
+        margin, accepted = to_numpy(guarded.margin), to_numpy(guarded.accepted)
+        tau, bound = to_numpy(guarded.tau).copy(), to_numpy(guarded.bound).copy()
+        calibration = dict(guarded.calibration)
+        cuts = self.cuts[guarded.threshold]
+        for key, cut in cuts.items():
+            every = guarded.group is None or whole(cuts)
+            mine = np.ones(len(margin), bool) if every else guarded.group == key
+            tau[mine] = np.minimum(tau[mine], cut.tau)
+            level = _steps(self.cuts, key).level(margin[mine])
+            bound[mine] = np.maximum(bound[mine], level)
+            calibration[key] = _reported(
+                calibration[key], replace(cut, tau=min(cut.tau, calibration[key].tau))
+            )
+        kept: BoolArray = accepted & (margin < tau)
+        action, index = to_numpy(guarded.action).copy(), to_numpy(guarded.index).copy()
+        action[accepted & ~kept] = self.guard.default_action
+        index[accepted & ~kept] = DEFAULT
+        parts = {"action": action, "accepted": kept, "tau": tau, "bound": bound, "index": index}
+        made: dict[str, Any] = {name: like(part, kind) for name, part in parts.items()}
+        return replace(guarded, calibration=calibration, **made)
+
+
+def version_of(number: int, guard: SafetyGuard, cuts: Cuts) -> Version:
+    """The guard with the thresholds of one calibration.
+
+    Args:
+        number: of the calibration; 1 is the guard's own.
+        guard: as it was calibrated; it is not changed, and later changes of it do not count.
+        cuts: thresholds, by r_t and group.
+
+    Returns:
+        The version.
+
+    Raises:
+        SafeframeError: where the guard has other thresholds or groups than the calibration.
+    """
+    own = copy.copy(guard)
+    if number == 1:
+        return Version(number, own, cuts)
+    wanted = {(r_t, key) for r_t, found in guard.calibrations.items() for key in found}
+    if wanted != {(r_t, key) for r_t, found in cuts.items() for key in found}:
+        raise SafeframeError(
+            f"calibration {number} of the log has other thresholds or groups than the guard: {sorted(cuts)} "
+            f"instead of {sorted(guard.calibrations)}"
+        )
+    if selects(guard):
+        return Version(number, own, cuts, veto=True)
+    own.calibrations = {
+        r_t: {key: _reported(one, cuts[r_t][key]) for key, one in found.items()}
+        for r_t, found in guard.calibrations.items()
+    }
+    own._rulings = {}
+    for key, ruling in guard._rulings.items():
+        own._rulings[key] = copy.copy(ruling)
+        own._rulings[key].ruling = _steps(cuts, key)
+    return Version(number, own, cuts)
+
+
+def _steps(cuts: Cuts, key: Hashable) -> Steps:
+    levels = sorted(cuts)
+    return Steps(levels, [cuts[r_t][key].tau for r_t in levels])
+
+
+def _reported(calibration: GuardCalibration, cut: Cut) -> GuardCalibration:
+    """A calibration as it is reported with the threshold of a cut."""
+    if cut.tau == calibration.tau and cut.n_window == 0:
+        return calibration
+    here = replace(
+        calibration, tau=cut.tau, feasible=cut.tau > -np.inf, certificate=None, parts={}, refused=""
+    )
+    share = cut.n / cut.n_window if cut.n_window else 0.0
+    risk = 1.0 if math.isnan(cut.bound) else cut.bound
+    return replace(
+        here, accepted_risk=risk, selected_risk=None if calibration.selected_risk is None else risk,
+        acceptance=share, n_accepted=cut.n, n_unsafe_accepted=cut.k, n_t=cut.n_window,
+    )  # fmt: skip
+
+
+def least_of_looser(cuts: Mapping[float, dict[Hashable, Cut]]) -> dict[float, dict[Hashable, Cut]]:
+    """Thresholds in which no stricter r_t accepts more than a looser one: the smaller threshold counts.
+
+    Args:
+        cuts: by r_t and group.
+
+    Returns:
+        The same, lowered where needed.
+    """
+    made: dict[float, dict[Hashable, Cut]] = {r_t: dict(found) for r_t, found in sorted(cuts.items())}
+    levels = sorted(made, reverse=True)
+    for looser, stricter in pairwise(levels):
+        for key, cut in made[stricter].items():
+            above = made[looser][key]
+            if above.tau < cut.tau:
+                why = f"r_t = {looser:g} has this threshold, and a stricter one may not accept more"
+                made[stricter][key] = replace(above, why=why)
+    return {r_t: made[r_t] for r_t in cuts}
