@@ -23,7 +23,8 @@ class Decided:
         action: (n, ...) the chosen actions, the default action elsewhere.
         accepted: (n,) bool.
         index: (n,) chosen candidate, 0 without candidates, -1 where rejected.
-        margin: (n,) of the action taken, or the least one where all were rejected; +inf in error.
+        margin: (n,) of the action taken, or the least one where all were rejected; +inf in error, and where
+            risk is priced and the default action is taken.
     """
 
     action: np.ndarray
@@ -122,8 +123,8 @@ def decide_priced(
     if inside is not None:
         index[~inside] = DEFAULT
     accepted = index != DEFAULT
-    least = np.argmin(np.where(score > -np.inf, margin, np.inf), axis=1)
-    shown = margin[np.arange(n), np.where(accepted, index, least)]
+    # No margin decides where the default action is taken: none is shown, and no threshold accepts it later.
+    shown = np.where(accepted, margin[np.arange(n), np.maximum(index, 0)], np.inf)
     bound[~accepted] = np.inf
     action = Decisions(index, (reward > -np.inf).sum(axis=1)).take(action, default)
     batch = PricedBatch(risk, reward, price, level, default_reward, bound)

@@ -125,7 +125,8 @@ class GuardedActions:
             elsewhere: it still is at most ``threshold`` exactly where one is.
         threshold: r_t.
         tau: (n,) thresholds on the margin in force.
-        margin: (n,) of the action taken, or the least one where all were rejected.
+        margin: (n,) of the action taken, or the least one where all were rejected; with risk priced +inf
+            where the default action is taken.
         index: (n,) chosen candidate, 0 without candidates, -1 where rejected.
         group: (n,) ids, or None.
         calibration: per group, with the bounds per accepted and per selected action.
@@ -190,6 +191,12 @@ class GuardedActions:
                 "trusted there"
             )
         if self.priced is not None:
+            if not bool(self.accepted[i]) and self.priced.bound[i] < math.inf:
+                return (
+                    f"default action: margin {float(self.margin[i]):.6g} of the candidate that the price "
+                    f"chose is not below {float(self.tau[i]):.6g}, the threshold since recalibrated; "
+                    f"{found.summary}"
+                )
             return f"{self.priced.explain(i, int(self.index[i]))}; {found.summary}"
         margin, tau = float(self.margin[i]), float(self.tau[i])
         if not bool(self.accepted[i]):
