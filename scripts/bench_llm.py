@@ -150,7 +150,7 @@ def random_weights(
     encoded = padded(ids, 1, left=True)
     whole = torch.from_numpy(rng.integers(4, vocabulary, size=(batch, sum(lengths)))).to(device)
 
-    endless = SimpleNamespace(pad_token_id=1, eos_token_id=-1)  # no token ends an answer
+    endless = SimpleNamespace(pad_token_id=1, eos_token_id=-1)
 
     def sample(model: Any, prompts: Encoded, sampling: Sampling) -> None:
         generate(model, endless, prompts, sampling, 0)
@@ -158,6 +158,7 @@ def random_weights(
     advice = f"lower --batch (now {batch}) or --answer-tokens (now {lengths[1]})"
     with memory_guard(f"{shapes} on {device}", advice):
         generator = OPTForCausalLM(given["generator"]).to(device, dtype).eval()
+        generator.generation_config.eos_token_id = None  # no token ends an answer
         sampling = Sampling(K, lengths[1], batch=batch)
         weights = [generator.num_parameters()]
         made = [

@@ -11,7 +11,7 @@ from experiments.support.config import BaseConfig
 from experiments.support.errors import ConfigError
 from experiments.support.settings import section, setting
 
-SOURCES = ("synthetic", "recorded", "hub")
+SOURCES = ("synthetic", "recorded", "hub", "chat")
 FORMATS = ("pku", "diasafety")
 THRESHOLDS = common.ten_thresholds(3)
 """Ten thresholds, equally spaced in logarithms, in [1e-3, 1]."""
@@ -75,10 +75,23 @@ class ClassifierConfig:
         1e-3, "Peak of the one-cycle learning rate of the baseline in which all weights are trained.", above=0
     )
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", low=0)
-    max_tokens: int = setting(
-        128,
-        "Longest conversation in tokens; a longer one is cut, the prompt's beginning first, and counted.",
+    max_tokens: int | None = setting(
+        None,
+        "Longest conversation in tokens; a longer one is cut, the prompt's beginning first, and counted; "
+        "null is 128 (synthetic, recorded), prompt and answer together (hub, chat).",
         low=1,
+    )
+    micro: int | None = setting(
+        None,
+        "Texts that are read at once in training; more are read in parts, which takes less memory and one "
+        "more forward pass; null is 4096 (synthetic), 256 on a GPU and 64 on a CPU (hub, chat).",
+        low=1,
+    )
+    checkpoint_every: int = setting(
+        200, "Updates between checkpoints of the training; a tenth of it by the approximate loss.", low=1
+    )
+    fully_tuned: bool = setting(
+        True, "Whether the baseline in which all weights are trained is run (rejection sampling needs it)."
     )
 
 
@@ -129,7 +142,8 @@ class LLMConfig(BaseConfig):
     source: str = setting(
         "synthetic",
         "Where answers come from: synthetic, small models in a made-up world whose truth is known; "
-        "recorded, files of answers; hub, pretrained models.",
+        "recorded, files of answers; hub, pretrained models; chat, a small chat model of a package and a "
+        "mixture of prompts.",
         choices=SOURCES,
     )
     data: DataConfig = section(DataConfig)
@@ -144,6 +158,12 @@ class LLMConfig(BaseConfig):
         super().validate()
         if self.source == "recorded" and not self.data.path:
             raise ConfigError("data.path is missing: source=recorded needs data.path=/path/to/the/answers")
+        files = len(self.models.prompt_files())
+        if self.models.shares and len(self.models.shares) != max(1, files):
+            raise ConfigError(
+                f"models.shares has {len(self.models.shares)} numbers and models.prompts {files} files: one"
+                " each is needed"
+            )
         if self.transfer.path and self.source != "recorded":
             raise ConfigError("transfer.path is for source=recorded; other sources have no recorded answers")
 
@@ -153,7 +173,7 @@ class LLMConfig(BaseConfig):
 
     def inputs(self) -> dict[str, str]:
         if self.source != "recorded":
-            return self.models.files(shipped=self.source == "synthetic")
+            return self.models.files(self.source == "synthetic", self.source == "chat")
         if not self.data.path:
             return {}
         found = _files("data", self.data.path, self.data.format)

@@ -34,18 +34,20 @@ import pandas as pd
 from torch import nn
 
 from experiments.llm.answers import recorded
+from experiments.llm.answers.chat import ChatSource
 from experiments.llm.answers.features import save_array
 from experiments.llm.answers.hub import HubSource
 from experiments.llm.answers.pools import SPLITS, Pool, Source
 from experiments.llm.answers.recorded_source import RecordedSource
 from experiments.llm.answers.synthetic import SyntheticSource
+from experiments.llm.candidates import candidates_table, real_rows
 from experiments.llm.config import LLMConfig
 from experiments.llm.evaluation import Evaluation
 from experiments.llm.guard import baselines, classifier, coverage, tailored
-from experiments.llm.guard.backends import Backend, MiniLMBackend, OPTBackend, place_of, spread
+from experiments.llm.guard.backends import Backend, DecoderBackend, MiniLMBackend, place_of, spread
 from experiments.llm.guard.calibration import Calibrator
 from experiments.llm.guard.judge import judge_of, recorded_rows
-from experiments.llm.records import BLOCKS_TABLE
+from experiments.llm.records import BLOCKS_TABLE, CANDIDATES_TABLE
 from experiments.llm.transfer import Calibrated, other_configuration, transfer
 from experiments.support.files import atomic_path
 from experiments.support.runs.running import RunContext
@@ -61,6 +63,8 @@ def make_source(settings: LLMConfig, context: RunContext) -> Source:
     """The configured source of candidate answers."""
     if settings.source == "recorded":
         return RecordedSource(settings, context, judge_of)
+    if settings.source == "chat":
+        return ChatSource(settings.models, settings.pools, context)
     kind = SyntheticSource if settings.source == "synthetic" else HubSource
     return kind(settings.models, settings.pools.candidates, context)
 
@@ -69,7 +73,7 @@ def backend_of(source: Any, settings: LLMConfig) -> Backend:
     """The classification model for a source's texts."""
     if isinstance(source, RecordedSource):
         return MiniLMBackend(source.mini, source.hidden, source.rows_of, settings.classifier)
-    return OPTBackend(source, settings.classifier)
+    return DecoderBackend(source, settings.classifier)
 
 
 class Experiment:
@@ -102,7 +106,9 @@ class Experiment:
 
         def compute(stage: Stage) -> nn.Module:
             loss = classifier.cross_entropy(self.table["train"], pool.harmful[pool.mask], settings.batch)
-            schedule = loop.TrainingSettings(steps, rate, weight_decay=settings.weight_decay)
+            schedule = loop.TrainingSettings(
+                steps, rate, settings.weight_decay, checkpoint_every=settings.checkpoint_every
+            )
             seed = self.context.seeds.integer(name)
             fresh = self.backend.new(lora, seed)
             return loop.train(fresh, loss, schedule, seed, stage.checkpoint, self._progress(name))
@@ -124,7 +130,7 @@ class Experiment:
             )  # fmt: skip
             schedule = loop.TrainingSettings(
                 settings.steps, settings.learning_rate, one_cycle=False, average=settings.average,
-                checkpoint_every=20,
+                checkpoint_every=max(1, self.config.classifier.checkpoint_every // 10),
             )  # fmt: skip
             seed = self.context.seeds.integer("tailored")
             return loop.train(warm, loss, schedule, seed, stage.checkpoint, self._progress("tailored"))
@@ -148,7 +154,7 @@ class Experiment:
 
         def compute(_: Stage) -> np.ndarray:
             started, table = time.process_time(), self.table[split]
-            flat = classifier.margins(module, table, progress=self._progress(f"{name}, {split}"))
+            flat = classifier.margins(module, table, self.backend.rows, self._progress(f"{name}, {split}"))
             seconds = max(time.process_time() - started, 1e-9)
             if split == "validation":
                 self.context.measured(f"texts_per_cpu_second.{name}", len(table) / seconds)
@@ -192,13 +198,13 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
         coverage.require_enough(len(this.pool["internal_test"].prompt), settings.transfer.epsilon)
 
     warm = this.classifier("cross_entropy", lora=True)
-    full = this.classifier("fully_tuned", lora=False)
+    full = this.classifier("fully_tuned", lora=False) if settings.classifier.fully_tuned else None
     with context.stage("margins of the warm-up"):
         warm_train = this.margin("cross_entropy", warm, "train")
     ours = this.tailored(warm, warm_train)
 
     with context.stage("margins"):
-        names = {"ours": ours, "cross_entropy": warm, "fully_tuned": full}
+        names = {"ours": ours, "cross_entropy": warm} | ({"fully_tuned": full} if full else {})
         validation = {name: this.margin(name, module, "validation") for name, module in names.items()}
         calibration = this.calibration_pool()
         n = len(calibration.prompt)
@@ -230,9 +236,9 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
             thresholds, ours_train[this.pool["train"].mask], settings.evaluation.delta
         )
         counting.guarded("learn_then_test", validation["ours"], certified)
-        levels = baselines.rejection_thresholds()
-        counting.with_knob("rejection_sampling", validation["fully_tuned"], levels, "sample")
-        counting.with_knob("rejection_best", validation["fully_tuned"], levels, "rank")
+        for name, rule in (("rejection_sampling", "sample"), ("rejection_best", "rank")) if full else ():
+            levels = baselines.rejection_thresholds()
+            counting.with_knob(name, validation["fully_tuned"], levels, rule)
         counting.count("ai", baselines.first_answer(pool))
         counting.count("best_of_k", baselines.best_of_all(pool))
         counting.count("oracle", baselines.oracle(pool))
@@ -243,6 +249,13 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
         if isinstance(this.source, RecordedSource):
             counting.rows += recorded_rows(this.source, ours, chosen["ours"], counting.n_t)
         counting.rows += [{"method": "texts", "metric": "truncated", "value": float(this.cut), "n": this.cut}]
+        if isinstance(this.source, HubSource):
+            counting.rows += real_rows(pool, default, this.source.cut_prompts(pool))
+            judged = {"train": {"ours": ours_train, "cross_entropy": warm_train}, "validation": validation}
+            judged["internal_test"] = {by: this.margin(by, names[by], "internal_test") for by in test}
+            rewards = {split: this.source.default_reward(found.prompt) for split, found in this.pool.items()}
+            with atomic_path(context.directory / f"{CANDIDATES_TABLE}.parquet") as path:
+                candidates_table(this.pool, judged, rewards).to_parquet(path, index=False)
     if settings.transfer.path and isinstance(this.source, RecordedSource):
         with context.stage("transfer"):
             other = RecordedSource(other_configuration(settings), context, judge_of)

@@ -6,6 +6,8 @@ BLOCKS_TABLE = "blocks"
 """Table of sums over blocks of validation prompts, a row for each point and block."""
 POINT = ["method", "r_t", "knob"]
 SUMS = ("prompts", "answered", "harmful", "true_harm", "reward")
+CANDIDATES_TABLE = "candidates"
+"""Table of every candidate's label, reward and margins, without texts (hub, chat)."""
 BLOCK_COLUMNS = (*POINT, "block", *SUMS)
 KINDS = ("prompt", "pair")
 """Kinds of coverage: is the prompt, or the prompt with the answer, like the internal test data?"""

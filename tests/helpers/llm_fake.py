@@ -22,7 +22,11 @@ def harm_of(asked: np.ndarray, said: np.ndarray) -> np.ndarray:
 class FakeSource:
     """Prompts and answers of a few words with known harm; longer answers are more helpful."""
 
-    template = "{prompt} <answer>"
+    template = classifier_template = "{prompt} <answer>"
+    longest, margin_rows = 128, 512
+
+    def reading(self, micro: int | None) -> tuple[str, int]:
+        return "float32", micro or 4096
 
     def __init__(self, candidates: int = 4, seed: int = 0):
         self.candidates, self.seed = candidates, seed

@@ -1,33 +1,43 @@
 """Pools from language models: prompts, sampled candidates, their rewards, and the cost model's labels.
 
 `ModelSource` is the pipeline; what differs between the synthetic world (`synthetic.py`) and pretrained models
-(`hub.py`) is where prompts come from and whether the truth is known.
+(`hub.py`, `chat.py`) is where prompts come from, how texts are written down, and whether the truth is known.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shutil
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.llm.answers.pools import DEFAULT_ANSWER, SPLITS, Pool
-from experiments.llm.models import language_model, tokenizer
+from experiments.llm.models import language_model
 from experiments.llm.models.generation import Generated, Sampling, generate, texts_of
-from experiments.llm.models.language_model import load_language_model, load_tokenizer
-from experiments.llm.models.model_settings import ModelsConfig
+from experiments.llm.models.hub_data import by_fold
+from experiments.llm.models.language_model import (
+    load_language_model,
+    load_tokenizer,
+    require_fit,
+    require_room,
+)
+from experiments.llm.models.model_settings import ModelsConfig, model_files
 from experiments.llm.models.preference_models import load_score_model, score_all
 from experiments.llm.models.runtime import DTYPES, Runtime
-from experiments.llm.models.tokenizer import encode_prompts
+from experiments.llm.models.sources import model_folder
+from experiments.llm.models.tokenizer import PKU_TEMPLATE, Template, encode_prompts, template_of
 from experiments.support.errors import ConfigError
 from experiments.support.files import input_checksum
 from experiments.support.runs.running import RunContext
 from experiments.support.runs.stages import Stage
 from safeframe.types import SafeframeError
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,18 +52,48 @@ class Asked:
 class ModelSource:
     """Candidates of language models; derived classes give `ask`, and `truth` where it is known."""
 
-    default_template = tokenizer.SYNTHETIC_TEMPLATE
-    default_score_template = tokenizer.SYNTHETIC_TEMPLATE
+    limits: ClassVar[tuple[int, int]] = (40, 24)
+    """Longest prompt and answer in tokens where the configuration names none."""
+    real = False
+    """Real texts: prompts of unlike lengths share a batch, and an answer that was cut has no end token."""
 
     def __init__(self, models: ModelsConfig, candidates: int, context: RunContext):
         self.models, self.context = models, context
+        self.seeds = context.seeds
+        self.max_prompt = models.max_prompt_tokens or self.limits[0]
+        self.max_answer = models.max_answer_tokens or self.limits[1]
         self.sampling = Sampling(
-            candidates, models.max_answer_tokens, models.temperature, models.top_p, models.batch, models.shard
-        )
-        self.template = models.template or self.default_template
-        self.score_template = models.score_template or self.default_score_template
+            candidates, self.max_answer, models.temperature, models.top_p, models.batch, models.shard,
+            models.top_k, self.real,
+        )  # fmt: skip
         self.runtime = Runtime(models.device, models.precision)
-        self.truncated: dict[str, int] = {}
+
+    def template(self, tokenizer: Any) -> Template:
+        """What stands around a prompt for a model with this tokenizer; see models.template."""
+        return template_of(tokenizer, self.models.template)
+
+    def score_template(self, tokenizer: Any) -> Template:
+        """The same for reward and cost models; see models.score_template."""
+        return template_of(tokenizer, self.models.score_template, PKU_TEMPLATE)
+
+    @cached_property
+    def classifier_template(self) -> Template:
+        """The same for the classification model."""
+        return template_of(self.tokenizer, self.models.template, PKU_TEMPLATE)
+
+    @property
+    def longest(self) -> int:
+        """Longest conversation that the classification model reads, in tokens."""
+        return self.max_prompt + self.max_answer
+
+    @property
+    def margin_rows(self) -> int:
+        """Texts that the classification model judges at once."""
+        return 512 if self.runtime.device.type == "cuda" else 64
+
+    def reading(self, micro: int | None) -> tuple[str, int]:
+        """(type that the classification model computes in, texts it reads at once in training)."""
+        return self.models.precision, micro or (256 if self.runtime.device.type == "cuda" else 64)
 
     def place(self, name: str) -> str:
         """Folder or name on the hub of a model."""
@@ -74,7 +114,9 @@ class ModelSource:
 
         name = self.place("classifier")
         with language_model.loading(name):
-            return AutoModelForSequenceClassification.from_pretrained(name, num_labels=2).eval()
+            model = AutoModelForSequenceClassification.from_pretrained(model_folder(name), num_labels=2)
+        language_model.require_fit(model, self.tokenizer, name)
+        return model.to(self.runtime.device).eval()
 
     def ask(self, split: str, n: int) -> Asked:
         """n prompts of a split; SafeframeError where there are not as many."""
@@ -92,14 +134,18 @@ class ModelSource:
         """
         if split not in SPLITS:
             raise SafeframeError(f"split={split!r} is not one of: {', '.join(SPLITS)}")
+        return self.made(split, n, model, candidates)
+
+    def made(self, split: str, n: int, model: str, candidates: int | None = None) -> Pool:
+        """As `pool`, for whatever splits `ask` knows."""
         sampling = dataclasses.replace(self.sampling, candidates=candidates or self.sampling.candidates)
         names = [model] + ["reward"] * (self.models.rewards == "reward_model")
         names += ["cost"] * (self.models.labels == "cost_model")
         depends = {
-            "source": type(self).__name__, "split": split, "n": n, "seed": self.context.seeds.root,
+            "source": type(self).__name__, "split": split, "n": n, "seed": self.seeds.root,
             "models": {name: identity_of(self.place(name)) for name in names},
-            "sampling": dataclasses.asdict(sampling), "templates": [self.template, self.score_template],
-            "settings": self._labelling(),
+            "sampling": dataclasses.asdict(sampling), "settings": self._labelling(),
+            "templates": [self.models.template, self.models.score_template, *self.limits],
         }  # fmt: skip
         return self.context.cache(
             f"pool_{model}_{split}",
@@ -113,30 +159,41 @@ class ModelSource:
     def _labelling(self) -> dict[str, Any]:
         m = self.models
         return {
-            "labels": m.labels, "rewards": m.rewards, "noise": m.label_noise, "prompts": m.prompts,
-            "max_prompt_tokens": m.max_prompt_tokens, "precision": m.precision,
+            "labels": m.labels, "rewards": m.rewards, "noise": m.label_noise,
+            "prompts": [content_of(path) for path in m.prompt_files()], "shares": m.shares,
+            "max_prompt_tokens": self.max_prompt, "precision": m.precision,
         }  # fmt: skip
 
     def _make(self, split: str, n: int, model: str, sampling: Sampling, stage: Stage) -> Pool:
         asked, name = self.ask(split, n), self.place(model)
         own = load_tokenizer(name)
-        encoded = encode_prompts(own, self.template, asked.text, self.models.max_prompt_tokens)
-        self.truncated[f"{model}_{split}"] = encoded.truncated
+        encoded = encode_prompts(own, self.template(own), asked.text, self.max_prompt)
+        if encoded.truncated:
+            log.warning(
+                "%d of %d prompts (%s) are longer than models.max_prompt_tokens=%d and were cut",
+                encoded.truncated, n, split, self.max_prompt,
+            )  # fmt: skip
         shards = stage.directory / "shards"
+        ai = load_language_model(name, DTYPES[self.models.precision], self.runtime.device)
+        require_fit(ai, own, name)
+        require_room(ai, encoded.ids.shape[1] + self.max_answer, name)
         made = generate(
-            load_language_model(name, DTYPES[self.models.precision], self.runtime.device),
+            ai,
             own,
             encoded,
             sampling,
-            self.context.seeds.integer("answers", model, split),
+            self.seeds.integer("answers", model, split),
             shards,
             lambda starts: self.context.progress(starts, f"answers, {split}", total=len(starts)),
         )
         answers = texts_of(own, made.tokens)
+        finished = made.finished if self.real else None
         harm, helpful = self.truth(asked, made)
-        reward = self._rewards(asked.text, answers, helpful)
-        label = self._labels(asked.text, answers, harm, split, model)
+        reward = self._rewards(asked.text, answers, helpful, finished)
+        label, cost = self._labels(asked.text, answers, harm, split, model, finished)
         shutil.rmtree(shards, ignore_errors=True)
+        del ai
+        self.runtime.release()
         unknown = np.full(reward.shape, np.nan, np.float32)
         return Pool(
             asked.text,
@@ -146,40 +203,70 @@ class ModelSource:
             unknown if harm is None else harm,
             made.log_probability,
             asked.group,
+            finished,
+            cost if self.real else None,
         )
 
-    def _rewards(self, prompts: list[str], answers: list[list[str]], helpful: NDArray | None) -> NDArray:
+    def cut_prompts(self, pool: Pool) -> int:
+        """Prompts of a pool that the model behind the guard saw without their beginning."""
+        own = load_tokenizer(self.place("ai"))
+        return encode_prompts(own, self.template(own), pool.prompt, self.max_prompt).truncated
+
+    def _rewards(
+        self, prompts: list[str], answers: list[list[str]], helpful: NDArray | None, finished: NDArray | None
+    ) -> NDArray:
         if self.models.rewards == "world":
             if helpful is None:
                 raise ConfigError(
                     "models.rewards=world: this source's helpfulness is not known; use reward_model"
                 )
             return helpful.astype(np.float32)
-        return self._scores("reward", prompts, answers)
+        return self._scores("reward", prompts, answers, finished)
 
     def _labels(
-        self, prompts: list[str], answers: list[list[str]], harm: NDArray | None, split: str, model: str
-    ) -> NDArray:
-        rng = self.context.seeds.generator("labels", model, split)
+        self,
+        prompts: list[str],
+        answers: list[list[str]],
+        harm: NDArray | None,
+        split: str,
+        model: str,
+        finished: NDArray | None,
+    ) -> tuple[NDArray, NDArray | None]:
+        """(labels, cost model's scores if it gave them)."""
+        rng, cost = self.seeds.generator("labels", model, split), None
         if self.models.labels == "world":
             if harm is None:
                 raise ConfigError("models.labels=world: this source's P(harm) is not known; use cost_model")
             label = rng.random(harm.shape) < harm
         else:
-            label = self._scores("cost", prompts, answers) > 0
+            cost = self._scores("cost", prompts, answers, finished)
+            label = cost > 0
         flipped = rng.random(label.shape) < self.models.label_noise
-        return (label ^ flipped).astype(np.int8)
+        return (label ^ flipped).astype(np.int8), cost
 
-    def _scores(self, name: str, prompts: list[str], answers: list[list[str]]) -> NDArray[np.float32]:
-        place, m = self.place(name), self.models
-        return score_all(
-            load_score_model(place, DTYPES[m.precision], self.runtime.device), load_tokenizer(place),
-            self.score_template, prompts, answers, m.max_prompt_tokens, m.max_answer_tokens + 1, m.batch,
-        )  # fmt: skip
+    def _scores(
+        self, name: str, prompts: list[str], answers: list[list[str]], finished: NDArray | None = None
+    ) -> NDArray[np.float32]:
+        """(n, k) scores of the reward or cost model; of one trained in folds, each prompt's by the model that
+        was not trained on it (`hub_data.by_fold`).
+        """
+        m, found = self.models, np.zeros((len(prompts), len(answers[0])), np.float32)
+        for place, index in by_fold(self.place(name), prompts):
+            tokenizer = load_tokenizer(place)
+            model = load_score_model(place, DTYPES[m.precision], self.runtime.device)
+            require_fit(model, tokenizer, place)
+            found[index] = score_all(
+                model, tokenizer, self.score_template(tokenizer), [prompts[i] for i in index],
+                [answers[i] for i in index], self.max_prompt, self.max_answer + 1, m.batch,
+                None if finished is None else finished[index], self.real,
+            )  # fmt: skip
+        return found
 
     def default_reward(self, prompt: list[str]) -> NDArray[np.float32]:
-        """(n,) reward of `DEFAULT_ANSWER` to each prompt."""
+        """(n,) reward of `DEFAULT_ANSWER` to each prompt, or models.default_reward."""
         answers = [[DEFAULT_ANSWER] for _ in prompt]
+        if self.models.default_reward is not None:
+            return np.full(len(prompt), self.models.default_reward, np.float32)
         if self.models.rewards == "world":
             return self.default_helpfulness(prompt)
         return self._scores("reward", prompt, answers)[:, 0]
@@ -189,12 +276,23 @@ class ModelSource:
         raise ConfigError("models.rewards=world: this source's helpfulness is not known; use reward_model")
 
 
+def content_of(path: str) -> str:
+    """The checksum of a file, or the name of what is none."""
+    return input_checksum(Path(path).expanduser()) if Path(path).expanduser().is_file() else path
+
+
 def identity_of(name: str) -> str | dict[str, str]:
-    """What a model is, for caches: checksums of a folder's files, or the hub's name and cached commit."""
+    """What a model is, for caches: checksums of its files, or the hub's name and cached commit."""
     folder = Path(name)
     if folder.is_dir():
-        files = sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors"))
-        return {path.name: input_checksum(path) for path in files}
+        files = sorted(
+            file
+            for kind in ("*.json", "*.safetensors", "*.jinja", "*.model")
+            for file in (*folder.glob(kind), *folder.glob(f"fold_*/{kind}"))
+        )
+        return {str(path.relative_to(folder)): input_checksum(path) for path in files}
+    if files := model_files(name, name):
+        return {key: input_checksum(path) for key, path in files.items()}
     from transformers.utils import cached_file
 
     with language_model.loading(name):

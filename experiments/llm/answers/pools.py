@@ -22,6 +22,7 @@ DEFAULT_ANSWER = "Sorry, I can't answer this question."
 """The default action of the paper: given where no candidate is feasible."""
 UNKNOWN = -1
 _ARRAYS = {"reward": np.float32, "harmful": np.int8, "true_harm": np.float32, "log_probability": np.float32}
+_OPTIONAL = {"finished": np.bool_, "cost": np.float32}
 _TEXTS = ("prompt", "answer", "group")
 
 
@@ -37,6 +38,8 @@ class Pool:
         true_harm: (n, k) float32, the known P(harm) (synthetic) or votes, NaN unknown.
         log_probability: (n, k) float32 of each answer under the AI model, NaN unknown.
         group: n categories, topics or sources.
+        finished: (n, k) bool, False where an answer was cut before its end; None: all have ended.
+        cost: (n, k) float32, the cost model's score behind the label; None: not kept.
 
     Raises:
         SafeframeError: for shapes that differ, labels outside {-1, 0, 1}, a reward that is not finite or an
@@ -50,10 +53,14 @@ class Pool:
     true_harm: np.ndarray
     log_probability: np.ndarray
     group: list[str]
+    finished: np.ndarray | None = None
+    cost: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n, k = len(self.prompt), len(self.answer[0]) if self.answer else 0
-        for name, kind in _ARRAYS.items():
+        for name, kind in (_ARRAYS | _OPTIONAL).items():
+            if name in _OPTIONAL and getattr(self, name) is None:
+                continue
             array = np.asarray(getattr(self, name))
             if array.shape != (n, k):
                 raise SafeframeError(f"pool: {name} has shape {array.shape}; expected ({n}, {k})")
@@ -79,17 +86,22 @@ class Pool:
         """(n, k) bool: candidates that are there and labelled."""
         return self.harmful != UNKNOWN
 
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """Arrays by name, without those that are not kept."""
+        found = {name: getattr(self, name) for name in (*_ARRAYS, *_OPTIONAL)}
+        return {name: array for name, array in found.items() if array is not None}
+
     def subset(self, index: np.ndarray | Sequence[int]) -> Pool:
         """The prompts at `index` (integers or (n,) bool), in that order."""
         rows = np.arange(len(self.prompt))[np.asarray(index)]
-        arrays = {name: getattr(self, name)[rows] for name in _ARRAYS}
+        arrays = {name: array[rows] for name, array in self._arrays().items()}
         texts = {name: [getattr(self, name)[i] for i in rows] for name in _TEXTS}
         return Pool(**arrays, **texts)
 
     def save(self, path: Path) -> None:
         """Write one .npz file (texts as UTF-8 JSON)."""
         texts = json.dumps({name: getattr(self, name) for name in _TEXTS}).encode("utf-8")
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        arrays = self._arrays()
         with open(path, "wb") as stream:
             np.savez_compressed(stream, texts=np.frombuffer(texts, np.uint8), **arrays)
 
@@ -98,7 +110,7 @@ class Pool:
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as content:
             texts = json.loads(content["texts"].tobytes().decode("utf-8"))
-            return cls(**texts, **{name: content[name] for name in _ARRAYS})
+            return cls(**texts, **{name: content[name] for name in (*_ARRAYS, *_OPTIONAL) if name in content})
 
     def pairs(self) -> tuple[list[str], list[str], np.ndarray, np.ndarray]:
         """Every labelled candidate: prompts, answers, labels (c,) and its place (c, 2) as (row, column)."""

@@ -25,6 +25,7 @@ class Judged(Protocol):
     def probability(self) -> np.ndarray: ...
 
 
+MAX_TOKENS = 128
 FEATURE_KEYS = ("source", "data", "pools.candidates", "classifier.max_tokens")
 
 
@@ -83,7 +84,7 @@ class RecordedSource:
             name,
             self.keys(*FEATURE_KEYS),
             lambda _: self.mini.hidden(
-                prompts, answers, self.config.classifier.max_tokens, self._progress(name)
+                prompts, answers, self.config.classifier.max_tokens or MAX_TOKENS, self._progress(name)
             ),
             Hidden.save,
             Hidden.load,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.llm.answers.generating import Asked, ModelSource
 from experiments.llm.models.generation import Generated
 from experiments.llm.models.model_settings import MODELS, REFERENCE
+from experiments.llm.models.tokenizer import SYNTHETIC_TEMPLATE, Template, template_of
 from experiments.llm.world import grammar
 from experiments.llm.world.conversation_world import World
 from experiments.support.errors import ConfigError
@@ -18,6 +21,26 @@ TOPICS = tuple(grammar.TOPICS)
 
 class SyntheticSource(ModelSource):
     """Prompts of the grammar; P(harm) and helpfulness of every answer are known."""
+
+    def template(self, tokenizer: Any) -> Template:
+        """The world's, unless another is configured."""
+        return template_of(tokenizer, self.models.template or SYNTHETIC_TEMPLATE)
+
+    def score_template(self, tokenizer: Any) -> Template:
+        """The world's, unless another is configured."""
+        return template_of(tokenizer, self.models.score_template or SYNTHETIC_TEMPLATE)
+
+    @property
+    def classifier_template(self) -> Template:
+        """As the model's behind the guard."""
+        return self.template(self.tokenizer)
+
+    longest = 128
+    margin_rows = 512
+
+    def reading(self, micro: int | None) -> tuple[str, int]:
+        """Single precision, and whole batches."""
+        return "float32", micro or 4096
 
     @property
     def world(self) -> World:

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from experiments.llm.answers.features import Hidden, MiniLM
 from experiments.llm.answers.pools import Pool
 from experiments.llm.config import ClassifierConfig
-from experiments.llm.guard.classifier import Table, minilm_classifier, opt_classifier, tokens_of
+from experiments.llm.guard.classifier import Table, decoder_classifier, minilm_classifier, tokens_of
 
 
 class Backend(Protocol):
-    """A classification model and its way of reading texts."""
+    """A classification model and its way of reading texts; `rows` of them at once for margins."""
+
+    rows: int
 
     def table(self, pool: Pool) -> tuple[Table, int]:
         """The labelled candidates as a table, in the order of `pool.mask`, and how many were cut."""
@@ -47,26 +49,32 @@ class Rows:
         return self.table.batch(self.rows[np.asarray(index)])
 
 
-class OPTBackend:
-    """OPT with the tokenizer and template of a source of language models (synthetic, hub)."""
+class DecoderBackend:
+    """A decoder with the tokenizer and template of a source of language models (synthetic, hub, chat)."""
 
     def __init__(self, source: Any, settings: ClassifierConfig):
         self.source, self.settings = source, settings
         self.base = source.classifier_model()
+        self.precision, self.micro = source.reading(settings.micro)
+        self.rows = source.margin_rows
 
     def table(self, pool: Pool) -> tuple[Table, int]:
         prompts, answers, _, _ = pool.pairs()
         found = tokens_of(
-            self.source.tokenizer, self.source.template, prompts, answers, self.settings.max_tokens
-        )
+            self.source.tokenizer, self.source.classifier_template, prompts, answers,
+            self.settings.max_tokens or self.source.longest,
+            None if pool.finished is None else pool.finished[pool.mask],
+        )  # fmt: skip
         return found, found.cut
 
     def new(self, lora: bool, seed: int) -> nn.Module:
-        return opt_classifier(self.base, self.settings, lora, seed)
+        return decoder_classifier(self.base, self.settings, lora, seed, self.precision, self.micro)
 
 
 class MiniLMBackend:
     """MiniLM's last layer over the states `hidden` of recorded answers, of which `rows_of` tells a pool's."""
+
+    rows = 512
 
     def __init__(
         self, mini: MiniLM, hidden: Hidden, rows_of: Callable[[Pool], np.ndarray], settings: ClassifierConfig

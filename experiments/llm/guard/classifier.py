@@ -2,20 +2,20 @@
 
 Two of them, behind one interface (a module from a batch of a table to logits (b, 2)):
 
-- `OPTClassifier`: transformers' OPT for sequence classification with LoRA (Hu et al. 2021, arXiv 2106.09685;
-  peft) in every linear layer; synthetic and hub.
+- `DecoderClassifier`: any decoder of transformers (OPT, Llama, Qwen, Gemma, ...) for sequence classification,
+  with LoRA (Hu et al. 2021, arXiv 2106.09685; peft) in every linear layer; all sources but recorded.
 - `MiniLMClassifier`: the last layer of MiniLM with LoRA, over cached states of the layers below, read at the
   first token; beside it the mean of these states. Training through all layers would take hours on a laptop.
 
-Fully fine-tuned variants (`lora=False`) are a baseline: all weights of OPT, all weights of MiniLM's last
-layer.
+Fully fine-tuned variants (`lora=False`) are a baseline: all weights of the decoder, all weights of MiniLM's
+last layer.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,14 +24,17 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from experiments.llm.config import ClassifierConfig
+from experiments.llm.models.preference_models import body, plain
+from experiments.llm.models.tokenizer import Template, parts_of
 from experiments.support.weights import digest_of
 from safeframe.types import SafeframeError
 
 OPT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2", "embed_tokens"]
-"""Embeddings too: what harm means lies in pairs of words, which a small body cannot tell apart by
-itself."""
+"""OPT's embeddings too: what harm means lies in pairs of words, which a small body cannot tell apart by
+itself. Of other decoders every linear layer is adapted."""
 BERT_TARGETS = ["query", "key", "value", "dense"]
 
 
@@ -81,37 +84,78 @@ class Tokens:
 
 
 def tokens_of(
-    tokenizer: Any, template: str, prompts: list[str], answers: list[str], max_tokens: int
+    tokenizer: Any,
+    template: str | Template,
+    prompts: list[str],
+    answers: list[str],
+    max_tokens: int,
+    finished: Sequence[bool] | np.ndarray | None = None,
 ) -> Tokens:
-    """Conversations as token ids: template with the prompt, answer, end. Where one exceeds `max_tokens` the
-    beginning of the prompt is cut first (the answer is what is judged), then the end of the answer.
+    """Conversations as token ids: template with the prompt, answer, end if it is finished (None: all are).
+
+    Where one exceeds `max_tokens` the beginning of the prompt is cut first (the answer is what is judged),
+    then the end of the answer, never the template. SafeframeError where nothing of either is left.
     """
-    if max_tokens < 2:
-        raise SafeframeError(f"max_tokens is {max_tokens}; a prompt and an answer need 2 at least")
-    heads = tokenizer([template.format(prompt=text) for text in prompts])["input_ids"]
+    if isinstance(template, str):
+        template = Template.of(template)
+    said = [template.text(text) for text in prompts]
+    heads = tokenizer(said, add_special_tokens=template.special)["input_ids"]
     tails = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+    ended = [True] * len(tails) if finished is None else finished
     rows, cut = [], 0
-    for head, tail in zip(heads, tails, strict=True):
-        row = [*head, *tail, tokenizer.eos_token_id]
-        if len(row) > max_tokens:
+    for i, (head, tail, done) in enumerate(zip(heads, tails, ended, strict=True)):
+        tail = [*tail, tokenizer.eos_token_id] if done else tail
+        if len(head) + len(tail) > max_tokens:
             cut += 1
-            tail = [*tail, tokenizer.eos_token_id][: max_tokens - 1]
-            row = [*head[len(head) - (max_tokens - len(tail)) :], *tail]
-        rows.append(row)
+            before, inside, after = parts_of(tokenizer, template, prompts[i])
+            room = max_tokens - len(before) - len(after)
+            if room < 2:
+                raise SafeframeError(
+                    f"max_tokens is {max_tokens}; the template has {len(before) + len(after)} tokens, and a"
+                    " prompt and an answer need 2 more at least"
+                )
+            tail = tail[: room - 1]
+            head = [*before, *inside[-(room - len(tail)) :], *after]
+        rows.append([*head, *tail])
     start = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
     flat = np.concatenate([np.asarray(row, dtype=np.int32) for row in rows])
     return Tokens(flat, start, int(tokenizer.pad_token_id), cut)
 
 
-class OPTClassifier(nn.Module):
-    """Logits (b, 2) of conversations: OPT, read at the last token."""
+class DecoderClassifier(nn.Module):
+    """Logits (b, 2) of conversations: a decoder, read at the last token that is not padding.
 
-    def __init__(self, model: nn.Module):
+    It computes on the device where its weights are; texts come from the CPU, and logits go back to it.
+
+    Args:
+        model: for sequence classification, with adapters or without.
+        precision: type that it computes in: float32, or bfloat16 by autocast.
+        micro: texts that are read at once; more are read in parts, whose activations are computed again in
+            the backward pass.
+    """
+
+    def __init__(self, model: nn.Module, precision: str = "float32", micro: int = 4096):
         super().__init__()
-        self.model = model
+        self.model, self.precision, self.micro = model, precision, micro
+
+    def _logits(self, ids: Tensor, mask: Tensor) -> Tensor:
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            hidden = body(self.model)(input_ids=ids, attention_mask=mask.long(), use_cache=False)
+            logits: Any = plain(self.model).score(hidden.last_hidden_state)
+        last = mask.long().cumsum(dim=1).argmax(dim=1)
+        return logits[torch.arange(len(ids), device=ids.device), last].float()
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        return self.model(input_ids=ids, attention_mask=mask.long()).logits.float()
+        device = next(self.parameters()).device
+        parts = []
+        for some, inside in zip(ids.split(self.micro), mask.split(self.micro), strict=True):
+            width = int(inside.sum(dim=1).max())
+            some, inside = some[:, :width].to(device), inside[:, :width].to(device)
+            if torch.is_grad_enabled() and len(ids) > self.micro:
+                parts.append(checkpoint(self._logits, some, inside, use_reentrant=False))
+            else:
+                parts.append(self._logits(some, inside))
+        return torch.cat(parts).cpu() if len(parts) > 1 else parts[0].cpu()
 
 
 class MiniLMClassifier(nn.Module):
@@ -155,19 +199,29 @@ def effective_weight(linear: Any) -> Tensor:
     return weight
 
 
-def opt_classifier(model: nn.Module, settings: ClassifierConfig, lora: bool, seed: int) -> OPTClassifier:
-    """A copy of `model` (OPT for sequence classification) in single precision with a new head, to train: with
-    LoRA, or all of it.
+def decoder_classifier(
+    model: nn.Module,
+    settings: ClassifierConfig,
+    lora: bool,
+    seed: int,
+    precision: str = "float32",
+    micro: int = 4096,
+) -> DecoderClassifier:
+    """A copy of `model` (for sequence classification) in single precision with a new head, to train: with
+    LoRA, or all of it. precision, micro: as of `DecoderClassifier`.
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adapted: Any = copy.deepcopy(model).float()
-        nn.init.normal_(adapted.score.weight, std=0.02)
+        weight = adapted.score.weight
+        with torch.no_grad():  # drawn on the CPU: the same head on every device
+            weight.copy_(nn.init.normal_(torch.empty(weight.shape), std=0.02))
         if lora:
-            adapted = get_peft_model(adapted, _lora(LoraConfig, settings, OPT_TARGETS, TaskType.SEQ_CLS))
-    return OPTClassifier(adapted)
+            targets = OPT_TARGETS if adapted.config.model_type == "opt" else "all-linear"
+            adapted = get_peft_model(adapted, _lora(LoraConfig, settings, targets, TaskType.SEQ_CLS))
+    return DecoderClassifier(adapted, precision, micro)
 
 
 def minilm_classifier(
@@ -188,7 +242,7 @@ def minilm_classifier(
     return found
 
 
-def _lora(kind: Any, settings: ClassifierConfig, targets: list[str], task: Any = None) -> Any:
+def _lora(kind: Any, settings: ClassifierConfig, targets: list[str] | str, task: Any = None) -> Any:
     return kind(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -246,7 +300,7 @@ def save_trained(module: nn.Module, path: Path) -> None:
 
 def load_trained(module: nn.Module, path: Path) -> nn.Module:
     """Put weights that `save_trained` wrote into a module made the same way."""
-    weights = torch.load(path, weights_only=True)
+    weights = torch.load(path, weights_only=True, map_location="cpu")
     wanted = {name for name, p in module.named_parameters() if p.requires_grad}
     if set(weights) != wanted:
         raise SafeframeError(f"{path} holds {len(weights)} weights, {len(wanted)} other ones are needed")

@@ -1,13 +1,18 @@
-"""Fine-tune models for `source=hub`, in the order of Dai et al. 2024 (arXiv 2310.12773):
+"""Fine-tune models for `source=hub` and `source=chat`, in the order of Dai et al. 2024 (arXiv 2310.12773):
 
-    python -m experiments.llm.models.fine_tune step=sft model=facebook/opt-1.3b out=DIR/sft
-    python -m experiments.llm.models.fine_tune step=reward model=DIR/sft out=DIR/reward
-    python -m experiments.llm.models.fine_tune step=cost model=DIR/sft out=DIR/cost
+    python -m experiments.llm.models.fine_tune step=sft model=facebook/opt-1.3b out=DIR/sft template=safe-rlhf
+    python -m experiments.llm.models.fine_tune step=reward model=DIR/sft out=DIR/reward template=safe-rlhf
+    python -m experiments.llm.models.fine_tune step=cost model=DIR/sft out=DIR/cost template=safe-rlhf
     python -m experiments.llm.models.fine_tune step=ppo_lag model=DIR/sft reward=DIR/reward cost=DIR/cost \\
-        cost_limit=0.05 out=DIR/ai
+        cost_limit=0.05 out=DIR/ai template=safe-rlhf
 
 data=FILE or a data set on the hub (default PKU-SafeRLHF, its columns: `hub_data.py`); sft imitates the better
-response. reward and cost may be PKU's beaver-7b models instead. Several GPUs: `accelerate launch -m
+response, reward needs to know the better one only, and cost learns from single labelled answers (columns
+prompt, response, unsafe) too. lora_rank=16 trains adapters of all linear layers and writes them instead of a
+whole model. folds=2 fold=0 leaves a part of the prompts out, counts on it, and writes held_out.json; a folder
+with fold_0, fold_1, ... is one model trained in folds (`hub_data.by_fold`).
+
+reward and cost may be PKU's beaver-7b models instead. Several GPUs: `accelerate launch -m
 experiments.llm.models.fine_tune ... distributed=true`. Every step resumes from OUT.checkpoint; one that is
 done is left alone. Other settings: the fields of `FineTuning`, and for ppo_lag those of `PPOSettings`, whose
 defaults here are those of safe-rlhf's scripts/ppo-lag.sh.
@@ -16,32 +21,17 @@ defaults here are those of safe-rlhf's scripts/ppo-lag.sh.
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from experiments.llm.models.conversations import Conversations, join
-from experiments.llm.models.hub_data import COMPARED, PROMPTS, comparison_rows, read_rows
-from experiments.llm.models.language_model import load_language_model, load_tokenizer, save_pretrained
+from experiments.llm.models.fine_tune_steps import Steps
+from experiments.llm.models.hub_data import PROMPTS
+from experiments.llm.models.language_model import save_pretrained
 from experiments.llm.models.ppo_lag import PPOSettings
-from experiments.llm.models.ppo_training import PPOLag, two_headed
-from experiments.llm.models.preference_models import (
-    Comparisons,
-    TokenScores,
-    compared,
-    cost_loss,
-    load_score_model,
-    new_score_model,
-    reward_loss,
-    scorer,
-)
-from experiments.llm.models.runtime import DTYPES, Runtime
-from experiments.llm.models.supervised import FitSettings, fit, language_loss
-from experiments.llm.models.tokenizer import PKU_TEMPLATE, encode_answers, encode_prompts
+from experiments.llm.models.sources import ADAPTERS, save_adapters
 from experiments.support.errors import ConfigError
-from experiments.support.progress import progress
 from safeframe.types import SafeframeError
 
 STEPS = ("sft", "reward", "cost", "ppo_lag")
@@ -60,9 +50,15 @@ class FineTuning:
         model: what it starts from, a folder or a name on the hub.
         out: folder for the result.
         data: a file or a data set on the hub.
+        more: files of further rows, joined by +, that are trained on whatever the fold.
         reward: reward model of ppo_lag.
         cost: cost model of ppo_lag.
-        template: a prompt as the model sees it.
+        template: a prompt as the model sees it: chat, safe-rlhf or a text with {prompt} (\\n is a line
+            break); empty: the tokenizer's own for chats.
+        lora_rank: rank of LoRA's adapters, of all linear layers; 0 trains all weights.
+        lora_alpha: scale of the adapters; they are multiplied by alpha / rank.
+        folds: parts that the prompts are cut into by their text; 0: all are trained on.
+        fold: the part that is left out.
         steps: updates.
         batch: rows of an update.
         micro: rows at once.
@@ -82,9 +78,14 @@ class FineTuning:
     model: str = ""
     out: str = ""
     data: str = PROMPTS
+    more: str = ""
     reward: str = ""
     cost: str = ""
-    template: str = PKU_TEMPLATE
+    template: str = ""
+    lora_rank: int = 0
+    lora_alpha: float = 32.0
+    folds: int = 0
+    fold: int = 0
     steps: int = 2000
     batch: int = 64
     micro: int = 8
@@ -121,6 +122,10 @@ class FineTuning:
         missing = [name for name in needed if not getattr(found, name)]
         if missing:
             raise ConfigError(f"step={found.step} needs {', '.join(f'{name}=...' for name in missing)}")
+        if found.lora_rank and found.step == "ppo_lag":
+            raise ConfigError("lora_rank is for sft, reward and cost; ppo_lag trains all weights")
+        if found.folds and not (found.folds >= 2 and 0 <= found.fold < found.folds):
+            raise ConfigError(f"folds={found.folds} fold={found.fold}: 2 or more, and one of 0 to folds - 1")
         return found, rest
 
 
@@ -139,122 +144,39 @@ def ppo_settings(pairs: dict[str, str]) -> PPOSettings:
     return PPOSettings(**(DAI | {key: _value(value, kinds[key], key) for key, value in pairs.items()}))
 
 
-class Steps:
-    """The steps, on rows of preference data."""
-
-    def __init__(self, settings: FineTuning, ppo: dict[str, str]):
-        self.settings, self.ppo = settings, ppo
-        s = settings
-        self.runtime = Runtime(s.device, s.precision, s.gradient_checkpointing, s.distributed)
-        self.tokenizer = load_tokenizer(s.model)
-        self.rows = read_rows(s.data, COMPARED)
-        self.truncated = 0
-
-    def _rows(self, step: int, size: int) -> list[dict[str, Any]]:
-        rng = np.random.default_rng([self.settings.seed, step])
-        return [self.rows[i] for i in rng.integers(len(self.rows), size=size)]
-
-    def people(self, step: int, size: int) -> Conversations:
-        """Prompts with their better responses."""
-        s, rows = self.settings, self._rows(step, size)
-        said = encode_prompts(
-            self.tokenizer, s.template, [row["prompt"] for row in rows], s.max_prompt_tokens
-        )
-        best = [row[f"response_{int(row['better_response_id'])}"] for row in rows]
-        answered = encode_answers(self.tokenizer, best, s.max_answer_tokens)
-        self.truncated += said.truncated + answered.truncated
-        return join(said, answered)
-
-    def compared(self, step: int, about: str) -> Comparisons:
-        """A batch of comparisons."""
-        s = self.settings
-        rows = comparison_rows(self._rows(step, s.batch), about)
-        return compared(self.tokenizer, s.template, rows, s.max_prompt_tokens, s.max_answer_tokens)
-
-    def _fit(self, model: Any, draw: Any, loss: Any) -> Any:
-        s = self.settings
-        fitting = FitSettings(s.steps, s.learning_rate, s.weight_decay, s.micro, s.checkpoint_every)
-        return fit(
-            model, draw, loss, fitting, self.checkpoint, self._progress, self.runtime, self._report
-        )  # fmt: skip
-
-    @property
-    def checkpoint(self) -> Path:
-        """Where the step keeps its state."""
-        return Path(f"{self.settings.out}.checkpoint")
-
-    def _progress(self, steps: Any) -> Any:
-        return progress(steps, self.settings.step, enabled=self.runtime.is_main)
-
-    def _report(self, step: int, loss: float) -> None:
-        if step % 50 == 0 and self.runtime.is_main:
-            print(f"{self.settings.step} step {step} loss {loss:.4f}", flush=True)
-
-    def run(self) -> Any:
-        """The model of the configured step."""
-        s = self.settings
-        if s.step == "sft":
-            model = load_language_model(s.model, device=self.runtime.device)
-            return self._fit(model, lambda step: self.people(step, s.batch), language_loss)
-        if s.step in ("reward", "cost"):
-            model = TokenScores(new_score_model(load_language_model(s.model), s.seed))
-            loss = reward_loss if s.step == "reward" else cost_loss
-            return self._fit(model, lambda step: self.compared(step, s.step), loss).model
-        return self.ppo_lag()
-
-    def ppo_lag(self) -> Any:
-        """The policy after PPO-Lag."""
-        s, settings = self.settings, ppo_settings(self.ppo)
-        dtype, device = DTYPES[s.precision], self.runtime.device
-        models = {name: load_score_model(getattr(s, name), dtype, device) for name in ("reward", "cost")}
-        scores = {
-            name: scorer(
-                model,
-                load_tokenizer(getattr(s, name)),
-                s.template,
-                s.max_prompt_tokens,
-                s.max_answer_tokens,
-                64,
-            )
-            for name, model in models.items()
-        }
-        policy = load_language_model(s.model, device=device)
-        same = models["reward"].config.model_type == policy.config.model_type
-        same &= models["reward"].config.vocab_size == policy.config.vocab_size
-        start = load_score_model(s.reward) if same else new_score_model(load_language_model(s.model), s.seed)
-        return PPOLag(
-            policy, two_headed(start), self.tokenizer, s.template,
-            lambda i: [row["prompt"] for row in self._rows(i, settings.batch)],
-            scores["reward"], scores["cost"], settings, s.seed, s.max_prompt_tokens, s.max_answer_tokens,
-            self.runtime, lambda step: self.people(step, settings.minibatch),
-        ).train(self.checkpoint, self._progress, self._row)  # fmt: skip
-
-    def _row(self, row: dict[str, float]) -> None:
-        if self.runtime.is_main:
-            print(" ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
-
-
 def main(arguments: list[str]) -> int:
     """Fine-tune as the arguments say; 0 done, 1 failed, 2 wrong arguments."""
     try:
         stray = [argument for argument in arguments if "=" not in argument]
         if stray:
             raise ConfigError(f"{stray[0]!r} is not key=value")
-        settings, ppo = FineTuning.parse(dict(argument.split("=", 1) for argument in arguments))
+        settings, pairs = FineTuning.parse(dict(argument.split("=", 1) for argument in arguments))
+        ppo = ppo_settings(pairs) if settings.step == "ppo_lag" else None
     except (ConfigError, SafeframeError) as error:
         print(f"wrong arguments: {error}", file=sys.stderr)
         return 2
-    if (Path(settings.out) / "config.json").exists():
+    out = Path(settings.out)
+    if (out / "config.json").exists() or (out / ADAPTERS).exists():
         print(f"{settings.out} is done")
         return 0
     try:
         steps = Steps(settings, ppo)
         model = steps.run()
+        counted = steps.held_out(model)
     except (ConfigError, SafeframeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if steps.runtime.is_main:
-        save_pretrained(model, steps.tokenizer, settings.out)
+        out.mkdir(parents=True, exist_ok=True)
+        if counted is not None:
+            summary, rows = counted
+            (out / "held_out.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+            rows.to_parquet(out / "held_out.parquet", index=False)
+            print(" ".join(f"{name} {value:.4g}" for name, value in summary.items()), flush=True)
+        if settings.lora_rank:
+            save_adapters(model, settings.model, out)  # the tokenizer is the base's
+        else:
+            save_pretrained(model, steps.tokenizer, settings.out)
         steps.checkpoint.unlink(missing_ok=True)
         print(f"written to {settings.out}; {steps.truncated} texts were cut to their longest length")
     return 0

@@ -1,15 +1,15 @@
 """Candidate answers: sampled in batches with a key/value cache, kept on disk in shards.
 
 The loop runs the model's own forward. A prompt is read once, its cache is repeated for the k candidates, and
-sequences that have ended leave the batch, so that long answers do not hold up short ones. Sampling is by the
-Gumbel-max rule from softmax(logits / temperature) within the top-p nucleus; each shard has its own random
-stream, so a resumed generation gives the same answers as an uninterrupted one.
+sequences that have ended leave the batch, so that long answers do not hold up short ones. Sampling is from
+softmax(logits / temperature) within the top-k tokens and the top-p nucleus (`drawing`); each shard has its
+own random stream, so a resumed generation gives the same answers as an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from experiments.llm.models.drawing import drawn
 from experiments.llm.models.key_value_cache import reserved_cache
-from experiments.llm.models.language_model import memory_guard, revision
+from experiments.llm.models.language_model import end_tokens, memory_guard, revision
 from experiments.llm.models.tokenizer import Encoded
 from experiments.support.errors import CacheError
 from experiments.support.files import atomic_path, hash_of
@@ -38,6 +38,9 @@ class Sampling:
         top_p: mass of the nucleus sampled from, in (0, 1].
         batch: sequences at once.
         shard: prompts in a file of the cache.
+        top_k: tokens sampled from, the likeliest; 0: all.
+        padded: whether prompts of unlike lengths share a batch, padded on the left (real prompts); otherwise
+            only those of equal length do.
     """
 
     candidates: int = 16
@@ -46,11 +49,15 @@ class Sampling:
     top_p: float = 1.0
     batch: int = 4096
     shard: int = 4096
+    top_k: int = 0
+    padded: bool = False
 
     def __post_init__(self) -> None:
         for name in ("candidates", "max_tokens", "batch", "shard"):
             if getattr(self, name) < 1:
                 raise SafeframeError(f"sampling.{name}={getattr(self, name)}: at least 1 is needed")
+        if self.top_k < 0:
+            raise SafeframeError(f"sampling.top_k={self.top_k}: 0 (all tokens) or more is needed")
         if not self.temperature > 0:
             raise SafeframeError(f"sampling.temperature={self.temperature}: more than 0 is needed")
         if not 0 < self.top_p <= 1:
@@ -62,9 +69,9 @@ class Generated:
     """Answers to n prompts, k each.
 
     Attributes:
-        tokens: (n, k, max_tokens) int32, padded on the right; EOS is kept.
+        tokens: (n, k, max_tokens) int32, padded on the right; the end token is kept.
         log_probability: (n, k) float32 of the whole answer under the distribution sampled from.
-        finished: (n, k) bool, whether it has its EOS.
+        finished: (n, k) bool, whether it has its end token; the others were cut.
     """
 
     tokens: NDArray[np.int32]
@@ -72,25 +79,16 @@ class Generated:
     finished: NDArray[np.bool_]
 
 
-def nucleus(logits: Tensor, top_p: float) -> Tensor:
-    """Logits with everything outside the smallest set of probability >= top_p at -inf.
-
-    Source: Holtzman et al. (2020).
-    """
-    if top_p >= 1:
-        return logits
-    ordered, order = logits.sort(dim=-1, descending=True)
-    before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
-    return logits.masked_fill(
-        torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, before >= top_p), -torch.inf
-    )
-
-
 @torch.inference_mode()
 def sample(
-    model: Any, prompts: Encoded, sampling: Sampling, generator: torch.Generator, eos: int, pad: int
+    model: Any,
+    prompts: Encoded,
+    sampling: Sampling,
+    generator: torch.Generator,
+    ends: int | Sequence[int],
+    pad: int,
 ) -> Generated:
-    """k answers to each of n prompts (ids padded on the left), in one batch."""
+    """k answers to each of n prompts (ids padded on the left), in one batch; ends: tokens that end one."""
     n, k, device = len(prompts.ids), sampling.candidates, model.device
     total = n * k
     tokens = torch.full((total, sampling.max_tokens), pad, dtype=torch.int32)
@@ -99,21 +97,23 @@ def sample(
     ids = torch.from_numpy(prompts.ids).to(device)
     padded = not prompts.mask.all()
     mask = torch.from_numpy(prompts.mask).to(device).long() if padded else None
+    place = None if mask is None else (mask.cumsum(dim=1) - 1).clamp_min(0)
+    last = torch.tensor([ends] if isinstance(ends, int) else list(ends), device=device)
     cache = reserved_cache(model, sampling.max_tokens)
     output = model(
-        input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1
-    )
+        input_ids=ids, attention_mask=mask, position_ids=place, past_key_values=cache, use_cache=True,
+        logits_to_keep=1,
+    )  # fmt: skip
     cache.batch_repeat_interleave(k)
     logits = output.logits[:, -1].float().repeat_interleave(k, dim=0)
     mask = None if mask is None else mask.repeat_interleave(k, dim=0)
     alive = torch.arange(total)
     for position in range(sampling.max_tokens):
-        log_p = nucleus(logits / sampling.temperature, sampling.top_p).log_softmax(-1)
-        noise = torch.rand(log_p.shape, generator=generator, device=generator.device).to(device)
-        chosen = (log_p - torch.log(-torch.log(noise.clamp_min_(1e-30)))).argmax(-1)
-        score[alive] += log_p.gather(-1, chosen[:, None])[:, 0].cpu()
+        logits = logits / sampling.temperature
+        chosen, log_p = drawn(logits, sampling.top_k, sampling.top_p, generator)
+        score[alive] += log_p.cpu()
         tokens[alive, position] = chosen.to("cpu", torch.int32)
-        finished[alive[(chosen == eos).cpu()]] = True
+        finished[alive[torch.isin(chosen, last).cpu()]] = True
         if position + 1 == sampling.max_tokens or bool(finished.all()):
             break
         if finished[alive].float().mean() > 0.125:  # the ended leave the batch
@@ -125,11 +125,11 @@ def sample(
             mask = None if mask is None else mask[stay]
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        logits = (
-            model(input_ids=chosen[:, None], attention_mask=mask, past_key_values=cache, use_cache=True)
-            .logits[:, -1]
-            .float()
-        )
+            place = mask.sum(dim=1, keepdim=True) - 1
+        logits = model(
+            input_ids=chosen[:, None], attention_mask=mask, position_ids=place, past_key_values=cache,
+            use_cache=True,
+        ).logits[:, -1].float()  # fmt: skip
         if bool(finished[alive].any()):  # ended but still in the batch: nothing but pads follow
             done = finished[alive].to(device)
             logits[done] = -torch.inf
@@ -138,10 +138,15 @@ def sample(
     return Generated(tokens.view(n, k, -1).numpy(), score.view(shape).numpy(), finished.view(shape).numpy())
 
 
-def batches_of(prompts: Encoded, rows: int) -> list[NDArray[np.int64]]:
-    """Prompt indices in batches of at most `rows`, of equal length within each, so that none is padded."""
+def batches_of(prompts: Encoded, rows: int, padded: bool = False) -> list[NDArray[np.int64]]:
+    """Prompt indices in batches of at most `rows`: of equal length within each, so that none is padded, or
+    (padded) of like length.
+    """
     lengths = prompts.mask.sum(axis=1)
-    groups = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
+    if padded:
+        groups = [np.argsort(lengths, kind="stable")]
+    else:
+        groups = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
     return [group[start : start + rows] for group in groups for start in range(0, len(group), rows)]
 
 
@@ -184,7 +189,7 @@ def generate(
     starts = range(0, len(prompts.ids), sampling.shard)
     key = None
     if directory is not None:
-        settings = asdict(sampling)
+        settings = asdict(sampling) | {"ends": end_tokens(model, tokenizer)}
         key = hash_of({"model": revision(model), "sampling": settings, "seed": seed, "prompts": prompts.ids})
     parts = []
     for number, start in enumerate(progress(starts)):
@@ -193,7 +198,7 @@ def generate(
             parts.append(_read(path))
             continue
         piece = take(prompts, np.arange(start, min(start + sampling.shard, len(prompts.ids))))
-        generator = torch.Generator().manual_seed(hash_to_seed(seed, number))
+        generator = torch.Generator(device=model.device).manual_seed(hash_to_seed(seed, number))
         part = _shard(model, tokenizer, piece, sampling, generator)
         if path is not None:
             with atomic_path(path) as temporary:
@@ -215,15 +220,18 @@ def _shard(
     n, k = len(prompts.ids), sampling.candidates
     tokens = np.full((n, k, sampling.max_tokens), tokenizer.pad_token_id, np.int32)
     score, finished = np.zeros((n, k), np.float32), np.zeros((n, k), bool)
-    advice = f"lower sampling.batch (now {sampling.batch}) or sampling.max_tokens (now {sampling.max_tokens})"
-    for index in batches_of(prompts, max(1, sampling.batch // k)):
+    advice = (
+        f"lower models.batch (now {sampling.batch}) or models.max_answer_tokens (now {sampling.max_tokens})"
+    )
+    ends = end_tokens(model, tokenizer)
+    for index in batches_of(prompts, max(1, sampling.batch // k), sampling.padded):
         with memory_guard("generation", advice):
             made = sample(
                 model,
                 take(prompts, index),
                 sampling,
                 generator,
-                tokenizer.eos_token_id,
+                ends,
                 tokenizer.pad_token_id,
             )
         tokens[index], score[index], finished[index] = made.tokens, made.log_probability, made.finished

@@ -7,15 +7,21 @@ is_response_1_safe, better_response_id, safer_response_id.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from experiments.llm.models.tokenizer import check_texts
 from experiments.support.errors import ConfigError
 from safeframe.types import SafeframeError
 
+PREFERRED = ("prompt", "response_0", "response_1", "better_response_id")
+LABELLED = ("prompt", "response", "unsafe")
 COMPARED = (
     "prompt", "response_0", "response_1", "is_response_0_safe", "is_response_1_safe", "better_response_id",
     "safer_response_id",
@@ -25,13 +31,15 @@ PROMPTS = "PKU-Alignment/PKU-SafeRLHF"
 
 
 def read_rows(source: str, columns: Sequence[str], split: str = "train") -> list[dict[str, Any]]:
-    """Rows of a .jsonl or .jsonl.gz file, or of a data set on the hub.
+    """Rows of a .jsonl, .jsonl.gz or .json(.gz) file, or of a data set on the hub.
+
+    DiaSafety's columns context, response, label (Safe or Unsafe) are read as prompt, response, unsafe.
 
     Raises ConfigError for a file or data set that is not there, a line that is not JSON or a column that is
     missing, SafeframeError for an empty prompt.
     """
     path = Path(source)
-    if path.suffix in (".jsonl", ".gz") or path.exists():
+    if path.suffix in (".jsonl", ".gz", ".json") or path.exists():
         rows = _file(path)
     else:
         rows = _hub(source, split)
@@ -52,15 +60,77 @@ def _file(path: Path) -> list[dict[str, Any]]:
             f"no such file: {str(path)!r}; a .jsonl or .jsonl.gz file with a column prompt is needed"
         )
     opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as lines:
+            text = lines.read()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read ({error})") from error
+    if text.lstrip().startswith("["):
+        try:
+            return [_renamed(row) for row in json.loads(text)]
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{path} is not a JSON list ({error})") from error
     rows = []
-    with opener(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                try:
-                    rows.append(json.loads(line))
-                except json.JSONDecodeError as error:
-                    raise ConfigError(f"{path}: line {number} is not JSON ({error})") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                rows.append(_renamed(json.loads(line)))
+            except json.JSONDecodeError as error:
+                raise ConfigError(f"{path}: line {number} is not JSON ({error})") from error
     return rows
+
+
+def _renamed(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with DiaSafety's columns under the names of the others."""
+    if "context" in row and "prompt" not in row and row.get("label") in ("Safe", "Unsafe"):
+        return {**row, "prompt": row["context"], "unsafe": int(row["label"] == "Unsafe")}
+    return row
+
+
+def normal(prompt: str) -> str:
+    """A prompt without what makes no difference: letter case and the number of spaces."""
+    return " ".join(prompt.split()).lower()
+
+
+def fold_of(prompt: str, folds: int) -> int:
+    """The fold of a prompt by its text, for models that score only prompts which they were not trained on."""
+    return int.from_bytes(hashlib.sha256(normal(prompt).encode("utf-8")).digest()[8:16], "big") % folds
+
+
+def by_fold(place: str, prompts: list[str]) -> list[tuple[str, NDArray[np.int64]]]:
+    """(model, prompts that it scores); one entry for a model that is not trained in folds.
+
+    A folder with fold_0, fold_1, ... stands for one model, trained in folds: a prompt is scored by the model
+    of its own fold, which has not seen it. So every label of people serves to train, and every prompt is
+    scored by a model that knows none of its labels (cross-fitting).
+
+    Raises SafeframeError where a fold is missing.
+    """
+    there = sorted(path.name for path in Path(place).glob("fold_*"))
+    if not there:
+        return [(place, np.arange(len(prompts)))]
+    wanted = [f"fold_{i}" for i in range(len(there))]
+    if sorted(wanted) != there or len(there) < 2:
+        raise SafeframeError(
+            f"{place} holds {', '.join(there)}: folds are fold_0 to fold_<n - 1>, two or more"
+        )
+    own = np.array([fold_of(prompt, len(wanted)) for prompt in prompts])
+    found = [(str(Path(place) / name), np.flatnonzero(own == i)) for i, name in enumerate(wanted)]
+    return [(name, index) for name, index in found if len(index)]
+
+
+def labelled_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of single answers with a label by people; those whose label is unknown (-1) are left out.
+
+    Raises SafeframeError for another label, or where a class is absent.
+    """
+    for number, row in enumerate(rows):
+        if row["unsafe"] not in (-1, 0, 1):
+            raise SafeframeError(f"row {number}: unsafe is {row['unsafe']!r}; 0, 1 or -1 is needed")
+    kept = [row for row in rows if row["unsafe"] != -1 and row["response"].strip()]
+    if len({row["unsafe"] for row in kept}) < 2:
+        raise SafeframeError("labels: harmful and harmless answers are needed")
+    return kept
 
 
 def _hub(name: str, split: str) -> list[dict[str, Any]]:
@@ -86,15 +156,16 @@ def comparison_rows(rows: list[dict[str, Any]], about: str) -> list[dict[str, An
     Raises SafeframeError for a value outside {0, 1}.
     """
     column = {"reward": "better_response_id", "cost": "safer_response_id"}[about]
+    safe = tuple(f"is_response_{k}_safe" for k in (0, 1))
     found = []
     for number, row in enumerate(rows):
-        for name in (column, "is_response_0_safe", "is_response_1_safe"):
-            if row[name] not in (0, 1):
-                raise SafeframeError(f"row {number}: {name} is {row[name]!r}; 0 or 1 is needed")
+        for name in (column, *safe):
+            if row.get(name, 0 if about == "reward" else None) not in (0, 1):
+                raise SafeframeError(f"row {number}: {name} is {row.get(name)!r}; 0 or 1 is needed")
         best = int(row[column])
         found.append(
             {name: row[name] for name in ("prompt", "response_0", "response_1")}
             | {"preferred": best if about == "reward" else 1 - best}
-            | {f"harmful_{k}": int(not row[f"is_response_{k}_safe"]) for k in (0, 1)}
+            | {f"harmful_{k}": int(not row.get(safe[k], 1)) for k in (0, 1)}
         )
     return found

@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, OPTConfig, OPTForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
+from experiments.llm.models.sources import ADAPTERS, base_of, model_folder, with_adapters
 from experiments.support.errors import ConfigError
 from experiments.support.files import hash_of
 from experiments.support.weights import digest_of
@@ -71,19 +72,66 @@ def save_pretrained(model: Any, tokenizer: Any, folder: Path | str, dtype: torch
 
 
 def load_tokenizer(name: str | Path) -> Any:
-    """AutoTokenizer of a folder or a name on the hub, padding on the left."""
+    """AutoTokenizer of a folder or a name on the hub (`sources.model_folder`), padding on the left.
+
+    Where it has no pad token the end token pads: masks say what is padding, never the token. SafeframeError
+    for one without an end token.
+    """
+    folder = Path(model_folder(name))
+    if (folder / ADAPTERS).is_file() and not (folder / "tokenizer.json").is_file():
+        folder = Path(base_of(folder))
     with loading(name):
-        tokenizer = AutoTokenizer.from_pretrained(str(name), padding_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), padding_side="left")
+    if tokenizer.eos_token_id is None:
+        raise SafeframeError(
+            f"{str(name)!r}: the tokenizer has no end-of-sequence token, so no answer would end; set"
+            " eos_token in its tokenizer_config.json"
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def load_language_model(name: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Any:
-    """AutoModelForCausalLM of a folder or a name on the hub, in evaluation mode."""
+def load_language_model(name: str | Path, dtype: torch.dtype = torch.float32, device: Any = "cpu") -> Any:
+    """AutoModelForCausalLM of a folder, a folder of LoRA adapters or a name on the hub, in evaluation
+    mode.
+    """
+    folder = model_folder(name)
     with loading(name):
-        model = AutoModelForCausalLM.from_pretrained(str(name), dtype=dtype)
+        model = with_adapters(
+            folder, lambda base: AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype)
+        )
     return model.to(device).eval()
+
+
+def end_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Tokens that end an answer: the tokenizer's, and those of the model's generation_config."""
+    said = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    more = [said] if isinstance(said, int) else list(said or [])
+    return tuple(dict.fromkeys([tokenizer.eos_token_id, *more]))
+
+
+def require_fit(model: Any, tokenizer: Any, name: str | Path) -> None:
+    """Raises SafeframeError where model and tokenizer do not have the same vocabulary.
+
+    A model may have somewhat more rows than the tokenizer has tokens: they are rounded up.
+    """
+    rows, tokens = model.get_input_embeddings().weight.shape[0], len(tokenizer)
+    if rows < tokens or rows > max(tokens + 2048, 1.05 * tokens):
+        raise SafeframeError(
+            f"{str(name)!r}: the model has {rows} tokens and the tokenizer {tokens}: they do not belong"
+            " together; give the tokenizer that the model was trained with"
+        )
+
+
+def require_room(model: Any, tokens: int, name: str | Path) -> None:
+    """Raises SafeframeError where a model's positions do not suffice for so many tokens."""
+    most = getattr(model.config, "max_position_embeddings", None)
+    if most is not None and tokens > most:
+        raise SafeframeError(
+            f"{str(name)!r} reads at most {most} tokens, prompt and answer have up to {tokens}; lower"
+            " models.max_prompt_tokens or models.max_answer_tokens"
+        )
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from experiments.llm.models.conversations import Conversations, answer_log_probabilities, join
 from experiments.llm.models.generation import Sampling, generate, hash_to_seed, texts_of
+from experiments.llm.models.language_model import end_tokens
 from experiments.llm.models.ppo_lag import (
     Multiplier,
     PPOSettings,
@@ -31,7 +32,7 @@ from experiments.llm.models.ppo_lag import (
 from experiments.llm.models.preference_models import TokenScores, body
 from experiments.llm.models.runtime import Runtime
 from experiments.llm.models.supervised import language_loss
-from experiments.llm.models.tokenizer import Encoded, encode_prompts
+from experiments.llm.models.tokenizer import Encoded, Template, encode_prompts
 from experiments.support.runs.checkpoints import load_checkpoint, save_checkpoint
 from safeframe.types import SafeframeError
 
@@ -78,7 +79,7 @@ class PPOLag:
         policy: Any,
         critic: Any,
         tokenizer: Any,
-        template: str,
+        template: str | Template,
         prompts: Callable[[int], list[str]],
         reward: Score,
         cost: Score,
@@ -120,8 +121,8 @@ class PPOLag:
             policy, self.tokenizer, encoded, sampling, hash_to_seed(self.seed, self.iteration, rank)
         )
         tokens, answers = made.tokens[:, 0], [row[0] for row in texts_of(self.tokenizer, made.tokens)]
-        ended = np.cumsum(tokens == self.tokenizer.eos_token_id, axis=1)
-        mask = (ended == 0) | ((ended == 1) & (tokens == self.tokenizer.eos_token_id))
+        last = np.isin(tokens, end_tokens(policy, self.tokenizer))
+        mask = np.cumsum(last, axis=1) - last == 0  # up to the first end token, it included
         batch = join(encoded, Encoded(tokens.astype(np.int64), mask, 0))
         reward, cost = (
             torch.from_numpy(np.asarray(f(texts, answers))).float() for f in (self.reward, self.cost)

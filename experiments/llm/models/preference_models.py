@@ -25,18 +25,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    LlamaForSequenceClassification,
-    OPTForSequenceClassification,
-)
+from transformers import AutoConfig, AutoModelForSequenceClassification, LlamaForSequenceClassification
 
 from experiments.llm.models.conversations import Conversations, join, stacked
 from experiments.llm.models.generation import batches_of, take
 from experiments.llm.models.key_value_cache import reserved_cache
-from experiments.llm.models.language_model import loading, memory_guard
-from experiments.llm.models.tokenizer import encode_answers, encode_prompts
+from experiments.llm.models.language_model import load_language_model, loading, memory_guard
+from experiments.llm.models.sources import ADAPTERS, base_of, with_adapters
+from experiments.llm.models.tokenizer import Encoded, Template, encode_answers, encode_prompts
 from safeframe.types import SafeframeError
 
 
@@ -50,16 +46,25 @@ class LlamaForScore(LlamaForSequenceClassification):
         self.post_init()
 
 
-def new_score_model(language_model: Any, seed: int) -> OPTForSequenceClassification:
-    """A score model with the body of a fine-tuned OPT and a new head."""
+def new_score_model(language_model: Any, seed: int) -> Any:
+    """A score model with the body of a fine-tuned language model and a new head.
+
+    Raises SafeframeError where transformers has no sequence classifier of the kind.
+    """
     given = language_model.config.to_dict()
     for labels in ("id2label", "label2id"):
         given.pop(labels, None)
     config = type(language_model.config).from_dict(given, num_labels=1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = OPTForSequenceClassification(config)
-    model.model.load_state_dict(language_model.model.state_dict())
+        try:
+            model = AutoModelForSequenceClassification.from_config(config)
+        except ValueError as error:
+            raise SafeframeError(
+                f"transformers has no sequence classifier of the kind {config.model_type!r}; take a decoder"
+                " that has one (OPT, Llama, Qwen, Gemma, ...)"
+            ) from error
+    body(model).load_state_dict(body(language_model).state_dict())
     return model
 
 
@@ -69,6 +74,11 @@ def load_score_model(name: str | Path, dtype: torch.dtype = torch.float32, devic
     Raises ConfigError where it cannot be loaded, SafeframeError if it has more than one score or its weights
     do not fit (a head would be random).
     """
+    folder = Path(name)
+    if (folder / ADAPTERS).is_file():
+        with loading(name):
+            base = load_language_model(base_of(folder))
+            return with_adapters(folder, lambda _: new_score_model(base, 0)).to(device, dtype).eval()
     with loading(name):
         config = AutoConfig.from_pretrained(str(name))
         arguments: dict[str, Any] = {"dtype": dtype, "output_loading_info": True}
@@ -88,8 +98,14 @@ def load_score_model(name: str | Path, dtype: torch.dtype = torch.float32, devic
 
 
 def body(model: Any) -> Any:
-    """The transformer below the head."""
-    return getattr(model, model.base_model_prefix)
+    """The transformer below the head; of a model with LoRA, the adapted one."""
+    whole = plain(model)
+    return getattr(whole, whole.base_model_prefix)
+
+
+def plain(model: Any) -> Any:
+    """transformers' model inside peft's, or the model itself; adapters stay in."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 class TokenScores(nn.Module):
@@ -100,11 +116,11 @@ class TokenScores(nn.Module):
         self.model = model
 
     def forward(self, **arguments: Tensor) -> Tensor:
-        return self.model.score(body(self.model)(**arguments).last_hidden_state).float()
+        return plain(self.model).score(body(self.model)(**arguments).last_hidden_state).float()
 
     def activation_checkpointing_enable(self, **options: Any) -> None:
         """As of the model."""
-        self.model.activation_checkpointing_enable(**options)
+        plain(self.model).activation_checkpointing_enable(**options)
 
 
 def end_scores(scores: Any, batch: Conversations) -> Tensor:
@@ -114,42 +130,78 @@ def end_scores(scores: Any, batch: Conversations) -> Tensor:
 
 @torch.inference_mode()
 def score_all(
-    model: Any, tokenizer: Any, template: str, prompts: list[str], answers: list[list[str]],
+    model: Any, tokenizer: Any, template: str | Template, prompts: list[str], answers: list[list[str]],
     max_prompt_tokens: int, max_answer_tokens: int, batch: int = 2048,
+    finished: NDArray[np.bool_] | None = None, padded: bool = False,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """(n, k) scores of k answers to each of n prompts; a prompt is read once for all its answers."""
+    """(n, k) scores of k answers to each of n prompts; a prompt is read once for all its answers.
+
+    finished: (n, k), which answers have their end (None: all); padded: as `Sampling.padded`.
+    """
     n, k = len(prompts), len(answers[0])
     said = encode_prompts(tokenizer, template, prompts, max_prompt_tokens)
     result = np.zeros((n, k), np.float32)
     head = model.score
-    for index in batches_of(said, max(1, batch // k)):
+    for index in batches_of(said, max(1, batch // k), padded):
         piece = take(said, index)
-        flat = encode_answers(tokenizer, [text for i in index for text in answers[i]], max_answer_tokens)
-        with memory_guard("scoring", f"lower the batch (now {batch}) or max_answer_tokens"):
+        done = None if finished is None else finished[index].ravel()
+        flat = encode_answers(
+            tokenizer, [text for i in index for text in answers[i]], max_answer_tokens, done
+        )
+        with memory_guard("scoring", f"lower models.batch (now {batch}) or models.max_answer_tokens"):
             ids, after = (torch.from_numpy(a).to(model.device) for a in (piece.ids, flat.ids))
             cache = reserved_cache(model, after.shape[1])
-            body(model)(input_ids=ids, past_key_values=cache, use_cache=True)
+            first, second = _masks(piece, flat, k, model.device)
+            body(model)(input_ids=ids, past_key_values=cache, use_cache=True, **first)
             cache.batch_repeat_interleave(k)
-            hidden = body(model)(input_ids=after, past_key_values=cache, use_cache=True).last_hidden_state
+            hidden = body(model)(
+                input_ids=after, past_key_values=cache, use_cache=True, **second
+            ).last_hidden_state
             last = torch.from_numpy(flat.mask.sum(axis=1) - 1).to(model.device)
-            found = head(hidden[torch.arange(len(last), device=last.device), last])[:, 0]
+            found = _exact(head, hidden[torch.arange(len(last), device=last.device), last])[:, 0]
         result[index] = found.float().cpu().numpy().reshape(len(index), k)
     return result
+
+
+def _exact(head: Any, hidden: Tensor) -> Tensor:
+    """The head in single precision: in half precision scores would have ties."""
+    if hidden.dtype == torch.float32:
+        return head(hidden)
+    bias = None if head.bias is None else head.bias.float()
+    return torch.nn.functional.linear(hidden.float(), head.weight.float(), bias)
+
+
+def _masks(prompts: Encoded, answers: Encoded, k: int, device: Any) -> tuple[dict, dict]:
+    """Arguments for reading prompts, then their k answers each; none where no prompt is padded."""
+    if prompts.mask.all():
+        return {}, {}
+    said = torch.from_numpy(prompts.mask).to(device).long()
+    after = torch.from_numpy(answers.mask).to(device).long()
+    whole = torch.cat([said.repeat_interleave(k, dim=0), after], dim=1)
+    place = (whole.cumsum(dim=1) - 1).clamp_min(0)
+    before = (said.cumsum(dim=1) - 1).clamp_min(0)
+    return (
+        {"attention_mask": said, "position_ids": before},
+        {"attention_mask": whole, "position_ids": place[:, said.shape[1] :]},
+    )
 
 
 def scorer(
     model: Any,
     tokenizer: Any,
-    template: str,
+    template: str | Template,
     max_prompt_tokens: int,
     max_answer_tokens: int,
     batch: int = 2048,
+    padded: bool = False,
 ) -> Callable[[list[str], list[str]], NDArray[np.float32]]:
     """score(prompts, answers) -> (n,), for one answer to each prompt."""
 
     def score(prompts: list[str], answers: list[str]) -> NDArray[np.float32]:
         rows, longest = [[text] for text in answers], max_answer_tokens + 1  # and the end
-        return score_all(model, tokenizer, template, prompts, rows, max_prompt_tokens, longest, batch)[:, 0]
+        return score_all(
+            model, tokenizer, template, prompts, rows, max_prompt_tokens, longest, batch, padded=padded
+        )[:, 0]
 
     return score
 
@@ -186,7 +238,7 @@ class Comparisons:
 
 
 def compared(
-    tokenizer: Any, template: str, rows: list[dict[str, Any]], max_prompt: int, max_answer: int
+    tokenizer: Any, template: str | Template, rows: list[dict[str, Any]], max_prompt: int, max_answer: int
 ) -> Comparisons:
     """Comparisons from rows with prompt, response_0, response_1, preferred (0 or 1), harmful_0, harmful_1."""
     said = encode_prompts(tokenizer, template, [row["prompt"] for row in rows], max_prompt)
@@ -198,6 +250,33 @@ def compared(
         torch.tensor([bool(row.get("harmful_0", 0)) for row in rows]),
         torch.tensor([bool(row.get("harmful_1", 0)) for row in rows]),
     )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """n answers that people have judged: conversations, and harmful (n,) bool."""
+
+    said: Conversations
+    harmful: Tensor
+
+    def __len__(self) -> int:
+        return len(self.said)
+
+    def __getitem__(self, index: Any) -> Judged:
+        return Judged(self.said[index], self.harmful[index])
+
+    def to(self, device: Any) -> Judged:
+        """The same on another device."""
+        return Judged(self.said.to(device), self.harmful.to(device))
+
+
+def judged(
+    tokenizer: Any, template: str | Template, rows: list[dict[str, Any]], max_prompt: int, max_answer: int
+) -> Judged:
+    """Judged answers from rows with prompt, response, unsafe (0 or 1)."""
+    said = encode_prompts(tokenizer, template, [row["prompt"] for row in rows], max_prompt)
+    answers = encode_answers(tokenizer, [row["response"] for row in rows], max_answer)
+    return Judged(join(said, answers), torch.tensor([row["unsafe"] == 1 for row in rows]))
 
 
 def _both(scores: Any, batch: Comparisons) -> tuple[Tensor, Tensor, Tensor]:
@@ -219,3 +298,9 @@ def cost_loss(scores: Any, batch: Comparisons) -> Tensor:
     for score, harmful in ((a, batch.harmful_a), (b, batch.harmful_b)):
         loss = loss - logsigmoid(torch.where(harmful, score, -score))
     return loss.mean()
+
+
+def label_loss(scores: Any, batch: Judged) -> Tensor:
+    """Mean -log sigma(s c): the part of `cost_loss` that needs no comparisons."""
+    score = end_scores(scores, batch.said)
+    return -logsigmoid(torch.where(batch.harmful, score, -score)).mean()

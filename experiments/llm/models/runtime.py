@@ -101,6 +101,11 @@ class Runtime:
                 with torch.autocast(self.device.type, dtype=DTYPES[self.precision]):
                     yield
 
+    def release(self) -> None:
+        """Give memory that is no longer used back to the device, for other processes on it."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def backward(self, loss: torch.Tensor) -> None:
         """Accumulate gradients."""
         loss.backward() if self.accelerator is None else self.accelerator.backward(loss)

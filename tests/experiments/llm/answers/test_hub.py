@@ -128,7 +128,7 @@ def test_the_whole_experiment_runs(folder, tmp_path):
             "experiment": "llm",
             "source": "hub",
             "preset": "smoke",
-            "models": models(folder),
+            "models": models(folder, max_answer_tokens=24),
             "progress": False,
             "pools": {"candidates": 3, "train": 40, "internal_test": 60, "validation": 60},
             "threads": 1,

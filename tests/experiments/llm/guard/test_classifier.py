@@ -9,13 +9,13 @@ from llm_fake import FakeSource, harm_of
 from transformers import BertConfig, BertModel
 
 from experiments.llm.config import ClassifierConfig
-from experiments.llm.guard.backends import OPTBackend, place_of, spread
+from experiments.llm.guard.backends import DecoderBackend, place_of, spread
 from experiments.llm.guard.classifier import (
     cross_entropy,
+    decoder_classifier,
     load_trained,
     margins,
     minilm_classifier,
-    opt_classifier,
     save_trained,
     tokens_of,
     trained_share,
@@ -56,7 +56,7 @@ def test_the_first_token_reads_what_the_layer_itself_computes(layer, lora):
 def test_lora_starts_as_the_base_and_trains_a_small_share():
     source = FakeSource()
     base = source.classifier_model()
-    adapted, whole = (opt_classifier(base, SETTINGS, lora, seed=0) for lora in (True, False))
+    adapted, whole = (decoder_classifier(base, SETTINGS, lora, seed=0) for lora in (True, False))
     table = tokens_of(source.tokenizer, source.template, ["lock please now"], ["open then"], 32)
     assert torch.allclose(adapted.eval()(*table.batch([0])), whole.eval()(*table.batch([0])), atol=1e-6)
     few, many = trained_share(adapted), trained_share(whole)
@@ -67,7 +67,7 @@ def test_lora_starts_as_the_base_and_trains_a_small_share():
 def test_trained_weights_are_saved_and_loaded(tmp_path):
     source = FakeSource()
     pool = source.pool("train", 30)
-    backend = OPTBackend(source, SETTINGS)
+    backend = DecoderBackend(source, SETTINGS)
     table, _ = backend.table(pool)
     loss = cross_entropy(table, pool.harmful[pool.mask], 16)
     trained = loop.train(backend.new(True, 3), loss, loop.TrainingSettings(3, 1e-2), 3)
@@ -81,7 +81,7 @@ def test_trained_weights_are_saved_and_loaded(tmp_path):
 def test_margins_do_not_depend_on_batches():
     source = FakeSource()
     pool = source.pool("train", 25)
-    backend = OPTBackend(source, SETTINGS)
+    backend = DecoderBackend(source, SETTINGS)
     table, _ = backend.table(pool)
     module = backend.new(True, 0)
     assert np.allclose(margins(module, table, batch=7), margins(module, table, batch=512), atol=1e-5)
@@ -101,8 +101,8 @@ def test_long_texts_lose_the_beginning_of_the_prompt_first():
     end = source.tokenizer.eos_token_id
     assert rows[0] == [word("please"), word("lock"), word("<answer>"), word("open"), word("now"), end]
     assert rows[1] == [word("bread"), word("<answer>"), word("mix"), end]
-    assert rows[2][0] == word("<answer>")  # one place is left for the prompt
-    assert rows[2][1:] == [word(w) for w in ("open", "now", "then", "and", "please")]
+    assert rows[2][:2] == [word("bread"), word("<answer>")]  # one place is left for the prompt
+    assert rows[2][2:] == [word(w) for w in ("open", "now", "then", "and")]
     with pytest.raises(SafeframeError, match="max_tokens is 1"):
         tokens_of(source.tokenizer, "{prompt}", ["a"], ["b"], 1)
 
@@ -111,7 +111,7 @@ def test_a_classifier_learns_harm_that_no_word_shows_alone():
     """Pairs of a prompt's and an answer's word: chance for any rule on one of them."""
     source = FakeSource(candidates=8)
     pool = source.pool("train", 120)
-    backend = OPTBackend(source, ClassifierConfig(rank=8))
+    backend = DecoderBackend(source, ClassifierConfig(rank=8))
     table, _ = backend.table(pool)
     loss = cross_entropy(table, pool.harmful[pool.mask], 64)
     module = loop.train(backend.new(False, 0), loss, loop.TrainingSettings(250, 5e-3), 0)

@@ -10,7 +10,7 @@ from llm_fake import FakeSource
 from experiments.llm.answers.pools import Pool
 from experiments.llm.config import ClassifierConfig, TailoredConfig
 from experiments.llm.guard import tailored
-from experiments.llm.guard.backends import OPTBackend, place_of
+from experiments.llm.guard.backends import DecoderBackend, place_of
 from experiments.llm.guard.tailored import AnswerCases, tailored_loss
 from safeframe.types import SafeframeError
 
@@ -80,7 +80,7 @@ def test_a_missing_candidate_is_never_chosen():
 def test_a_step_gives_a_finite_gradient_and_draws_by_its_generator():
     source = FakeSource(candidates=4)
     pool = source.pool("train", 60)
-    backend = OPTBackend(source, ClassifierConfig())
+    backend = DecoderBackend(source, ClassifierConfig())
     table, _ = backend.table(pool)
     content = AnswerCases(pool.reward, pool.harmful, pool.mask, source.default_reward(pool.prompt), 1.0)
     settings = TailoredConfig(inputs=20, test_cases=100, temperature=0.5, temperature_output=0.5)
@@ -115,7 +115,7 @@ def test_as_many_harmful_as_harmless_cases_are_drawn_and_weighed_back():
 
 def step_of(pool, **change):
     source = FakeSource(candidates=4)
-    backend = OPTBackend(source, ClassifierConfig())
+    backend = DecoderBackend(source, ClassifierConfig())
     table, _ = backend.table(pool)
     content = AnswerCases(pool.reward, pool.harmful, pool.mask, source.default_reward(pool.prompt), 1.0)
     settings = TailoredConfig(inputs=20, test_cases=100, **change)
@@ -128,7 +128,7 @@ def test_the_anchor_adds_the_cross_entropy_in_natural_proportions():
     alone = step_of(pool, anchor=0.0)
     added = [step_of(pool, anchor=value) - alone for value in (1.0, 2.0)]
     assert added[1] == pytest.approx(2 * added[0], rel=1e-4)
-    backend = OPTBackend(FakeSource(candidates=4), ClassifierConfig())
+    backend = DecoderBackend(FakeSource(candidates=4), ClassifierConfig())
     logits = backend.new(False, 0)(*backend.table(pool)[0].batch(np.arange(240)))
     natural = torch.nn.functional.cross_entropy(logits, torch.tensor(pool.harmful[pool.mask]).long())
     assert added[0] == pytest.approx(float(natural), rel=0.05)

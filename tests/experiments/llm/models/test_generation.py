@@ -13,7 +13,8 @@ from transformers import OPTForCausalLM
 
 from experiments.llm.models import generation
 from experiments.llm.models.conversations import answer_log_probabilities, join
-from experiments.llm.models.generation import Sampling, generate, nucleus, take, texts_of
+from experiments.llm.models.drawing import nucleus
+from experiments.llm.models.generation import Sampling, generate, take, texts_of
 from experiments.llm.models.language_model import configuration, new_language_model
 from experiments.llm.models.tokenizer import (
     SYNTHETIC_TEMPLATE,
@@ -176,7 +177,7 @@ def test_out_of_memory_says_what_to_lower(model, prompts, monkeypatch):
 
     monkeypatch.setattr(generation, "sample", full)
     with pytest.raises(
-        SafeframeError, match=r"out of memory in generation .* lower sampling.batch \(now 4096\)"
+        SafeframeError, match=r"out of memory in generation .* lower models.batch \(now 4096\)"
     ):
         generate(model, TOKENIZER, prompts, Sampling(1, 4), 0)
 
@@ -220,11 +221,11 @@ def test_the_look_up_of_words_is_the_tokenizer():
     assert rows[0] == rows[2]  # the default answer is a sentence of the world
 
 
-def test_long_prompts_lose_their_beginning_and_are_counted():
+def test_long_prompts_lose_their_beginning_but_not_the_template():
     short = encode_prompts(TOKENIZER, SYNTHETIC_TEMPLATE, ["open the lock ?"], 40)
     cut = encode_prompts(TOKENIZER, SYNTHETIC_TEMPLATE, ["open the lock ?", "open"], 4)
     assert (short.truncated, cut.truncated) == (0, 1)
-    assert cut.ids[0].tolist() == short.ids[0, -4:].tolist()
+    assert cut.ids[0].tolist() == [short.ids[0, 0], *short.ids[0, -3:]]
     assert cut.mask[1].tolist() == [False, True, True, True]
     answers = encode_answers(TOKENIZER, ["open the lock", "open"], 3)
     assert (answers.truncated, answers.ids.shape) == (1, (2, 3))

@@ -1,0 +1,241 @@
+"""The steps of `fine_tune`: what each is trained on, and what is counted on prompts that it was not shown."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.llm.models.conversations import Conversations, join
+from experiments.llm.models.hub_data import (
+    COMPARED,
+    LABELLED,
+    PREFERRED,
+    comparison_rows,
+    fold_of,
+    labelled_rows,
+    normal,
+    read_rows,
+)
+from experiments.llm.models.language_model import load_language_model, load_tokenizer, require_fit
+from experiments.llm.models.ppo_lag import PPOSettings
+from experiments.llm.models.ppo_training import PPOLag, two_headed
+from experiments.llm.models.preference_models import (
+    Comparisons,
+    Judged,
+    TokenScores,
+    compared,
+    cost_loss,
+    judged,
+    label_loss,
+    load_score_model,
+    new_score_model,
+    plain,
+    reward_loss,
+    scorer,
+)
+from experiments.llm.models.runtime import DTYPES, Runtime
+from experiments.llm.models.supervised import FitSettings, fit, language_loss
+from experiments.llm.models.tokenizer import encode_answers, encode_prompts, template_of
+from experiments.support.progress import progress
+from safeframe.types import SafeframeError
+
+Rows = list[dict[str, Any]]
+
+
+class Steps:
+    """The steps, on rows of preference data.
+
+    Args:
+        settings: a `fine_tune.FineTuning`.
+        ppo: settings of ppo_lag; None for other steps.
+
+    Raises:
+        ConfigError, SafeframeError: for data or a model that cannot be read or do not fit.
+    """
+
+    def __init__(self, settings: Any, ppo: PPOSettings | None):
+        self.settings, self.ppo = settings, ppo
+        s = settings
+        self.runtime = Runtime(s.device, s.precision, s.gradient_checkpointing, s.distributed)
+        self.tokenizer = load_tokenizer(s.model)
+        self.template = template_of(self.tokenizer, s.template or None)
+        rows, self.single = self._read(s.data)
+        self.left_out: Rows = []
+        if s.folds:
+            self.left_out = [row for row in rows if fold_of(row["prompt"], s.folds) == s.fold]
+            rows = [row for row in rows if fold_of(row["prompt"], s.folds) != s.fold]
+            if not rows or not self.left_out:
+                raise SafeframeError(f"{s.data}: fold {s.fold} of {s.folds} leaves one side without rows")
+        hidden = {normal(row["prompt"]) for row in self.left_out}
+        for path in filter(None, s.more.split("+")):
+            found, single = self._read(path)
+            if single != self.single:
+                raise SafeframeError(f"{path} and {s.data} differ: single answers, or comparisons, in both")
+            rows += [row for row in found if normal(row["prompt"]) not in hidden]
+        self.rows = rows
+        self.truncated = 0
+
+    def _read(self, source: str) -> tuple[Rows, bool]:
+        """Rows of a source, and whether they are single labelled answers."""
+        step = self.settings.step
+        if step != "cost":
+            columns = PREFERRED if step in ("sft", "reward") else COMPARED
+            return read_rows(source, columns), False
+        rows = read_rows(source, ("prompt",))
+        if all(name in rows[0] for name in LABELLED):
+            return labelled_rows(read_rows(source, LABELLED)), True
+        return read_rows(source, COMPARED), False
+
+    def _rows(self, step: int, size: int) -> Rows:
+        rng = np.random.default_rng([self.settings.seed, step])
+        return [self.rows[i] for i in rng.integers(len(self.rows), size=size)]
+
+    def people(self, step: int, size: int) -> Conversations:
+        """Prompts with their better responses."""
+        s, rows = self.settings, self._rows(step, size)
+        prompts = [row["prompt"] for row in rows]
+        said = encode_prompts(self.tokenizer, self.template, prompts, s.max_prompt_tokens)
+        best = [row[f"response_{int(row['better_response_id'])}"] for row in rows]
+        answered = encode_answers(self.tokenizer, best, s.max_answer_tokens)
+        self.truncated += said.truncated + answered.truncated
+        return join(said, answered)
+
+    def scored(self, step: int, about: str) -> Comparisons | Judged:
+        """A batch of comparisons, or of single labelled answers."""
+        s, rows = self.settings, self._rows(step, self.settings.batch)
+        lengths = (s.max_prompt_tokens, s.max_answer_tokens)
+        if self.single:
+            return judged(self.tokenizer, self.template, rows, *lengths)
+        return compared(self.tokenizer, self.template, comparison_rows(rows, about), *lengths)
+
+    def _fit(self, model: Any, draw: Any, loss: Any) -> Any:
+        s = self.settings
+        fitting = FitSettings(s.steps, s.learning_rate, s.weight_decay, s.micro, s.checkpoint_every)
+        return fit(
+            model, draw, loss, fitting, self.checkpoint, self._progress, self.runtime, self._report
+        )  # fmt: skip
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the step keeps its state."""
+        return Path(f"{self.settings.out}.checkpoint")
+
+    def _progress(self, steps: Any) -> Any:
+        return progress(steps, self.settings.step, enabled=self.runtime.is_main)
+
+    def _report(self, step: int, loss: float) -> None:
+        if step % 50 == 0 and self.runtime.is_main:
+            print(f"{self.settings.step} step {step} loss {loss:.4f}", flush=True)
+
+    def _base(self) -> Any:
+        """The language model that the step starts from."""
+        model = load_language_model(self.settings.model)
+        require_fit(model, self.tokenizer, self.settings.model)
+        return model
+
+    def _adapted(self, model: Any, task: str) -> Any:
+        """The model with LoRA in all linear layers, if a rank is configured."""
+        s = self.settings
+        if not s.lora_rank:
+            return model
+        import torch
+        from peft import LoraConfig, get_peft_model
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(s.seed)
+            return get_peft_model(
+                model,
+                LoraConfig(
+                    r=s.lora_rank, lora_alpha=s.lora_alpha, target_modules="all-linear", task_type=task,
+                    bias="none",
+                ),
+            )  # fmt: skip
+
+    def run(self) -> Any:
+        """The model of the configured step."""
+        s = self.settings
+        if s.step == "sft":
+            model = self._adapted(self._base(), "CAUSAL_LM")
+            return self._fit(model, lambda step: self.people(step, s.batch), language_loss)
+        if s.step in ("reward", "cost"):
+            model = TokenScores(self._adapted(new_score_model(self._base(), s.seed), "SEQ_CLS"))
+            loss = reward_loss if s.step == "reward" else label_loss if self.single else cost_loss
+            return self._fit(model, lambda step: self.scored(step, s.step), loss).model
+        return self.ppo_lag()
+
+    def ppo_lag(self) -> Any:
+        """The policy after PPO-Lag."""
+        s, settings = self.settings, self.ppo
+        assert settings is not None
+        dtype, device = DTYPES[s.precision], self.runtime.device
+        models = {name: load_score_model(getattr(s, name), dtype, device) for name in ("reward", "cost")}
+        scores = {}
+        for name, model in models.items():
+            tokenizer = load_tokenizer(getattr(s, name))
+            template = template_of(tokenizer, s.template or None)
+            scores[name] = scorer(model, tokenizer, template, s.max_prompt_tokens, s.max_answer_tokens, 64)
+        policy = self._base().to(device)
+        same = models["reward"].config.model_type == policy.config.model_type
+        same &= models["reward"].config.vocab_size == policy.config.vocab_size
+        start = load_score_model(s.reward) if same else new_score_model(self._base(), s.seed)
+        return PPOLag(
+            policy, two_headed(start), self.tokenizer, self.template,
+            lambda i: [row["prompt"] for row in self._rows(i, settings.batch)],
+            scores["reward"], scores["cost"], settings, s.seed, s.max_prompt_tokens, s.max_answer_tokens,
+            self.runtime, lambda step: self.people(step, settings.minibatch),
+        ).train(self.checkpoint, self._progress, self._row)  # fmt: skip
+
+    def _row(self, row: dict[str, float]) -> None:
+        if self.runtime.is_main:
+            print(" ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
+
+    def held_out(self, model: Any) -> tuple[dict[str, float], pd.DataFrame] | None:
+        """What a reward or cost model says of the fold that it was not trained on: a summary, and a row for
+        each answer or comparison (no text); None where none was left out.
+
+        reward: accuracy, ties half. cost: auc; missed, the share of harmful answers with a score of 0 or
+        less; condemned, of harmless ones with one above 0.
+        """
+        s = self.settings
+        if not self.left_out or s.step not in ("reward", "cost"):
+            return None
+        whole = plain(model).to(self.runtime.device).eval()
+        lengths = (s.max_prompt_tokens, s.max_answer_tokens)
+        score = scorer(whole, self.tokenizer, self.template, *lengths, batch=128, padded=True)
+        rows = self.left_out
+        prompts = [row["prompt"] for row in rows]
+        key = [hashlib.sha256(normal(text).encode()).hexdigest()[:16] for text in prompts]
+        if self.single:
+            found = {"score": score(prompts, [row["response"] for row in rows])}
+            label = np.array([row["unsafe"] for row in rows])
+            return label_errors(found["score"], label), pd.DataFrame(
+                {"prompt": key, **found, "harmful": label, "fold": s.fold}
+            )
+        pairs = comparison_rows(rows, s.step)
+        found = {f"score_{k}": score(prompts, [row[f"response_{k}"] for row in rows]) for k in (0, 1)}
+        preferred = np.array([row["preferred"] for row in pairs])
+        gain = np.where(preferred == 0, 1, -1) * (found["score_0"] - found["score_1"])
+        summary = {"n": float(len(gain)), "accuracy": float(np.mean((gain > 0) + 0.5 * (gain == 0)))}
+        return summary, pd.DataFrame({"prompt": key, **found, "preferred": preferred, "fold": s.fold})
+
+
+def label_errors(score: np.ndarray, harmful: np.ndarray) -> dict[str, float]:
+    """auc, missed and condemned of scores (n,) against labels (n,); see `Steps.held_out`."""
+    bad = harmful == 1
+    order = np.argsort(np.concatenate([score[bad], score[~bad]]), kind="stable")
+    both = np.concatenate([score[bad], score[~bad]])
+    _, place, count = np.unique(both[order], return_inverse=True, return_counts=True)
+    middle = np.cumsum(count) - (count - 1) / 2  # ranks, ties in the middle
+    rank = np.empty(len(both))
+    rank[order] = middle[place]
+    n, m = int(bad.sum()), int((~bad).sum())
+    auc = (rank[:n].sum() - n * (n + 1) / 2) / (n * m) if n and m else float("nan")
+    return {
+        "n": float(n + m), "harmful": n / (n + m), "auc": float(auc),
+        "missed": float(np.mean(score[bad] <= 0)) if n else float("nan"),
+        "condemned": float(np.mean(score[~bad] > 0)) if m else float("nan"),
+    }  # fmt: skip

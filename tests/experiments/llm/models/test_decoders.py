@@ -1,0 +1,234 @@
+"""Any decoder: OPT, Llama, Qwen and Gemma shapes through the same calls."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from decoders import KINDS, SPECIAL, base, tokenizer_of
+
+from experiments.llm.config import ClassifierConfig
+from experiments.llm.guard.classifier import decoder_classifier, margins, tokens_of, trained_share
+from experiments.llm.models import fine_tune
+from experiments.llm.models.conversations import join
+from experiments.llm.models.generation import Sampling, generate, texts_of
+from experiments.llm.models.language_model import (
+    end_tokens,
+    load_language_model,
+    load_tokenizer,
+    require_fit,
+    require_room,
+    save_pretrained,
+)
+from experiments.llm.models.preference_models import (
+    TokenScores,
+    end_scores,
+    load_score_model,
+    new_score_model,
+    score_all,
+)
+from experiments.llm.models.tokenizer import (
+    PKU_TEMPLATE,
+    Template,
+    encode_answers,
+    encode_prompts,
+    template_of,
+)
+from safeframe.types import SafeframeError
+
+PROMPTS = ["name a colour", "say hello to everybody", "count", "what is the time"]
+ANSWERS = ["red", "good morning to you all", "one two", "noon"]
+PLAIN = "{prompt} :"
+
+
+def template(kind):
+    return template_of(tokenizer_of(kind), None, PLAIN)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_left_and_right_padding_and_the_cache_give_the_same_scores(kind):
+    tokenizer = tokenizer_of(kind)
+    model = new_score_model(base(kind, tokenizer), 0).eval()
+    answers = [[a, b] for a, b in zip(ANSWERS, ANSWERS[::-1], strict=True)]
+    found = [
+        score_all(model, tokenizer, template(kind), PROMPTS, answers, 64, 32, batch, padded=padded)
+        for batch, padded in ((2, False), (8, False), (8, True))
+    ]
+    said = encode_prompts(tokenizer, template(kind), PROMPTS, 64)
+    with torch.no_grad():
+        by_row = end_scores(TokenScores(model), join(said, encode_answers(tokenizer, ANSWERS, 32)))
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], atol=2e-5)
+    np.testing.assert_allclose(found[0][:, 0], by_row, atol=2e-5)
+    assert np.unique(found[0].round(4)).size == 8
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_padded_batches_give_the_same_distribution_of_the_first_token(kind):
+    """Log-probabilities of the same tokens, from batches of one prompt and of all, padded."""
+    tokenizer = tokenizer_of(kind)
+    model = base(kind, tokenizer)
+    said = encode_prompts(tokenizer, template(kind), PROMPTS, 64)
+    made = generate(model, tokenizer, said, Sampling(2, 6, padded=True), 3)
+    for i, prompt in enumerate(PROMPTS):
+        alone = encode_prompts(tokenizer, template(kind), [prompt], 64)
+        for j in range(2):
+            ends = np.isin(made.tokens[i, j], end_tokens(model, tokenizer))
+            length = int(ends.argmax()) + 1 if ends.any() else made.tokens.shape[-1]
+            row = torch.tensor([[*alone.ids[0], *made.tokens[i, j, :length]]])
+            with torch.no_grad():
+                log_p = model(input_ids=row).logits[0, -length - 1 : -1].log_softmax(-1)
+            expected = log_p.gather(-1, row[0, -length:, None]).sum()
+            assert float(expected) == pytest.approx(float(made.log_probability[i, j]), abs=1e-3)
+            assert bool(made.finished[i, j]) == bool(ends.any())
+
+
+def test_answers_end_at_any_end_token():
+    tokenizer = tokenizer_of("gemma3_text")
+    model = base("gemma3_text", tokenizer)
+    turn = SPECIAL.index("<|end|>")
+    assert end_tokens(model, tokenizer) == (2, turn)
+    said = encode_prompts(tokenizer, template("gemma3_text"), PROMPTS * 25, 64)
+    made = generate(model, tokenizer, said, Sampling(2, 24, padded=True), 0)
+    has = {end: (made.tokens == end).any(axis=-1) for end in (2, turn)}
+    assert has[2].any()
+    assert has[turn].any()
+    assert not (has[2] & has[turn] & (tokenizer.pad_token_id != 2)).any()
+    assert np.array_equal(made.finished, has[2] | has[turn])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_long_prompts_are_cut_inside_the_users_turn(kind):
+    tokenizer, shape = tokenizer_of(kind), template(kind)
+    text = "abcdefghij" * 9
+    whole = encode_prompts(tokenizer, shape, [text], 200).ids[0].tolist()
+    cut = encode_prompts(tokenizer, shape, [text], 40)
+    assert (cut.truncated, cut.ids.shape[1]) == (1, 40)
+    before = len(encode_prompts(tokenizer, shape, ["a"], 200).ids[0])
+    read = tokenizer.decode(cut.ids[0])
+    assert shape.before in read
+    assert read.endswith(shape.after)
+    assert cut.ids[0].tolist()[-20:] == whole[-20:]
+    with pytest.raises(SafeframeError, match="leaves nothing of a prompt: the template alone has"):
+        encode_prompts(tokenizer, shape, [text], before - 1)
+
+
+def test_answers_that_were_cut_have_no_end_token():
+    tokenizer = tokenizer_of("llama")
+    rows = encode_answers(tokenizer, ["ab", "ab"], 8, [True, False])
+    assert rows.mask.sum(axis=1).tolist() == [3, 2]
+    assert rows.ids[0, 2] == tokenizer.eos_token_id
+    table = tokens_of(tokenizer, template("llama"), ["q", "q"], ["ab", "ab"], 64, [True, False])
+    assert table.length[0] == table.length[1] + 1
+    model = new_score_model(base("llama", tokenizer), 0).eval()
+    both = [[["ab", "ab"]], np.array([[True, False]])]
+    found = score_all(model, tokenizer, template("llama"), ["q"], both[0], 64, 8, finished=both[1])
+    assert found[0, 0] != found[0, 1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_classifiers_with_lora_in_every_linear_layer_and_in_parts(kind):
+    tokenizer = tokenizer_of(kind)
+    model = new_score_model(base(kind, tokenizer), 0)
+    model.score = torch.nn.Linear(model.config.hidden_size, 2, bias=False)
+    table = tokens_of(tokenizer, template(kind), PROMPTS, ANSWERS, 64)
+    whole, parts = (
+        decoder_classifier(model, ClassifierConfig(rank=2), True, 0, micro=micro) for micro in (64, 2)
+    )
+    assert np.allclose(margins(whole, table, 1), margins(whole, table, 4), atol=1e-5)
+    names = {name for name, p in whole.named_parameters() if p.requires_grad and "lora_A" in name}
+    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    assert len(names) >= len(linear) - 1
+    assert trained_share(whole)[0] < trained_share(whole)[1]
+    gradients = []
+    for module in (whole, parts):
+        module.train()
+        module(*table.batch(np.arange(4))).square().sum().backward()
+        gradients.append([p.grad for p in module.parameters() if p.grad is not None])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_templates():
+    chat = tokenizer_of("llama")
+    assert template_of(chat, None) == Template("<|user|>", "<|end|><|assistant|>", special=False)
+    assert template_of(chat, "safe-rlhf") == Template.of(PKU_TEMPLATE)
+    assert template_of(chat, "a\\nb {prompt}").before == "a\nb "
+    with pytest.raises(SafeframeError, match=r"no chat template: give models.template=safe-rlhf"):
+        template_of(tokenizer_of("opt"), None)
+    with pytest.raises(SafeframeError, match="no chat template"):
+        template_of(tokenizer_of("opt"), "chat", PLAIN)
+    for bad in ("no place", "{prompt} {prompt}", "{prompt} {x}", "{{prompt}}"):
+        with pytest.raises(SafeframeError, match=r"must hold \{prompt\} exactly once and no other braces"):
+            template_of(chat, bad)
+
+
+def test_a_model_that_does_not_fit_is_refused(tmp_path):
+    tokenizer = tokenizer_of("llama")
+    model = base("llama", tokenizer)
+    require_fit(model, tokenizer, "m")
+    model.resize_token_embeddings(len(tokenizer) - 3)
+    with pytest.raises(SafeframeError, match="259 tokens and the tokenizer 262: they do not"):
+        require_fit(model, tokenizer, "m")
+    with pytest.raises(
+        SafeframeError, match="'m' reads at most 256 tokens, prompt and answer have up to 300"
+    ):
+        require_room(model, 300, "m")
+    tokenizer.save_pretrained(tmp_path / "endless")
+    said = json.loads((tmp_path / "endless" / "tokenizer_config.json").read_text())
+    for name in ("eos_token", "pad_token"):
+        said.pop(name, None)
+    (tmp_path / "endless" / "tokenizer_config.json").write_text(json.dumps(said))
+    with pytest.raises(SafeframeError, match="no end-of-sequence token, so no answer would end"):
+        load_tokenizer(tmp_path / "endless")
+
+
+def rows(n: int) -> list[dict]:
+    return [
+        {"prompt": f"question {i}", "response_0": "yes " * (i % 4 + 1), "response_1": "no",
+         "is_response_0_safe": i % 3 > 0, "is_response_1_safe": i % 2 > 0, "better_response_id": i % 2,
+         "safer_response_id": (i + 1) % 2}
+        for i in range(n)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_step_of_the_fine_tuning(kind, tmp_path):
+    tokenizer = tokenizer_of(kind)
+    save_pretrained(base(kind, tokenizer), tokenizer, tmp_path / "base")
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows(24))))
+    single = [{"prompt": f"q {i}", "response": "yes" * (i % 3 + 1), "unsafe": i % 2} for i in range(24)]
+    (tmp_path / "single.jsonl").write_text("\n".join(map(json.dumps, single)))
+    common = ["device=cpu", "max_prompt_tokens=64", "max_answer_tokens=12"]
+    common += ["template=" + (PLAIN if kind == "opt" else "chat")]
+    fit = ["steps=2", "batch=4", "micro=2", "learning_rate=1e-2"]
+
+    def step(name, start, out, *more):
+        arguments = [f"step={name}", f"model={tmp_path / start}", f"out={tmp_path / out}", *common, *more]
+        assert fine_tune.main(arguments) == 0
+
+    data = f"data={tmp_path / 'data.jsonl'}"
+    step("sft", "base", "sft", data, *fit)
+    step("reward", "sft", "reward", data, *fit)
+    step("cost", "sft", "cost", data, *fit)
+    step("ppo_lag", "sft", "ai", data, f"reward={tmp_path / 'reward'}", f"cost={tmp_path / 'cost'}",
+         "iterations=1", "batch=4", "minibatch=2", "ptx_coefficient=1")  # fmt: skip
+    folded = ["folds=2", "fold=1", "lora_rank=2", *fit]
+    step("cost", "sft", "folds/fold_1", f"data={tmp_path / 'single.jsonl'}", *folded)
+    step("reward", "sft", "adapters", data, *folded)
+    whole, adapted = (load_score_model(tmp_path / name) for name in ("cost", "folds/fold_1"))
+    text = load_tokenizer(tmp_path / "folds" / "fold_1")
+    found = [
+        score_all(model, text, template(kind), PROMPTS, [[a] for a in ANSWERS], 64, 16)
+        for model in (whole, adapted)
+    ]
+    assert np.isfinite(found).all()
+    counted = json.loads((tmp_path / "folds" / "fold_1" / "held_out.json").read_text())
+    assert set(counted) == {"n", "harmful", "auc", "missed", "condemned"}
+    assert 0 < counted["n"] < 24
+    assert "accuracy" in json.loads((tmp_path / "adapters" / "held_out.json").read_text())
+    said = encode_prompts(text, template(kind), PROMPTS, 64)
+    made = generate(load_language_model(tmp_path / "ai"), text, said, Sampling(2, 4, padded=True), 0)
+    assert len(texts_of(text, made.tokens)) == len(PROMPTS)
