@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from safeframe.groups.constraint import GroupConstraint
     from safeframe.guard.report import GuardedActions
     from safeframe.guard.safety_guard import SafetyGuard
-    from safeframe.guard.settings import Certified
+    from safeframe.guard.settings import Certified, Priced
     from safeframe.internal_test import InternalTestData
     from safeframe.margins import margin_of
+    from safeframe.priced.curve import PricedRiskCurve
     from safeframe.risk_curve import GroupedRiskCurve, RiskCurve
+    from safeframe.risk_scale import IsotonicRisk, LogisticRisk, fit_risk_scale
     from safeframe.selected_risk import SelectedRiskCurve
     from safeframe.service.budget import LongRunBudget
     from safeframe.service.log import GuardLog
@@ -42,8 +44,12 @@ __all__ = [
     "GuardLog",
     "GuardedActions",
     "InternalTestData",
+    "IsotonicRisk",
+    "LogisticRisk",
     "LongRunBudget",
     "PlugIn",
+    "Priced",
+    "PricedRiskCurve",
     "RiskCurve",
     "RiskMonitor",
     "RiskMonitors",
@@ -53,6 +59,7 @@ __all__ = [
     "Shrinkage",
     "Status",
     "ThresholdRule",
+    "fit_risk_scale",
     "margin_of",
     "recalibrate",
     "replay",
@@ -65,10 +72,12 @@ HOMES = {
     "safeframe.groups.constraint": ("GroupConstraint",),
     "safeframe.guard.report": ("GuardedActions",),
     "safeframe.guard.safety_guard": ("SafetyGuard",),
-    "safeframe.guard.settings": ("Certified",),
+    "safeframe.guard.settings": ("Certified", "Priced"),
     "safeframe.internal_test": ("InternalTestData",),
     "safeframe.margins": ("margin_of",),
+    "safeframe.priced.curve": ("PricedRiskCurve",),
     "safeframe.risk_curve": ("GroupedRiskCurve", "RiskCurve"),
+    "safeframe.risk_scale": ("IsotonicRisk", "LogisticRisk", "fit_risk_scale"),
     "safeframe.selected_risk": ("SelectedRiskCurve",),
     "safeframe.service.budget": ("LongRunBudget",),
     "safeframe.service.log": ("GuardLog",),

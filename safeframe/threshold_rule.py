@@ -287,7 +287,7 @@ class ThresholdRule:
             return RiskCurve(self._margin, self._label, self.prior.high, form=self.rule.form)
         assert self._chance is not None
         chance = self._chance[self._candidates[3]]
-        return ShrinkageCurve(self._margin, self._label, chance, self.rule, self._odds)
+        return ShrinkageCurve(self._margin, self._label, chance, self.rule, self.odds)
 
     def _lacking(self) -> str:
         if isinstance(self.rule, Shrinkage):
@@ -314,7 +314,7 @@ class ThresholdRule:
         assert score is not None
         assert self._chance is not None
         return ShrinkageCurve(
-            margins, np.where(present, labels, 0), self._chance, self.rule, self._odds, score
+            margins, np.where(present, labels, 0), self._chance, self.rule, self.odds, score
         )
 
     def _selected(
@@ -322,13 +322,14 @@ class ThresholdRule:
     ) -> SelectedRiskCurve:
         margins, score, labels, present = self._candidates
         assert score is not None
-        odds = self._odds if odds is None else odds
+        odds = self.odds if odds is None else odds
         return SelectedRiskCurve(
             margins, score, np.where(present, labels, 0), radius, present, slack, one_more, odds
         )
 
     @property
-    def _odds(self) -> float:
+    def odds(self) -> float:
+        """Factor by which the prior moves the odds of an unsafe case from those of the cases."""
         mean, high = self.prior.mean, self.prior.high
         return 1.0 if not self.prior.given or high == mean else high * (1 - mean) / ((1 - high) * mean)
 
@@ -379,16 +380,40 @@ class ThresholdRule:
         if self.rule.radius != "measured":
             return float(self.rule.radius)
         plain = self.plain if self.event == "accepted" else self.plain_selected
-        reach = plain.largest_threshold(r_t).tau
+        return self.radius_within(plain.largest_threshold(r_t).tau, r_t)
+
+    def radius_within(self, reach: float, r_t: float) -> float:
+        """xi for one r_t, given or measured for thresholds within a reach.
+
+        Args:
+            reach: the largest threshold on the margin that counts; -inf: none is within reach.
+            r_t: threshold on the probability, in (0, 1].
+
+        Returns:
+            xi, in logit units; 0 where no threshold is within reach and the radius is measured.
+
+        Raises:
+            LackingClassError: where the radius is measured and a half lacks a class.
+        """
+        if self.rule.radius != "measured":
+            return float(self.rule.radius)
         if reach == -np.inf:
             return 0.0
         if self.lacking:
             raise LackingClassError(f"{self.lacking}, so the radius cannot be measured")
         if self._halves is None:
             self._halves = HalvesRadius(self._margin, self._label, self._odd)
-        return self._halves.radius(reach, self._mass(r_t))
+        return self._halves.radius(reach, self.mass(r_t))
 
-    def _mass(self, r_t: float) -> float:
+    def mass(self, r_t: float) -> float:
+        """The mass that a measured radius leaves out for one r_t.
+
+        Args:
+            r_t: threshold on the probability, in (0, 1].
+
+        Returns:
+            share * r_t; 0 where the radius is given.
+        """
         measured = isinstance(self.rule, Conservative) and self.rule.radius == "measured"
         return self.rule.share * r_t if isinstance(self.rule, Conservative) and measured else 0.0
 
@@ -414,13 +439,13 @@ class ThresholdRule:
     def _accepted_curve(self, r_t: float) -> RiskCurve | ShrinkageCurve | None:
         if isinstance(self.plain, ShrinkageCurve):
             return self.plain
-        slack = self._mass(r_t) + (one_more(self.n_unsafe) if isinstance(self.rule, Conservative) else 0.0)
+        slack = self.mass(r_t) + (one_more(self.n_unsafe) if isinstance(self.rule, Conservative) else 0.0)
         return self.plain.adjusted(radius=self.radius(r_t), slack=slack) if slack < 1.0 else None
 
     def _selected_curve(self, r_t: float) -> SelectedRiskCurve | ShrinkageCurve:
         if isinstance(self.rule, Shrinkage):
             return self.plain_selected
-        return self._selected(self.radius(r_t), self._mass(r_t), isinstance(self.rule, Conservative))
+        return self._selected(self.radius(r_t), self.mass(r_t), isinstance(self.rule, Conservative))
 
     def calibrate(self, r_t: float) -> Calibrated:
         """The largest tau whose bound is at most r_t, judged at r_t alone.

@@ -50,7 +50,9 @@ def memory(key: str) -> float:
     return int(found[1]) * 1024 / 1e6
 
 
-def measured(call: Callable[[], Any], repeats: int) -> tuple[list[float], float]:
+def measured(
+    call: Callable[[], Any], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> tuple[list[float], float]:
     """(seconds of every repeat, largest peak of resident memory beyond what was held before, MB)."""
     seconds, peak = [], 0.0
     for _ in range(repeats):
@@ -58,7 +60,7 @@ def measured(call: Callable[[], Any], repeats: int) -> tuple[list[float], float]
         ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system and cannot hide a new need
         Path("/proc/self/clear_refs").write_text("5")  # starts the high-water mark anew
         before = memory("VmRSS")
-        elapsed, result = timed(call, time.perf_counter)
+        elapsed, result = timed(call, clock)
         seconds.append(elapsed)
         peak = max(peak, memory("VmHWM") - before)
         del result

@@ -254,6 +254,26 @@ class GroupConstraintsConfig:
 
 
 @dataclass
+class PricedConfig:
+    """Risk priced instead of gated: reward at equal risk, and the promise counted, on a known law."""
+
+    repeats: int = setting(
+        20, "Draws of the internal test data for each classifier and number of candidates.", low=2
+    )
+    cases: int = setting(5000, "Measurements of the internal test data of a draw.", low=10)
+    candidates: list[int] = setting(
+        [2, 4, 16], "Numbers of candidates of a measurement.", low=1, at_least_one="number of candidates"
+    )
+    r_t: list[float] = setting(
+        [3e-3, 1e-2, 3e-2], "Risk thresholds r_t.", threshold=True, at_least_one="threshold"
+    )
+    sample: int = setting(5000, "Measurements on which true reward and risk are computed.", low=10)
+    delta: float = setting(
+        0.05, "Probability delta with which the certified rule may fail.", above=0, below=1
+    )
+
+
+@dataclass
 class TheoryConfig(BaseConfig):
     """python run.py experiment=theory seed=5"""
 
@@ -269,6 +289,7 @@ class TheoryConfig(BaseConfig):
     monitor: MonitorConfig = section(MonitorConfig)
     shrinkage: ShrinkageConfig = section(ShrinkageConfig)
     group_constraints: GroupConstraintsConfig = section(GroupConstraintsConfig)
+    priced: PricedConfig = section(PricedConfig)
 
     def validate(self) -> None:
         super().validate()

@@ -24,6 +24,7 @@ from experiments.theory import (
     leak,
     libraries,
     monitoring,
+    priced,
     promises,
     quality,
     sensitivities,
@@ -92,6 +93,7 @@ PARTS = {
     "monitor_time": Part("monitor", monitoring.times, _rng("monitor_time")),
     "shrinkage": Part("shrinkage", shrinkage.run, _rng("shrinkage")),
     "group_constraints": Part("group_constraints", group_constraints.run, _rng("group_constraints")),
+    "priced": Part("priced", priced.run, _rng("priced")),
 }
 """By the name of the table."""
 

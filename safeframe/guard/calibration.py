@@ -12,10 +12,13 @@ from safeframe.certificates.cases import bonferroni
 from safeframe.groups.scales import GroupScales
 from safeframe.guard.certifying import certified, certified_jointly
 from safeframe.guard.evidence import Evidence, split_for_certificate, split_for_scale, split_groups
+from safeframe.guard.pricing import PricedRuling
 from safeframe.guard.report import GuardCalibration
 from safeframe.guard.ruling import GroupRuling, join
-from safeframe.guard.settings import Certified, GuardSettings
+from safeframe.guard.settings import Certified, GuardSettings, Priced
 from safeframe.types import SafeframeError
+
+AnyRuling = GroupRuling | PricedRuling
 
 
 class TrainedOnWarning(UserWarning):
@@ -90,7 +93,7 @@ def _scales(evidence: Evidence, settings: GuardSettings) -> tuple[GroupScales, E
 
 def calibrate_evidence(
     evidence: Evidence, settings: GuardSettings
-) -> tuple[dict[Hashable, GroupRuling], dict[float, dict[Hashable, GuardCalibration]]]:
+) -> tuple[dict[Hashable, AnyRuling], dict[float, dict[Hashable, GuardCalibration]]]:
     """Calibrate all thresholds of a guard, per group.
 
     Args:
@@ -128,28 +131,39 @@ def calibrate_evidence(
             f"group {min(lost, key=str)!r} has no held-out case left to choose a threshold from: join it "
             "with another group, or give more cases"
         )
-    rulings: dict[Hashable, GroupRuling] = {}
+    rulings: dict[Hashable, AnyRuling] = {}
     for key, part in split_groups(usable, settings).items():
         try:
-            rulings[key] = GroupRuling(part, settings, key)
+            rulings[key] = _ruling(part, settings, key)
         except SafeframeError as error:
             raise SafeframeError(f"internal test data, group {key!r}: {error}") from error
-        rulings[key].scales = scales
     levels = sorted(set(settings.threshold))
     certifies = isinstance(settings.rule, Certified)
+    gated = {key: one for key, one in rulings.items() if isinstance(one, GroupRuling)}
+    for one in gated.values():
+        one.scales = scales
     if settings.constraint == "worst_group":
-        join(rulings, levels)
+        join(gated, levels)
     for key in rulings:
         if settings.delta is not None and key not in fresh:
             raise SafeframeError(f"group {key!r} has no held-out case left for its certificate")
     by_group: dict[Hashable, list[GuardCalibration]] = {}
     if settings.delta is not None and certifies and settings.constraint == "worst_group":
-        by_group = certified_jointly(rulings, fresh, levels, bonferroni(settings.delta, len(levels)))
+        by_group = certified_jointly(gated, fresh, levels, bonferroni(settings.delta, len(levels)))
     for key, ruling in rulings.items() if not by_group else ():
         if settings.delta is None:
             by_group[key] = [ruling.calibration(r_t) for r_t in levels]
             continue
         delta = bonferroni(settings.delta, len(levels) * len(rulings))
-        by_group[key] = certified(ruling, fresh[key], levels, delta, certifies)
+        if isinstance(ruling, PricedRuling):
+            by_group[key] = ruling.certified(fresh[key], levels, delta, certifies)
+        else:
+            by_group[key] = certified(ruling, fresh[key], levels, delta, certifies)
     order = dict.fromkeys(settings.threshold)
     return rulings, {r_t: {key: found[levels.index(r_t)] for key, found in by_group.items()} for r_t in order}
+
+
+def _ruling(part: Evidence, settings: GuardSettings, key: Hashable) -> AnyRuling:
+    if isinstance(settings.choice, Priced):
+        return PricedRuling(part, settings, key)
+    return GroupRuling(part, settings, key)

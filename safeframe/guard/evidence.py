@@ -110,6 +110,35 @@ def split_for_scale(evidence: Evidence, settings: GuardSettings) -> tuple[IntArr
     return fitting, np.setdiff1d(np.arange(len(unsafe)), fitting)
 
 
+def split_for_price(evidence: Evidence, share: float, seed: int) -> tuple[IntArray, IntArray]:
+    """A random share of the rows, or of the whole blocks, fits a risk scale; the rest is for the curve.
+
+    Args:
+        evidence: of the cases that may calibrate.
+        share: of the rows or blocks that fit, in (0, 1).
+        seed: of the random choice.
+
+    Returns:
+        Two ascending integer arrays, the rows that fit and the rows that the curve counts.
+
+    Raises:
+        SafeframeError: with fewer than two rows, or where there are blocks with fewer than three of them.
+    """
+    n, block = len(evidence.margin), evidence.block
+    unit = np.arange(n) if block is None else np.unique(block, return_inverse=True)[1]
+    count = int(unit.max()) + 1 if n else 0
+    least = 2 if block is None else 3
+    if count < least:
+        what = "cases" if block is None else "blocks"
+        raise SafeframeError(
+            f"{count} {what}: a part fits the risk scale and the rest is for the curve, which takes {least}"
+        )
+    fitting = int(np.clip(round(share * count), 1, count - (least - 1)))
+    drawn = np.random.default_rng([seed, 1]).permutation(count)[:fitting]
+    fits = np.isin(unit, drawn)
+    return np.flatnonzero(fits), np.flatnonzero(~fits)
+
+
 def split_groups(evidence: Evidence, settings: GuardSettings) -> dict[Hashable, Evidence]:
     """The evidence per group.
 
@@ -130,3 +159,21 @@ def split_groups(evidence: Evidence, settings: GuardSettings) -> dict[Hashable, 
         return {EVERYTHING: evidence}
     keys = np.unique(evidence.group).tolist()
     return {key: evidence.subset(np.flatnonzero(evidence.group == key)) for key in keys}
+
+
+def halves(evidence: Evidence, blocks: int) -> np.ndarray:
+    """The halves of the rows between which a radius is measured.
+
+    Args:
+        evidence: of n cases.
+        blocks: runs of consecutive rows, where the rows have no block ids.
+
+    Returns:
+        (n,) bool: every other block, by the order in which blocks arise.
+    """
+    n = len(evidence.margin)
+    if evidence.block is None:
+        return (np.arange(n) * min(blocks, n) // max(n, 1)) % 2 == 1
+    _, first, inverse = np.unique(evidence.block, return_index=True, return_inverse=True)
+    order = np.argsort(np.argsort(first))
+    return order[inverse] % 2 == 1

@@ -16,12 +16,14 @@ import numpy as np
 
 from safeframe.coverage.coverage_guard import CoverageSettings
 from safeframe.guard.evidence import Evidence
-from safeframe.guard.settings import Certified, GuardScale, GuardSettings
+from safeframe.guard.settings import Certified, GuardSettings, Priced
 from safeframe.shrinkage import Shrinkage
 from safeframe.threshold_rule import Conservative, PlugIn
 from safeframe.types import SafeframeError
 
-FORMAT = 2
+FORMAT = 3
+_READABLE = (2, FORMAT)
+"""Formats that are read; 2 has no choice in its settings, which is "gated"."""
 _JSON = "guard.json"
 
 
@@ -99,9 +101,10 @@ def read_guard(directory: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
     if not isinstance(text, str) or _digest(text.encode()) != wanted:
         raise SafeframeError(f"{target / _JSON} is corrupt: its checksum does not match; {again}")
     body = json.loads(text)
-    if body["format"] != FORMAT:
+    if body["format"] not in _READABLE:
         raise SafeframeError(
-            f"{target / _JSON} has format {body['format']}, this version reads {FORMAT}; {again}"
+            f"{target / _JSON} has format {body['format']}, this version reads "
+            f"{' and '.join(map(str, _READABLE))}; {again}"
         )
     try:
         content = (target / body["arrays"]).read_bytes()
@@ -171,8 +174,12 @@ def save_guard(directory: str | os.PathLike[str], saved: SavedGuard) -> None:
                 f"{name} holds Python objects, which cannot be saved; use numbers or strings"
             )
     given = None if isinstance(settings.scale, str) else "logistic"  # a scale of the user's is not saved
-    stored: dict[str, Any] = dataclasses.asdict(dataclasses.replace(settings, scale=given or settings.scale))
+    plain = dataclasses.replace(settings, scale=given or settings.scale, choice="gated")
+    stored: dict[str, Any] = dataclasses.asdict(plain)
     stored["scale"] = None if given else settings.scale
+    if isinstance(settings.choice, Priced):
+        own = not isinstance(settings.choice.scale, str)
+        stored["choice"] = {**vars(settings.choice), "scale": None if own else settings.choice.scale}
     stored["rule"] = {"kind": type(settings.rule).__name__, **vars(settings.rule)}
     if isinstance(settings.prior, Mapping):
         stored["prior"] = [[key, value] for key, value in settings.prior.items()]
@@ -187,31 +194,34 @@ def save_guard(directory: str | os.PathLike[str], saved: SavedGuard) -> None:
     write_guard(directory, body, {name: array for name, array in arrays.items() if array is not None})
 
 
-def load_guard(directory: str | os.PathLike[str], scale: GuardScale | None = None) -> SavedGuard:
+def load_guard(directory: str | os.PathLike[str], scale: Any = None) -> SavedGuard:
     """Read what :func:`save_guard` wrote.
 
     Args:
         directory: where it was written.
-        scale: of risk, where the guard had one of the user's.
+        scale: of risk, where the guard had one of the user's, for groups or for prices.
 
     Returns:
         The guard, all but its model and its classifier.
 
     Raises:
         SafeframeError: where a file is missing, was changed or cut short, or has another format; where the
-            guard had a scale of the user's and none is given.
+            guard had a scale of the user's and none is given, or the other way round.
     """
     body, arrays = read_guard(directory)
     stored = dict(body["settings"])
     stored["threshold"] = tuple(stored["threshold"])
     if stored.pop("group_conditional", False):  # of version 0.3
         stored["constraint"] = "per_group"
-    if stored.get("scale", "") is None or scale is not None:
-        if scale is None:
-            raise SafeframeError(
-                f"the guard in {os.fspath(directory)} has a scale of risk of its own, which is not saved: "
-                "load(..., scale=...) needs it"
-            )
+    for_groups, for_prices = stored.get("scale", "") is None, _own_prices(stored)
+    if (for_groups or for_prices) and scale is None:
+        raise SafeframeError(
+            f"the guard in {os.fspath(directory)} has a scale of risk of its own, which is not saved: "
+            "load(..., scale=...) needs it"
+        )
+    if scale is not None and not (for_groups or for_prices):
+        raise SafeframeError("scale is given, but the guard was saved without a scale of your own")
+    if for_groups:
         stored["scale"] = scale
     if isinstance(stored["prior"], list):
         pairs = stored["prior"]
@@ -221,6 +231,8 @@ def load_guard(directory: str | os.PathLike[str], scale: GuardScale | None = Non
     stored["rule"] = _RULES[kind](**stored["rule"])
     if stored.get("coverage") is not None:
         stored["coverage"] = CoverageSettings(**stored["coverage"])
+    if isinstance(stored.get("choice"), dict):
+        stored["choice"] = Priced(**(stored["choice"] | ({"scale": scale} if for_prices else {})))
     evidence = Evidence(
         arrays["margin"], arrays["label"], arrays.get("score"), arrays.get("group"), arrays["trained_on"],
         arrays.get("block"),
@@ -230,3 +242,9 @@ def load_guard(directory: str | os.PathLike[str], scale: GuardScale | None = Non
         arrays.get("probe"), body["probe_is_torch"], arrays.get("coverage"), body["coverage_radius"],
         body["unsafe_label"],
     )  # fmt: skip
+
+
+def _own_prices(stored: Mapping[str, Any]) -> bool:
+    """Whether risk was priced on a scale of the user's."""
+    choice = stored.get("choice")
+    return isinstance(choice, dict) and choice["scale"] is None

@@ -12,6 +12,7 @@ import numpy as np
 
 from safeframe.certificates.cases import Certificate
 from safeframe.groups.constraint import GroupShare
+from safeframe.priced.terms import PricedBatch, PricedTerms
 from safeframe.tensors import to_numpy
 from safeframe.types import Status
 
@@ -25,10 +26,11 @@ class GuardCalibration:
     Attributes:
         r_t: threshold on the probability, in (0, 1].
         group: id of the group, or ``EVERYTHING``.
-        tau: accept iff margin < tau; -inf rejects everything.
-        feasible: whether some tau qualifies.
-        accepted_risk: bound on P(unsafe | accepted).
-        selected_risk: bound on P(unsafe | selected); None where there are no candidates to select from.
+        tau: accept iff margin < tau; -inf rejects everything. With risk priced, the gate.
+        feasible: whether some tau (or price) qualifies.
+        accepted_risk: bound on P(unsafe | accepted); NaN with risk priced, where nothing is accepted or not.
+        selected_risk: bound on P(unsafe | selected); None where there are no candidates to select from. With
+            risk priced, that on P(unsafe | acted).
         acceptance: share of cases accepted.
         selection_rate: share of measurements with an accepted candidate.
         n_accepted: internal test cases that the calibrated event counts: accepted ones, or measurements with
@@ -46,6 +48,7 @@ class GuardCalibration:
         members: what each of the groups that are pooled has of what is accepted; empty where none are.
         binding: with a threshold common to all groups, that of which the bound is the largest there, or of
             which the least bound is the largest where no threshold qualifies; else None.
+        priced: the terms where risk is priced; else None.
     """
 
     r_t: float
@@ -68,6 +71,7 @@ class GuardCalibration:
     refused: str = ""
     members: dict[Hashable, GroupShare] = field(default_factory=dict)
     binding: Hashable = None
+    priced: PricedTerms | None = None
 
     @property
     def shares(self) -> dict[Hashable, GroupShare]:
@@ -86,6 +90,8 @@ class GuardCalibration:
     def summary(self) -> str:
         """One sentence, also for the case that nothing qualifies."""
         where = "" if self.group == EVERYTHING else f" in group {self.group!r}"
+        if self.priced is not None:
+            return self._priced_summary(where, self.priced)
         if self.refused:
             return (
                 f"nothing is accepted at r_t = {self.r_t:g}{where}: {self.refused}; the default action is "
@@ -113,6 +119,24 @@ class GuardCalibration:
             f"{few}{worst}"
         )
 
+    def _priced_summary(self, where: str, terms: PricedTerms) -> str:
+        if not self.feasible:
+            why = self.refused or (
+                f"at least {self.cases_needed:,} measurements acted on, none unsafely, would be needed to "
+                f"certify it (there are {self.n_t:,} in all)"
+            )
+            return (
+                f"no price of risk qualifies for r_t = {self.r_t:g}{where}: the default action is always "
+                f"taken; {why}"
+            )
+        gate = "" if terms.gate == math.inf else f" among margins < {terms.gate:.6g}"
+        level = "" if terms.r_t == self.r_t else f", found for r_t = {terms.r_t:g}"
+        return (
+            f"r_t = {self.r_t:g}{where}: price {terms.price:.6g} of risk{gate}{level}; bounds "
+            f"P(unsafe | acted) <= {terms.bound:.3g}; acts on {self.selection_rate:.1%} of {self.n_t:,} "
+            f"measurements, mean reward {terms.mean_reward:.4g}"
+        )
+
 
 @dataclass(frozen=True)
 class GuardedActions:
@@ -122,11 +146,14 @@ class GuardedActions:
         action: (n, ...) actions, the default action where rejected.
         accepted: (n,) bool.
         bound: (n,) the smallest r_t at which the guard accepts the action: accepted exactly where bound <=
-            threshold; inf where it accepts at none (no threshold qualifies, not covered, or in error).
+            threshold; inf where it accepts at none (no threshold qualifies, not covered, or in error). With
+            risk priced, the bound on P(unsafe | acted) at the price in force where a candidate is taken, inf
+            elsewhere: it still is at most ``threshold`` exactly where one is.
         threshold: r_t.
         tau: (n,) thresholds on the margin in force.
-        margin: (n,) of the action taken, or the least one where all were rejected. With constraint "pooled"
-            or "worst_group" margins and thresholds are log odds on the common scale of risk.
+        margin: (n,) of the action taken, or the least one where all were rejected; with risk priced +inf
+            where the default action is taken. With constraint "pooled" or "worst_group" margins and
+            thresholds are log odds on the common scale of risk.
         index: (n,) chosen candidate, 0 without candidates, -1 where rejected.
         group: (n,) ids, or None.
         calibration: per group (all under ``EVERYTHING`` where groups are pooled), with the bounds per
@@ -135,6 +162,7 @@ class GuardedActions:
         covered: (n,) bool, whether the distance is within ``coverage_radius``; None without a coverage guard.
         coverage_radius: distance beyond which a bound is not trusted; None without a coverage guard.
         error: (n,) why a row cannot be judged, "" where it can; None where all can.
+        priced: what decided where risk is priced; else None.
     """
 
     action: Any
@@ -150,6 +178,7 @@ class GuardedActions:
     covered: Any = None
     coverage_radius: float | None = None
     error: np.ndarray | None = None
+    priced: PricedBatch | None = None
 
     @cached_property
     def status(self) -> np.ndarray:
@@ -193,6 +222,14 @@ class GuardedActions:
                 f"test case, beyond the coverage radius {self.coverage_radius:.4g}; the bound is not "
                 "trusted there"
             )
+        if self.priced is not None:
+            if not bool(self.accepted[i]) and self.priced.bound[i] < math.inf:
+                return (
+                    f"default action: margin {float(self.margin[i]):.6g} of the candidate that the price "
+                    f"chose is not below {float(self.tau[i]):.6g}, the threshold since recalibrated; "
+                    f"{found.summary}"
+                )
+            return f"{self.priced.explain(i, int(self.index[i]))}; {found.summary}"
         margin, tau = float(self.margin[i]), float(self.tau[i])
         if not bool(self.accepted[i]):
             level = float(self.bound[i])

@@ -16,7 +16,7 @@ from safeframe.certificates.cases import cases_needed
 from safeframe.groups.constraint import share_of
 from safeframe.groups.scales import GroupScales
 from safeframe.groups.worst import WorstCurve, WorstRule
-from safeframe.guard.evidence import Evidence
+from safeframe.guard.evidence import Evidence, halves
 from safeframe.guard.report import GuardCalibration
 from safeframe.guard.settings import Certified, GuardSettings
 from safeframe.risk_curve import RiskCurve
@@ -163,7 +163,7 @@ class GroupRuling:
     def _rule(self, evidence: Evidence, settings: GuardSettings, prior: Prior, few: bool) -> ThresholdRule:
         rule = PlugIn() if isinstance(settings.rule, Certified) else settings.rule
         return ThresholdRule(
-            evidence.margin, evidence.label, rule, _halves(evidence, settings.blocks), evidence.score,
+            evidence.margin, evidence.label, rule, halves(evidence, settings.blocks), evidence.score,
             self.event, prior, evidence.block, few,
             evidence.risk if isinstance(rule, Shrinkage) else None,
         )  # fmt: skip
@@ -212,6 +212,17 @@ class GroupRuling:
         slack = one_more(self.rule.n_unsafe)
         assert isinstance(self.accepted, RiskCurve)
         return float(self.accepted.adjusted(slack=slack).level(-np.inf)) if slack < 1.0 else 1.0
+
+    def level(self, margin: Floats) -> FloatArray:
+        """The smallest r_t at which a case of this margin is accepted; inf where at none.
+
+        Args:
+            margin: margins of any shape.
+
+        Returns:
+            Levels, shaped like ``margin``.
+        """
+        return self.ruling.level(margin)
 
     def calibration(self, r_t: float, tau: float | None = None, brief: bool = False) -> GuardCalibration:
         """Calibrate r_t, or report on a given tau.
@@ -295,13 +306,3 @@ def join(rulings: Mapping[Hashable, GroupRuling], wanted: Sequence[float]) -> No
 
 def _measured(lacking: str) -> str:
     return f"{lacking}, so the radius cannot be measured" if lacking else ""
-
-
-def _halves(evidence: Evidence, blocks: int) -> np.ndarray:
-    """(n,) bool: every other block, by the order in which blocks arise; runs of rows without ids."""
-    n = len(evidence.margin)
-    if evidence.block is None:
-        return (np.arange(n) * min(blocks, n) // max(n, 1)) % 2 == 1
-    _, first, inverse = np.unique(evidence.block, return_index=True, return_inverse=True)
-    order = np.argsort(np.argsort(first))
-    return order[inverse] % 2 == 1

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,18 +25,19 @@ from safeframe.coverage.coverage_guard import (
     flat_features,
 )
 from safeframe.groups.constraint import Constraint
-from safeframe.guard.calibration import calibrate_evidence
+from safeframe.guard.calibration import AnyRuling, calibrate_evidence
 from safeframe.guard.calling import Callables, OnError
-from safeframe.guard.deciding import decide, with_default
+from safeframe.guard.deciding import decide, decide_priced, with_default
 from safeframe.guard.evidence import Evidence
 from safeframe.guard.features import features_of
 from safeframe.guard.files import SavedGuard, load_guard, save_guard
 from safeframe.guard.judging import coverage_of, judged, look_with_bar
 from safeframe.guard.report import EVERYTHING, GuardCalibration, GuardedActions
 from safeframe.guard.ruling import GroupRuling
-from safeframe.guard.settings import GuardPrior, GuardRule, GuardScale, GuardSettings, modern
+from safeframe.guard.settings import GuardPrior, GuardRule, GuardScale, GuardSettings, Priced, modern
 from safeframe.inputs import rows
 from safeframe.internal_test import InternalTestData
+from safeframe.risk_scale import RiskScale
 from safeframe.tensors import all_like, as_tensor, is_tensor, like, to_numpy
 from safeframe.threshold_rule import Conservative, Event
 from safeframe.types import SafeframeError
@@ -90,7 +91,12 @@ class SafetyGuard:
         on_error: "default": a row that cannot be judged takes the default action; "raise": stop.
         blocks: runs of consecutive cases that alternate between the two halves of a measured radius, where
             the data have no block ids.
-        seed: of the random choice of cases that certify, and of those held out for coverage.
+        seed: of the random choice of cases that certify, of those held out for coverage, and of those that
+            fit a risk scale.
+        choice: "gated": the best-scored candidate among those whose margin is below one threshold. "priced"
+            or :class:`safeframe.guard.settings.Priced`: the candidate of largest reward (its score) less the
+            price of its risk, and the default action where that is worth more; then P(unsafe | acted) is what
+            is bounded, and an r_t that is not listed is served by the next stricter one that is.
         **former: keywords of version 0.2 (radius, calibrate, form) and 0.3 (group_conditional), with a
             warning.
 
@@ -121,6 +127,7 @@ class SafetyGuard:
         on_error: OnError = "default",
         blocks: int = 20,
         seed: int = 0,
+        choice: Literal["gated", "priced"] | Priced = "gated",
         **former: Any,
     ) -> None:
         if default_action is None:
@@ -144,6 +151,7 @@ class SafetyGuard:
             coverage=CoverageSettings(float(coverage)) if isinstance(coverage, int | float) else coverage,
             blocks=blocks,
             seed=seed,
+            choice=Priced() if choice == "priced" else choice,
             **chosen,
         )
         if self.settings.constraint is not None and internal_test.group is None:
@@ -158,7 +166,7 @@ class SafetyGuard:
         self.internal_test, self.default_action = internal_test, to_numpy(default_action)
         self.evidence: Evidence | None = None
         self.calibrations: dict[float, dict[Hashable, GuardCalibration]] = {}
-        self._rulings: dict[Hashable, GroupRuling] = {}
+        self._rulings: dict[Hashable, AnyRuling] = {}
         self.probe: Any = None
 
     @property
@@ -253,17 +261,23 @@ class SafetyGuard:
         first = next(iter(found.values()))
         parts: list[tuple[Hashable, Any]] = [(EVERYTHING, slice(None))]
         tau = np.full(n, first.tau)
-        scales = next(iter(self._rulings.values())).scales
-        if scales is not None and self.settings.on_common_scale:
-            looked = replace(looked, margin=scales.log_odds(looked.margin, ids))
+        ruling = next(iter(self._rulings.values()))
+        if self.settings.on_common_scale and isinstance(ruling, GroupRuling):
+            assert ruling.scales is not None
+            looked = replace(looked, margin=ruling.scales.log_odds(looked.margin, ids))
         if ids is not None and self.settings.constraint != "pooled":
             parts = [(key, ids == key) for key in np.unique(ids).tolist()]
             for key, mine in parts:
                 tau[mine] = found[key].tau
-        decided = decide(looked, self.default_action, tau, inside)
-        bound = np.empty(n)
-        for key, mine in parts:
-            bound[mine] = self._rulings[key].ruling.level(decided.margin[mine])
+        priced, bound = None, np.full(n, np.inf)
+        if first.priced is not None:
+            terms = [(found[key].priced, mine) for key, mine in parts]
+            decided, priced = decide_priced(looked, self.default_action, terms, inside)
+            bound = bound if priced is None else priced.bound
+        else:
+            decided = decide(looked, self.default_action, tau, inside)
+            for key, mine in parts:
+                bound[mine] = self._rulings[key].level(decided.margin[mine])
         if inside is not None:
             bound[~inside] = np.inf
         if error is not None:
@@ -286,6 +300,7 @@ class SafetyGuard:
             covered=None if inside is None else like(inside, kind),
             coverage_radius=None if self.coverage is None else self.coverage.radius,
             error=error,
+            priced=priced,
         )
 
     def _covered(
@@ -350,7 +365,9 @@ class SafetyGuard:
         if ids.shape != (n,):
             raise SafeframeError(f"group has shape {ids.shape}; expected ({n},)")
         first = next(iter(self._rulings.values()))
-        known = first.members if self.settings.constraint == "pooled" else self._rulings
+        known: Mapping[Hashable, Any] = self._rulings
+        if self.settings.constraint == "pooled" and isinstance(first, GroupRuling):
+            known = first.members
         for key in np.unique(ids).tolist():
             if key not in known:
                 raise SafeframeError(f"group {key!r} has no internal test data; known: {list(known)}")
@@ -387,13 +404,15 @@ class SafetyGuard:
         save_guard(directory, saved)
 
     def _taus(self) -> list[list[float]]:
-        return [[r, next(iter(found.values())).tau] for r, found in self.calibrations.items()]
+        first = [(r, next(iter(found.values()))) for r, found in self.calibrations.items()]
+        return [[r, one.tau if one.priced is None else one.priced.price] for r, one in first]
 
     @classmethod
     def load(
         cls, directory: str | os.PathLike[str], model: Callable[..., Any], classifier: Callable[..., Any],
         check: bool = True, coverage_features: Features = flat_features, batch_size: int | None = None,
-        on_error: OnError = "default", scale: GuardScale | None = None,
+        on_error: OnError = "default",
+        scale: GuardScale | RiskScale | Callable[[Any], Any] | None = None,
     ) -> SafetyGuard:  # fmt: skip
         """A saved guard around the given model and classifier.
 
@@ -406,7 +425,8 @@ class SafetyGuard:
             coverage_features: as when the guard was made.
             batch_size: so many cases are passed to the models at once; None: all of them.
             on_error: "default" or "raise".
-            scale: as when the guard was made, where it was not "logistic" or "isotonic".
+            scale: as when the guard was made, where it was not "logistic" or "isotonic": a scale of your own
+                is not saved, neither that of groups nor that of prices.
 
         Returns:
             The guard, calibrated.

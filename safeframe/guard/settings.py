@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ from safeframe.chance_constraint import validate_prior, validate_threshold
 from safeframe.coverage.coverage_guard import CoverageSettings
 from safeframe.groups.constraint import Constraint, check_constraint
 from safeframe.groups.scales import Scale
+from safeframe.priced.rule import CHARGES, check_charges
+from safeframe.risk_scale import RiskScale, ScaleKind
 from safeframe.shrinkage import Shrinkage
 from safeframe.threshold_rule import Conservative, Event, PlugIn, Prior
 from safeframe.types import SafeframeError
@@ -38,7 +41,51 @@ class Certified:
         _check_delta(self.delta, "delta")
 
 
+@dataclass(frozen=True)
+class Priced:
+    """Risk priced instead of gated: the candidate of largest R(u) - mu (p(u) - c r_t), R its score.
+
+    One price mu for all measurements (of a group), the smallest whose bound on P(unsafe | acted) is at most
+    r_t. The default action is taken where it is worth more. Where its reward differs from measurement to
+    measurement, let the model return scores less that reward, and leave ``default_reward`` at 0.
+
+    Attributes:
+        scale: p as a map of the margin, fitted on cases that the curve does not use: "logistic", "isotonic"
+            (needs scikit-learn), or any callable from margins to probabilities that does not fall.
+        default_reward: R of the default action, in units of the scores, finite.
+        gate: only candidates with margin < gate are considered; +inf: all.
+        charges: shares c of r_t in (0, 1] that candidates may be charged from; the one that earns most is
+            taken (:mod:`safeframe.priced.rule`).
+        share: of the cases (of a group), whole blocks where they have any, that fits the scale; in (0, 1).
+
+    Raises:
+        SafeframeError: on a value outside its range.
+    """
+
+    scale: ScaleKind | RiskScale | Callable[[Any], Any] = "logistic"
+    default_reward: float = 0.0
+    gate: float = math.inf
+    charges: tuple[float, ...] = CHARGES
+    share: float = 0.25
+
+    def __post_init__(self) -> None:
+        named = self.scale in ("logistic", "isotonic") if isinstance(self.scale, str) else True
+        if not named or not (isinstance(self.scale, str | RiskScale) or callable(self.scale)):
+            raise SafeframeError(
+                f"scale is {self.scale!r}; it must be 'logistic', 'isotonic', or a callable from margins to "
+                "probabilities"
+            )
+        if not math.isfinite(self.default_reward):
+            raise SafeframeError(f"default_reward is {self.default_reward}; it must be finite")
+        if math.isnan(self.gate) or self.gate == -math.inf:
+            raise SafeframeError(f"gate is {self.gate}; it must be a margin, or inf for no gate")
+        object.__setattr__(self, "charges", check_charges(self.charges))
+        if not 0.0 < self.share < 1.0:
+            raise SafeframeError(f"share is {self.share}; the share that fits the scale must lie in (0, 1)")
+
+
 GuardRule = Conservative | PlugIn | Certified | Shrinkage
+GuardChoice = Literal["gated"] | Priced
 GuardPrior = Prior | Mapping[Hashable, Prior]
 GuardScale = Scale | Mapping[Hashable, Scale]
 
@@ -62,6 +109,7 @@ class GuardSettings:
             fit a scale.
         scale: of risk, where one is needed (:attr:`on_common_scale`, rule Shrinkage).
         scale_share: of the cases that choose, in (0, 1), which fit it and are not counted.
+        choice: "gated", or how risk is priced.
 
     Raises:
         SafeframeError: on a value that is not allowed.
@@ -78,6 +126,7 @@ class GuardSettings:
     seed: int = 0
     scale: GuardScale = "logistic"
     scale_share: float = 1.0 / 3.0
+    choice: GuardChoice = "gated"
 
     def __post_init__(self) -> None:
         if not self.threshold:
@@ -91,6 +140,20 @@ class GuardSettings:
             )
         if self.event not in (None, "accepted", "selected"):
             raise SafeframeError(f"event is {self.event!r}; it must be 'accepted' or 'selected'")
+        if self.choice != "gated" and not isinstance(self.choice, Priced):
+            raise SafeframeError(f"choice is {self.choice!r}; it must be 'gated', 'priced' or Priced(...)")
+        if isinstance(self.choice, Priced) and self.event == "accepted":
+            raise SafeframeError(
+                "event 'accepted' is about a candidate drawn at random among the accepted ones; with risk "
+                "priced the bound is that of the action taken: leave event out"
+            )
+        if isinstance(self.choice, Priced) and self.on_common_scale:
+            raise SafeframeError(
+                f"constraint is {self.constraint!r}, one threshold for all groups; risk is priced over all "
+                "cases (no constraint) or with a price for every group (constraint='per_group')"
+            )
+        if isinstance(self.choice, Priced) and isinstance(self.rule, Shrinkage):
+            raise SafeframeError("rule Shrinkage is about thresholds; risk is priced with another rule")
         if self.certificate_delta is not None:
             _check_delta(self.certificate_delta, "certificate_delta")
         if self.blocks < 2:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from safeframe.guard.report import EVERYTHING, GuardCalibration, GuardedActions
-from safeframe.guard.ruling import Steps
+from safeframe.guard.ruling import GroupRuling, Steps
 from safeframe.guard.safety_guard import SafetyGuard
 from safeframe.optimisation.candidates import DEFAULT
 from safeframe.service.storage.encoding import group_text
@@ -222,8 +222,10 @@ def version_of(number: int, guard: SafetyGuard, cuts: Cuts) -> Version:
     }
     own._rulings = {}
     for key, ruling in guard._rulings.items():
-        own._rulings[key] = copy.copy(ruling)
-        own._rulings[key].ruling = _steps(cuts, key)
+        changed = copy.copy(ruling)
+        assert isinstance(changed, GroupRuling)  # where risk is priced there are candidates
+        changed.ruling = _steps(cuts, key)
+        own._rulings[key] = changed
     return Version(number, own, cuts)
 
 

@@ -331,7 +331,7 @@ def test_tables_figures_and_claims_of_a_run(finished, tmp_path):
     tables = report.read(run)
     assert set(tables) == set(records.TABLES)
     paths = figures.draw(run, tmp_path / "figures")
-    assert len(paths) == 39
+    assert len(paths) == 42
     assert all(path.stat().st_size > 0 for path in paths)
     captions = [path.read_text() for path in paths if path.suffix == ".txt"]
     assert all("Seed 5, preset smoke" in text for text in captions)
@@ -346,6 +346,7 @@ def test_tables_figures_and_claims_of_a_run(finished, tmp_path):
         "certificates.failure_rate_max",
         "coverage.firing_in_distribution",
         "guard.promises.broken_max.conservative",
+        "priced.broken_max.certified",
     ):
         assert name in ledger.index
     assert ledger.loc["theory.theorem_1_failures", "value"] == 0
