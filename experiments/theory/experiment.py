@@ -26,6 +26,7 @@ from experiments.theory import (
     promises,
     quality,
     sensitivities,
+    tailoring,
     theorem_1,
     theorem_2,
     theorem_3,
@@ -88,6 +89,8 @@ PARTS = {
     "promises": Part("promises", promises.run, _rng("promises")),
     "monitor": Part("monitor", monitoring.run, _rng("monitor")),
     "monitor_time": Part("monitor", monitoring.times, _rng("monitor_time")),
+    "tailoring": Part("tailoring", tailoring.run, _integer("tailoring")),
+    "tailoring_why": Part("tailoring", tailoring.why, _integer("tailoring_why")),
 }
 """By the name of the table."""
 

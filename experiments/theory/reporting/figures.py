@@ -16,6 +16,7 @@ from experiments.support.results.saved import Saved
 from experiments.theory.reporting import figures_sensitivity
 from experiments.theory.reporting.figures_monitor import monitor
 from experiments.theory.reporting.figures_promises import promises
+from experiments.theory.reporting.figures_tailoring import tailoring
 from experiments.theory.reporting.report import read
 from safeframe.certificates.cases import clopper_pearson_lower, clopper_pearson_upper
 
@@ -41,6 +42,7 @@ def draw(run: Saved, place: Path | None = None) -> list[Path]:
         "theory_quality": figures_sensitivity.quality,
         "theory_promises": promises,
         "theory_monitor": monitor,
+        "theory_tailoring": tailoring,
     }
     paths: list[Path] = []
     for name, make in makers.items():

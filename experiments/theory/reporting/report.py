@@ -15,7 +15,7 @@ from experiments.support.results.publish import RESULTS, Claimant, write_tables
 from experiments.support.results.ratios import mean_interval
 from experiments.support.results.saved import Saved
 from experiments.theory.records import TABLES
-from experiments.theory.reporting import claims_monitor, claims_promises
+from experiments.theory.reporting import claims_monitor, claims_promises, claims_tailoring
 from experiments.theory.reporting.claims_promises import largest_failure_rate
 from safeframe.certificates.cases import clopper_pearson_lower, clopper_pearson_upper
 
@@ -121,6 +121,7 @@ def claimed(tables: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
            "value": float(quality.loc[least, "zeta"] / quality.loc["stratified", "zeta"])}  # fmt: skip
     yield from claims_promises.claimed(tables["promises"])
     yield from claims_monitor.claimed(tables["monitor"], tables["monitor_time"])
+    yield from claims_tailoring.claimed(tables["tailoring"], tables["tailoring_why"])
 
 
 def failure_rate_max(table: pd.DataFrame) -> tuple[float, float, float, int]:
