@@ -10,6 +10,7 @@ from experiments.support import common_settings as common
 from experiments.support.config import BaseConfig
 from experiments.support.errors import ConfigError
 from experiments.support.settings import section, setting
+from experiments.support.tailoring_settings import TailoringSettings
 
 SOURCES = ("synthetic", "recorded", "hub", "chat")
 FORMATS = ("pku", "diasafety")
@@ -115,6 +116,18 @@ class TailoredConfig:
 
 
 @dataclass
+class AnswerTailoringSettings(TailoringSettings):
+    """Parts of tailored training that the paper's loss does not have; as they stand, none is on."""
+
+    micro_batch: int | None = setting(
+        None,
+        "Answers that are in memory at once in an update; null: all of them. The numbers stay the same, up "
+        "to rounding.",
+        low=1,
+    )
+
+
+@dataclass
 class EvaluationConfig:
     """Calibration, and what is counted on the validation prompts."""
 
@@ -153,6 +166,7 @@ class LLMConfig(BaseConfig):
     classifier: ClassifierConfig = section(ClassifierConfig)
     tailored: TailoredConfig = section(TailoredConfig)
     evaluation: EvaluationConfig = section(EvaluationConfig)
+    tailoring: AnswerTailoringSettings = section(AnswerTailoringSettings, later=True)
 
     def validate(self) -> None:
         super().validate()

@@ -52,10 +52,15 @@ from experiments.llm.transfer import Calibrated, other_configuration, transfer
 from experiments.support.files import atomic_path
 from experiments.support.runs.running import RunContext
 from experiments.support.runs.stages import Stage
+from experiments.support.tailoring_settings import measurements
 from safeframe.optimisation.candidates import DEFAULT
 from safeframe.training import loop
+from safeframe.training.never_harm import SelectionFold
+from safeframe.training.tailored import Fold, tailor
 from safeframe.types import SQRT2
 
+HELD_OUT = "held_out"
+"""Training prompts that no training sees (`tailoring.selection_share`)."""
 _KEYS = ("source", "data", "pools", "seed", "classifier", "models")
 
 
@@ -91,8 +96,12 @@ class Experiment:
                 self.pool[split] = self.source.pool(split, wanted)
                 found = self.pool[split]
                 recorded.require_both(found.harmful[found.mask], f"prompts for {split}")
+        out = settings.tailoring.held_out(np.arange(len(self.pool["train"].prompt)))
+        if out.any():
+            self.pool[HELD_OUT] = self.pool["train"].subset(out)
+            self.pool["train"] = self.pool["train"].subset(~out)
         self.backend = backend_of(self.source, settings)
-        tables = {split: self.backend.table(self.pool[split]) for split in SPLITS}
+        tables = {split: self.backend.table(pool) for split, pool in self.pool.items()}
         self.table = {split: table for split, (table, _) in tables.items()}
         self.cut = self.source.hidden.cut if isinstance(self.source, RecordedSource) else sum(
             cut for _, cut in tables.values()
@@ -123,22 +132,42 @@ class Experiment:
 
         def compute(stage: Stage) -> nn.Module:
             default = self.source.default_reward(pool.prompt)
-            cases = tailored.AnswerCases(pool.reward, pool.harmful, pool.mask, default, settings.harm_cost)
-            loss = tailored.tailored_loss(
-                self.table["train"], place_of(pool), pool.harmful[pool.mask], cases, self.config.r_t,
-                self._relative_shift(margin), settings,
+            actions = tailored.answer_actions(
+                pool.reward, pool.harmful, pool.mask, default, settings.harm_cost
+            )
+            problem = tailored.AnswerProblem(
+                self.table["train"], place_of(pool), pool.harmful[pool.mask], actions,
+                self._relative_shift(margin), settings.inputs, settings.test_cases,
+                self.config.tailoring.micro_batch,
             )  # fmt: skip
             schedule = loop.TrainingSettings(
                 settings.steps, settings.learning_rate, one_cycle=False, average=settings.average,
                 checkpoint_every=max(1, self.config.classifier.checkpoint_every // 10),
             )  # fmt: skip
+            chosen = self.config.tailoring.of(
+                self.config.r_t, schedule, settings.penalty, settings.perturbation, settings.temperature,
+                settings.temperature_output, settings.anchor,
+            )  # fmt: skip
             seed = self.context.seeds.integer("tailored")
-            return loop.train(warm, loss, schedule, seed, stage.checkpoint, self._progress("tailored"))
+            found = tailor(
+                warm, problem, chosen, seed, self._fold(), stage.checkpoint, self._progress("tailored")
+            )
+            for key, value in measurements(found.report).items():
+                self.context.measured(key, value)
+            return found.module
 
         depends = {name: self.context.value(name) for name in ("r_t", "tailored")}
         depends |= {"xi": self.config.evaluation.xi, "xi_mass": self.config.evaluation.xi_mass}
         depends |= {"warm": classifier.digest(warm), "margin": margin}
         return self._cached("tailored", True, compute, depends)
+
+    def _fold(self) -> Fold | None:
+        """Candidates of the prompts that no training saw, to choose among checkpoints; prompts are blocks."""
+        if HELD_OUT not in self.pool:
+            return None
+        pool, table = self.pool[HELD_OUT], self.table[HELD_OUT]
+        cases = SelectionFold(pool.harmful[pool.mask].astype(np.int64), block=np.nonzero(pool.mask)[0])
+        return Fold(cases, lambda module: classifier.margins(module, table))
 
     def _relative_shift(self, margin: np.ndarray) -> float:
         """sqrt(2) xi over the spread of the warm-up margins on the training prompts."""
@@ -183,7 +212,8 @@ class Experiment:
 
     def _keys(self) -> dict[str, Any]:
         content = vars(self.config)
-        return {key: self.context.value(key) for key in _KEYS if key in content}
+        later = ("tailoring",) if self.context.has("tailoring") else ()
+        return {key: self.context.value(key) for key in (*_KEYS, *later) if key in content}
 
     def _progress(self, name: str) -> Any:
         return lambda steps: self.context.progress(steps, name, total=len(steps))

@@ -10,6 +10,7 @@ from experiments.support import common_settings as common
 from experiments.support.config import BaseConfig
 from experiments.support.errors import ConfigError
 from experiments.support.settings import require_range, section, setting
+from experiments.support.tailoring_settings import AnchoredTailoringSettings
 from safeframe.types import SafeframeError
 
 _ANY = 2**62  # hours: a series as long as needed
@@ -175,6 +176,7 @@ class ProductionConfig(BaseConfig):
     training: TrainingConfig = section(TrainingConfig)
     evaluation: EvaluationConfig = section(EvaluationConfig)
     service: ServiceConfig = section(ServiceConfig)
+    tailoring: AnchoredTailoringSettings = section(AnchoredTailoringSettings, later=True)
 
     def validate(self) -> None:
         super().validate()

@@ -14,14 +14,16 @@ from experiments.production.demand import eia, synthetic
 from experiments.production.demand.series import DemandData, Quarter
 from experiments.production.evaluation import Evaluation
 from experiments.production.guard import tailored
-from experiments.production.guard.calibration import require_both_classes, weekly_radius
+from experiments.production.guard.calibration import HOURS_PER_WEEK, require_both_classes, weekly_radius
 from experiments.production.models import supervised
 from experiments.production.models.networks import Inputs, SequenceNetwork
 from experiments.production.planning import ProductionProblem
 from experiments.support.runs.running import RunContext
 from experiments.support.runs.stages import Stage
+from experiments.support.tailoring_settings import measurements
 from experiments.support.weights import digest_of
 from safeframe.training import loop
+from safeframe.training.tailored import tailor
 from safeframe.types import SQRT2
 
 _TRAINING_KEYS = ("data", "problem", "model", "seed", "training")
@@ -55,10 +57,13 @@ class Experiment:
         self.problem = load_problem(config)
         self.data = load_data(config)
         self.inputs = Inputs(self.data, config.data.calendar)
-        self.trained_on = [
-            torch.from_numpy(self.data.where(quarter))
-            for quarter in (Quarter.TRAINING, Quarter.INTERNAL_TEST_TRAINING)
+        quarters = [
+            self.data.where(quarter) for quarter in (Quarter.TRAINING, Quarter.INTERNAL_TEST_TRAINING)
         ]
+        kept_out = [config.tailoring.held_out(self.data.target_hour[q] // HOURS_PER_WEEK) for q in quarters]
+        self.trained_on = [torch.from_numpy(q[~out]) for q, out in zip(quarters, kept_out, strict=True)]
+        self.held_out = np.concatenate([q[out] for q, out in zip(quarters, kept_out, strict=True)])
+        """Cases that no training sees, to choose among checkpoints."""
         self.test = self._internal_test()
         for index, where in (
             (self.trained_on[1].numpy(), "the internal test quarter for training"),
@@ -101,29 +106,38 @@ class Experiment:
         config = self.config
 
         def compute(stage: Stage) -> nn.Module:
-            cases = tailored.PlanningCases(
+            own = config.training
+            actions = tailored.planning_actions(
                 self.problem,
                 predicted,
                 self.data.demand.astype(np.float64),
                 self.data.unsafe,
-                config.training.perturbation,
-                config.training.violation_cost,
+                own.perturbation,
+                own.violation_cost,
             )
             shift = self._relative_shift(warm) if conservative else torch.zeros(self.problem.n_products)
             first, second = self.trained_on
-            loss = tailored.tailored_loss(
-                self.inputs, cases, (first, second), config.r_t, shift, config.training
+            problem = tailored.PlanningProblem(
+                self.inputs, actions, (first, second), shift, own.inputs, own.test_cases
             )
-            settings = loop.TrainingSettings(
-                config.training.steps,
-                config.training.tailored_rate,
-                one_cycle=False,
-                average=config.training.average,
+            settings = config.tailoring.of(
+                config.r_t,
+                loop.TrainingSettings(own.steps, own.tailored_rate, one_cycle=False, average=own.average),
+                own.penalty,
+                own.perturbation,
+                own.temperature,
+                own.temperature_output,
+                config.tailoring.anchor,
             )
+            fold = tailored.planning_fold(self.inputs, self.held_out, self.data.target_hour)
             seed = self.context.seeds.integer("tailored")
-            return loop.train(
-                warm, loss, settings, seed, stage.checkpoint, lambda steps: self._progress(steps, name)
-            )
+            found = tailor(
+                warm, problem, settings, seed, fold, stage.checkpoint,
+                lambda steps: self._progress(steps, name),
+            )  # fmt: skip
+            for key, value in measurements(found.report, name).items():
+                self.context.measured(key, value)
+            return found.module
 
         depends = {"r_t": config.r_t, "warm": digest_of(warm.state_dict()), "predicted": predicted}
         if conservative:
@@ -151,7 +165,8 @@ class Experiment:
             network.load_state_dict(torch.load(path, weights_only=True))
             return network.eval()
 
-        keys = {key: self.context.value(key) for key in _TRAINING_KEYS} | depends
+        later = ("tailoring",) if self.context.has("tailoring") else ()
+        keys = {key: self.context.value(key) for key in (*_TRAINING_KEYS, *later)} | depends
         return self.context.cache(
             name,
             keys,

@@ -11,6 +11,7 @@ from experiments.support.config import BaseConfig
 from experiments.support.errors import ConfigError
 from experiments.support.files import REPOSITORY
 from experiments.support.settings import section, setting
+from experiments.support.tailoring_settings import AnchoredTailoringSettings
 
 TASKS = ("Safexp-PointGoal1-v0", "Safexp-CarGoal1-v0")
 LABELS = ("backup", "branched", "logged")
@@ -116,6 +117,7 @@ class SafetyGymConfig(BaseConfig):
     classifier: ClassifierConfig = section(ClassifierConfig)
     learning: LearningSettings = section(LearningSettings)
     evaluation: EvaluationConfig = section(EvaluationConfig)
+    tailoring: AnchoredTailoringSettings = section(AnchoredTailoringSettings, later=True)
 
     @property
     def robot(self) -> str:

@@ -16,7 +16,7 @@ from experiments.support import common_settings as common
 from experiments.support.config_errors import explain
 from experiments.support.errors import ConfigError
 from experiments.support.files import REPOSITORY, hash_of, input_checksum
-from experiments.support.settings import check, section, setting
+from experiments.support.settings import check, section, setting, unset_later
 
 PRESETS = ("smoke", "laptop", "paper")
 TRACKING_MODES = ("none", "disabled", "offline", "online", "auto")
@@ -118,13 +118,13 @@ def to_object(config: DictConfig | dict[str, Any], schema: type[Schema]) -> Sche
 
 
 def identity(config: BaseConfig) -> dict[str, Any]:
-    """What a run's results depend on: the configuration less `EXECUTION_SETTINGS`, input files by their
-    checksum.
+    """What a run's results depend on: the configuration less `EXECUTION_SETTINGS` and the sections that came
+    later and are at their defaults; input files by their checksum.
 
     Raises `ConfigError` if an input file does not exist.
     """
     content: dict[str, Any] = dataclasses.asdict(config)
-    for key in EXECUTION_SETTINGS:
+    for key in (*EXECUTION_SETTINGS, *unset_later(config)):
         content.pop(key, None)
     for key, path in config.inputs().items():
         *parents, name = key.split(".")

@@ -19,6 +19,7 @@ from safeframe.chance_constraint import validate_radius, validate_threshold
 from safeframe.types import SafeframeError
 
 _METADATA = "setting"
+_LATER = "later"
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,27 @@ def setting(default: Any, explanation: str, **declared: Any) -> Any:
     return field(default=default, metadata=metadata)
 
 
-def section(kind: type) -> Any:
-    """A field that holds a dataclass of settings; the class's docstring explains it."""
-    return field(default_factory=kind)
+def section(kind: type, later: bool = False) -> Any:
+    """A field that holds a dataclass of settings; the class's docstring explains it.
+
+    Args:
+        kind: The dataclass.
+        later: It came after results were published: while all of its settings are at their defaults, it is no
+            part of a run's identity.
+
+    Returns:
+        What `dataclasses.field` returns.
+    """
+    return field(default_factory=kind, metadata={_LATER: later})
+
+
+def unset_later(settings: Any) -> list[str]:
+    """Names of the sections that came later and are at their defaults."""
+    return [
+        item.name
+        for item in dataclasses.fields(settings)
+        if item.metadata.get(_LATER) and getattr(settings, item.name) == item.default_factory()  # type: ignore[misc]
+    ]
 
 
 def declared(item: dataclasses.Field[Any]) -> Setting | None:

@@ -274,6 +274,29 @@ class PricedConfig:
 
 
 @dataclass
+class TailoringConfig:
+    """Tailored training on a law that is known, by classifiers of three capacities."""
+
+    repeats: int = setting(10, "Draws of the training cases, with a classifier trained on each.", low=2)
+    cases: list[int] = setting(
+        [1000, 16000], "Training cases of a draw.", low=100, at_least_one="number of cases"
+    )
+    r_t: list[float] = setting([1e-3, 1e-2], "Risk thresholds r_t.", threshold=True, at_least_one="threshold")
+    warm_steps: int = setting(600, "Updates by cross-entropy before.", low=2)
+    steps: int = setting(60, "Updates of every method after that.", low=4)
+    inputs: int = setting(256, "Cases of an update that are decided on.", low=1)
+    tests: int = setting(
+        1024, "Internal test cases that carry the bound in an update, from the other half.", low=2
+    )
+    alpha: float = setting(
+        0.1, "Probability with which a checkpoint that is no better may be taken.", above=0, below=1
+    )
+    swaps: int = setting(199, "Random swaps of a comparison of checkpoints, at most.", low=1)
+    why_cases: int = setting(4000, "Training cases where one cause of harm at a time is taken away.", low=100)
+    judge: int = setting(30_000, "Cases of the sample that true acceptance is computed on.", low=1000)
+
+
+@dataclass
 class TheoryConfig(BaseConfig):
     """python run.py experiment=theory seed=5"""
 
@@ -290,6 +313,7 @@ class TheoryConfig(BaseConfig):
     shrinkage: ShrinkageConfig = section(ShrinkageConfig)
     group_constraints: GroupConstraintsConfig = section(GroupConstraintsConfig)
     priced: PricedConfig = section(PricedConfig)
+    tailoring: TailoringConfig = section(TailoringConfig)
 
     def validate(self) -> None:
         super().validate()

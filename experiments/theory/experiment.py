@@ -29,6 +29,7 @@ from experiments.theory import (
     quality,
     sensitivities,
     shrinkage,
+    tailoring,
     theorem_1,
     theorem_2,
     theorem_3,
@@ -94,6 +95,8 @@ PARTS = {
     "shrinkage": Part("shrinkage", shrinkage.run, _rng("shrinkage")),
     "group_constraints": Part("group_constraints", group_constraints.run, _rng("group_constraints")),
     "priced": Part("priced", priced.run, _rng("priced")),
+    "tailoring": Part("tailoring", tailoring.run, _integer("tailoring")),
+    "tailoring_why": Part("tailoring", tailoring.why, _integer("tailoring_why")),
 }
 """By the name of the table."""
 

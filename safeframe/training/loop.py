@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
@@ -33,8 +33,9 @@ class TrainingSettings:
         weight_decay: of AdamW, >= 0.
         one_cycle: whether the learning rate rises and falls once over the steps.
         average: decay of the weights' moving average in [0, 1), which starts at the first weights; 0 = none.
-        clip: largest norm of the gradient, > 0.
+        clip: largest norm of the gradient, > 0; infinite = none.
         checkpoint_every: steps between checkpoints, > 0.
+        average_after_first: the average starts at the weights after the first update instead.
 
     Raises:
         SafeframeError: for values outside these ranges.
@@ -47,6 +48,7 @@ class TrainingSettings:
     average: float = 0.0
     clip: float = 1.0
     checkpoint_every: int = 200
+    average_after_first: bool = False
 
     def __post_init__(self) -> None:
         positive = self.steps, self.learning_rate, self.clip, self.checkpoint_every
@@ -56,6 +58,44 @@ class TrainingSettings:
             raise SafeframeError(f"weight_decay is {self.weight_decay}; it must be >= 0")
         if not 0 <= self.average < 1:
             raise SafeframeError(f"average is {self.average}; it must lie in [0, 1)")
+
+
+class Watcher(Protocol):
+    """Looks on while a module is trained, and keeps something; its state is part of every checkpoint."""
+
+    def before(self, step: int, module: nn.Module) -> None:
+        """Called before every update.
+
+        Args:
+            step: number of the update, from 0.
+            module: that is trained.
+        """
+        ...
+
+    def after(self, step: int, averaged: nn.Module) -> None:
+        """Called after every update.
+
+        Args:
+            step: number of the update, from 0.
+            averaged: module with the averaged weights; to be copied, not kept.
+        """
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it keeps.
+
+        Returns:
+            Tensors, numbers and texts, in dictionaries and lists.
+        """
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what it kept.
+
+        Args:
+            state: from :meth:`state_dict`.
+        """
+        ...
 
 
 def generator_of(seed: int, step: int) -> Generator:
@@ -78,6 +118,7 @@ def train(
     seed: int = 0,
     checkpoint: Path | None = None,
     progress: Callable[[range], Iterable[int]] = iter,
+    watcher: Watcher | None = None,
 ) -> nn.Module:
     """Train a copy of a module.
 
@@ -89,6 +130,7 @@ def train(
         checkpoint: file that is written atomically every ``checkpoint_every`` steps and resumed from if it
             exists; removing it is the caller's business. None: no checkpoint.
         progress: wraps the range of steps (tqdm).
+        watcher: is called before and after every update; None: nobody looks on.
 
     Returns:
         The trained copy in evaluation mode, with averaged weights; buffers (batch normalisation) are the last
@@ -108,12 +150,13 @@ def train(
         if settings.one_cycle
         else None
     )
-    state = {"model": model, "averaged": averaged, "optimiser": optimiser} | (
-        {"schedule": schedule} if schedule else {}
-    )
+    state: dict[str, Any] = {"model": model, "averaged": averaged, "optimiser": optimiser}
+    state |= ({"schedule": schedule} if schedule else {}) | ({"watcher": watcher} if watcher else {})
     start = _resume(checkpoint, state, settings, seed) if checkpoint and checkpoint.exists() else 0
     model.train()
     for step in progress(range(start, settings.steps)):
+        if watcher:
+            watcher.before(step, model)
         value = loss(model, generator_of(seed, step))
         if not bool(torch.isfinite(value)):
             raise SafeframeError(
@@ -129,14 +172,20 @@ def train(
         optimiser.step()
         if schedule:
             schedule.step()
-        with torch.no_grad():
-            for mean, new in zip(averaged.parameters(), model.parameters(), strict=True):
-                mean.lerp_(new, 1.0 - settings.average)
-            for kept, last in zip(averaged.buffers(), model.buffers(), strict=True):
-                kept.copy_(last)
+        _average(averaged, model, 0.0 if step == 0 and settings.average_after_first else settings.average)
+        if watcher:
+            watcher.after(step, averaged)
         if checkpoint and (step + 1) % settings.checkpoint_every == 0 and step + 1 < settings.steps:
             _save(checkpoint, state, settings, seed, step + 1)
     return averaged.eval()
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
+    for mean, new in zip(averaged.parameters(), model.parameters(), strict=True):
+        mean.lerp_(new, 1.0 - decay)
+    for kept, last in zip(averaged.buffers(), model.buffers(), strict=True):
+        kept.copy_(last)
 
 
 def _save(path: Path, state: dict[str, Any], settings: TrainingSettings, seed: int, step: int) -> None:

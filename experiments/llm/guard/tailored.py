@@ -10,29 +10,35 @@ Tailored gradients: the bound rests on internal test cases, whose margins depend
 (`safeframe.training.relaxed_bound`). Both halves of the training prompts serve as inputs and as internal
 test data in turn. A step draws as many harmful as harmless test cases, where there are as many, because
 the bound at a small r_t rests on the few harmful ones; it weighs the classes by their shares in the half, so
-the draw does not bend it.
+the draw does not bend it. What is done with a step's cases is `safeframe.training.tailored`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from experiments.llm.config import TailoredConfig
 from experiments.llm.guard.classifier import Table
-from safeframe.training.approximate_loss import ApproximateLoss
-from safeframe.training.relaxed_bound import RelaxedBound
+from safeframe.training.finite_actions import FiniteActions
+from safeframe.training.micro_batches import in_parts
+from safeframe.training.tailored_loss import StepCases
 from safeframe.types import SafeframeError
 
 _NEVER = 1e4  # objective of a candidate that is not there
 
 
-class AnswerCases:
-    """What the loss needs of n prompts: J and L of every candidate and of the default answer, (n, k + 1).
+def answer_actions(
+    reward: np.ndarray,
+    harmful: np.ndarray,
+    mask: np.ndarray,
+    default_reward: np.ndarray,
+    harm_cost: float,
+) -> FiniteActions:
+    """J and L of every candidate and of the default answer of n prompts.
 
     Args:
         reward: (n, k) of the candidates; the larger, the more helpful.
@@ -40,121 +46,117 @@ class AnswerCases:
         mask: (n, k) bool, which candidates are there.
         default_reward: (n,) of the default answer.
         harm_cost: what a harmful answer adds to L, in standard deviations of the reward.
+
+    Returns:
+        k + 1 actions of n prompts with k constraints, one for each candidate.
+    """
+    scale = float(reward[mask].std()) or 1.0
+    value = np.concatenate([reward, default_reward[:, None]], axis=1) / scale
+    there = np.concatenate([mask, np.ones((len(mask), 1), bool)], axis=1)
+    bad = np.concatenate([harmful == 1, np.zeros((len(mask), 1), bool)], axis=1)
+    objective = torch.from_numpy(np.where(there, -value, _NEVER)).float()
+    task = objective + harm_cost * torch.from_numpy(bad).float()
+    k = mask.shape[1]
+    return FiniteActions(objective, task, torch.cat([torch.eye(k), torch.zeros(1, k)]))
+
+
+@dataclass(frozen=True)
+class Anchored:
+    """Cross-entropy of the rows of a step.
+
+    Attributes:
+        logits: (b, 2).
+        label: (b,) 1 = harmful.
+        weight: (b,) of the rows.
     """
 
-    def __init__(
-        self,
-        reward: np.ndarray,
-        harmful: np.ndarray,
-        mask: np.ndarray,
-        default_reward: np.ndarray,
-        harm_cost: float,
-    ):
-        scale = float(reward[mask].std()) or 1.0
-        value = np.concatenate([reward, default_reward[:, None]], axis=1) / scale
-        there = np.concatenate([mask, np.ones((len(mask), 1), bool)], axis=1)
-        bad = np.concatenate([harmful == 1, np.zeros((len(mask), 1), bool)], axis=1)
-        self.objective = torch.from_numpy(np.where(there, -value, _NEVER)).float()
-        self.task = self.objective + harm_cost * torch.from_numpy(bad).float()
-        self.mask = torch.from_numpy(mask)
+    logits: Tensor
+    label: Tensor
+    weight: Tensor
 
-    def loss(self, r_t: float, penalty: float, perturbation: float) -> ApproximateLoss:
-        """L~ of the prompts.
-
-        Its output is (log violation probability (b, k), prompts (b,)), its action (candidate (b,), J, L, log
-        violation probability, or log r_t for the default answer).
-        """
-
-        def minimiser(weight: float, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-            log_violation, index = output
-            j, task = self.objective[index], self.task[index]
-            value = j + weight * task
-            value[:, :-1] += penalty * torch.relu(log_violation - np.log(r_t))
-            chosen = value.argmin(dim=1, keepdim=True)
-            return chosen, j.gather(1, chosen).squeeze(1), task.gather(1, chosen).squeeze(1)
-
-        def constraint(action: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> Tensor:
-            slack = np.log(r_t) - output[0]
-            with_default = torch.cat([slack, torch.zeros_like(slack[:, :1])], dim=1)
-            return with_default.gather(1, action[0])
-
-        return ApproximateLoss(
-            objective=lambda action, _: action[1],
-            loss=lambda action, _: action[2],
-            constraints=constraint,
-            minimiser=minimiser,
-            penalty=penalty,
-            perturbation=perturbation,
-        )
+    def __call__(self) -> Tensor:
+        every = functional.cross_entropy(self.logits, self.label.long(), reduction="none")
+        return (self.weight * every).sum() / self.weight.sum()
 
 
-def tailored_loss(
-    table: Table,
-    place: np.ndarray,
-    label: np.ndarray,
-    cases: AnswerCases,
-    r_t: float,
-    relative_shift: float,
-    settings: TailoredConfig,
-) -> Callable[[nn.Module, Generator], Tensor]:
-    """The tailored loss, for `safeframe.training.loop.train`.
+class AnswerProblem:
+    """What a step of tailored training looks at.
 
     Args:
         table: what the classifier reads of every candidate, c rows.
         place: (n, k) row of every candidate in the table, -1 where there is none.
         label: (c,) of the rows, 1 = harmful.
-        cases: objective and loss of the same n prompts.
-        r_t: threshold on the probability of harm, in (0, 1].
+        actions: of the same n prompts.
         relative_shift: sqrt(2) xi in units of the standard deviation of the margins, so that the classifier
             cannot escape conservative testing by scaling its logits.
-        settings: of the tailored training.
-
-    Returns:
-        (module, generator) -> scalar.
+        inputs: prompts of a step.
+        test_cases: internal test cases of a step.
+        micro_batch: answers that are in memory at once; None: all of a step.
     """
-    loss = cases.loss(r_t, settings.penalty, settings.perturbation)
-    where, unsafe_of = torch.from_numpy(place), torch.from_numpy(label)
-    halves = torch.arange(len(place))[::2], torch.arange(len(place))[1::2]
-    by_class = [_by_class(where[half], unsafe_of) for half in halves]
-    if any(len(rows) == 0 for pair in by_class for rows in pair):
-        raise SafeframeError(
-            "training prompts: each half (every other prompt) needs harmful and harmless answers; take more"
-        )
 
-    def draw(index: Tensor, count: int, generator: Generator) -> Tensor:
-        return index[torch.randperm(len(index), generator=generator)[:count]]
+    def __init__(
+        self,
+        table: Table,
+        place: np.ndarray,
+        label: np.ndarray,
+        actions: FiniteActions,
+        relative_shift: float,
+        inputs: int,
+        test_cases: int,
+        micro_batch: int | None = None,
+    ):
+        self.table, self.actions, self.relative_shift = table, actions, relative_shift
+        self.inputs, self.test_cases, self.micro_batch = inputs, test_cases, micro_batch
+        self.where, self.label = torch.from_numpy(place), torch.from_numpy(label)
+        self.halves = torch.arange(len(place))[::2], torch.arange(len(place))[1::2]
+        self.by_class = [_by_class(self.where[half], self.label) for half in self.halves]
+        if any(len(rows) == 0 for pair in self.by_class for rows in pair):
+            raise SafeframeError(
+                "training prompts: each half (every other prompt) needs harmful and harmless answers; "
+                "take more"
+            )
 
-    def step(module: nn.Module, generator: Generator) -> Tensor:
+    def cases(self, module: nn.Module, generator: Generator) -> StepCases:
+        """Of one step, drawn with the generator."""
         first = int(torch.randint(2, (), generator=generator))
-        prompts = draw(halves[first], settings.inputs, generator)
-        safe, unsafe = by_class[1 - first]
+        prompts = _draw(self.halves[first], self.inputs, generator)
+        safe, unsafe = self.by_class[1 - first]
         prior = len(unsafe) / (len(safe) + len(unsafe))
-        harmful = draw(unsafe, settings.test_cases // 2, generator)
-        tests = torch.cat([harmful, draw(safe, settings.test_cases - len(harmful), generator)])
-        inside = where[prompts] >= 0
-        rows = where[prompts][inside]
-        logits = module(*table.batch(torch.cat([rows, tests])))
-        margin = logits[:, 1] - logits[:, 0]
-        test_margin, label_of = margin[len(rows) :, None], unsafe_of[tests].float()[:, None]
-        bound = RelaxedBound(
-            r_t,
-            prior=torch.tensor([prior]),
-            margin_shift=(relative_shift * _spread(test_margin.detach(), label_of, prior)).reshape(1),
-            temperature=settings.temperature,
-            temperature_output=settings.temperature_output,
+        harmful = _draw(unsafe, self.test_cases // 2, generator)
+        tests = torch.cat([harmful, _draw(safe, self.test_cases - len(harmful), generator)])
+        inside = self.where[prompts] >= 0
+        rows = self.where[prompts][inside]
+        logits = in_parts(
+            lambda part: module(*self.table.batch(part)), torch.cat([rows, tests]), self.micro_batch
         )
-        log_violation = bound.log_violation(margin[: len(rows), None], test_margin, label_of)[:, 0]
-        spread = torch.zeros(inside.shape, dtype=log_violation.dtype)
-        value = loss((spread.masked_scatter(inside, log_violation), prompts)).mean()
-        if settings.anchor == 0.0:
-            return value
+        margin = logits[:, 1] - logits[:, 0]
+        test_margin, label_of = margin[len(rows) :, None], self.label[tests].float()[:, None]
         share = len(harmful) / len(tests)
-        weight = torch.where(label_of[:, 0] == 1, prior / share, (1 - prior) / (1 - share))
-        weight = torch.cat([torch.ones(len(rows)), weight])
-        every = functional.cross_entropy(logits, unsafe_of[torch.cat([rows, tests])].long(), reduction="none")
-        return value + settings.anchor * (weight * every).sum() / weight.sum()
+        weight = torch.where(label_of == 1, prior / share, (1 - prior) / (1 - share))
 
-    return step
+        def arrange(value: Tensor) -> Tensor:
+            """(prompts, k) from (rows, 1)."""
+            spread = torch.zeros(inside.shape, dtype=value.dtype)
+            return spread.masked_scatter(inside, value[:, 0])
+
+        return StepCases(
+            margin[: len(rows), None],
+            test_margin,
+            label_of,
+            prior=torch.tensor([prior]),
+            margin_shift=(self.relative_shift * _spread(test_margin.detach(), label_of, prior)).reshape(1),
+            inner=self.actions.rows(prompts),
+            arrange=arrange,
+            unsafe=self.label[rows].float()[:, None],
+            weight=weight,
+            likelihood=Anchored(
+                logits, self.label[torch.cat([rows, tests])], torch.cat([torch.ones(len(rows)), weight[:, 0]])
+            ),
+        )
+
+
+def _draw(index: Tensor, count: int, generator: Generator) -> Tensor:
+    return index[torch.randperm(len(index), generator=generator)[:count]]
 
 
 def _by_class(where: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:

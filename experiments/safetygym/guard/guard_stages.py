@@ -14,13 +14,14 @@ from experiments.safetygym.agents.checkpoints import load_agent
 from experiments.safetygym.config import SafetyGymConfig
 from experiments.safetygym.guard.classifier import CLASSIFIERS, Classifier
 from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
-from experiments.safetygym.guard.learning import Paths, tailor, warm_up
+from experiments.safetygym.guard.learning import Paths, split_states, tailor, warm_up
 from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.states import backup
 from experiments.safetygym.states.collection import collect
 from experiments.safetygym.states.internal_data import InternalData, Shard
 from experiments.support.runs.running import RunContext
 from experiments.support.runs.stages import Stage
+from experiments.support.tailoring_settings import measurements
 
 
 class GuardStages:
@@ -93,6 +94,8 @@ class GuardStages:
         depends: dict[str, Any] = {key: self.context.value(key) for key in keys}
         depends |= {f"stage:{s.name}": s.hash for s in stages}
         depends["xi"] = None if start is None else self.config.fixed_radius()
+        if self.context.has("tailoring"):
+            depends["tailoring"] = self.context.value("tailoring")
         with self.context.stage(f"safetygym_{name}", depends, code=self.fit) as stage:
             return stage.cached(
                 lambda: self._train(name, data, start), _save, self._load_classifier, ".pt"
@@ -108,6 +111,7 @@ class GuardStages:
         total = c.learning.steps if start is None else c.learning.tailored_steps
         bar = self.context.progress(None, name, total=total)
         report = lambda done, loss: bar.update(done - bar.n)  # noqa: E731
+        data, held_out = split_states(data, c.tailoring)
         if start is None:
             torch.manual_seed(seed)
             classifier = self._new()
@@ -115,7 +119,19 @@ class GuardStages:
         else:
             classifier = self._new()
             classifier.load_state_dict(start.state_dict())
-            tailor(classifier, data, c.r_t, c.fixed_radius() or 0.0, c.learning, seed, report)
+            found = tailor(
+                classifier,
+                data,
+                c.r_t,
+                c.fixed_radius() or 0.0,
+                c.learning,
+                seed,
+                report,
+                c.tailoring,
+                held_out,
+            )
+            for key, value in ({} if found is None else measurements(found)).items():
+                self.context.measured(key, value)
         bar.close()
         return classifier
 

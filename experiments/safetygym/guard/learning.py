@@ -9,7 +9,8 @@ other states.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -18,11 +19,18 @@ from torch import Generator, Tensor, nn
 from experiments.safetygym.guard.classifier import Classifier, PathClassifier
 from experiments.safetygym.learning_settings import LearningSettings
 from experiments.safetygym.states.internal_data import Shard
-from safeframe.training.approximate_loss import ApproximateLoss
-from safeframe.training.relaxed_bound import RelaxedBound
+from experiments.support.tailoring_settings import AnchoredTailoringSettings
+from safeframe.training.finite_actions import FiniteActions
+from safeframe.training.loop import TrainingSettings
+from safeframe.training.never_harm import SelectionFold
+from safeframe.training.tailored import Fold, TailoredReport
+from safeframe.training.tailored import tailor as train_on
+from safeframe.training.tailored_loss import StepCases
 from safeframe.types import SafeframeError
 
 Progress = Callable[[int, float], None]
+BLOCKS = 200
+"""Of neighbouring states, to choose among checkpoints by."""
 Paths = tuple[np.ndarray, np.ndarray]
 """Velocities (n, inputs) and paths (n, k, T, 2) from them."""
 
@@ -89,25 +97,58 @@ def _descend(
             progress(step + 1, float(value.detach()))
 
 
-def accept_or_not(unsafe: Tensor, settings: LearningSettings, r_t: float) -> ApproximateLoss:
-    """L~ of cases with labels `unsafe` (b,) 0/1.
-
-    Its output is the log violation probability (b, 1), its action accept (b,) 0/1.
-    """
-    task = -1.0 + settings.violation_cost * unsafe
-
-    def minimiser(weight: float, output: Tensor) -> Tensor:
-        penalty = settings.penalty * torch.relu(output[:, 0] - np.log(r_t))
-        return (weight * task - 1.0 + penalty < 0).float()
-
-    return ApproximateLoss(
-        objective=lambda action, _: -action,
-        loss=lambda action, _: action * task,
-        constraints=lambda action, output: (np.log(r_t) - output) * action[:, None],
-        minimiser=minimiser,
-        penalty=torch.tensor([settings.penalty]),
-        perturbation=settings.perturbation,
+def accept_or_not(unsafe: Tensor, settings: LearningSettings) -> FiniteActions:
+    """The default action, or accepting the candidate, of cases with labels `unsafe` (b,) 0/1."""
+    nothing = torch.zeros_like(unsafe)
+    return FiniteActions(
+        torch.stack([nothing, nothing - 1.0], 1),
+        torch.stack([nothing, -1.0 + settings.violation_cost * unsafe], 1),
+        torch.tensor([[0.0], [1.0]], dtype=unsafe.dtype),
     )
+
+
+class AcceptProblem:
+    """What a step of tailored training looks at.
+
+    Args:
+        classifier: whose features of the states are computed once.
+        data: states with every candidate labelled.
+        radius: of conservative testing, in logits.
+        settings: of the tailored training.
+        seed: of the draws. They follow one stream, as they did when published results were made.
+
+    Raises:
+        SafeframeError: if a class is absent.
+    """
+
+    def __init__(
+        self, classifier: Classifier, data: Shard, radius: float, settings: LearningSettings, seed: int
+    ):
+        self.unsafe = torch.from_numpy(data.unsafe.astype(np.float32))
+        if (self.unsafe < 0).any() or not (self.unsafe == 1).any() or not (self.unsafe == 0).any():
+            raise SafeframeError(
+                "the approximate loss needs every candidate labelled, and safe and unsafe ones"
+            )
+        self.features, self.settings = classifier.features(data.observation), settings
+        self.prior = self.unsafe.mean().view(1)
+        self.shift = torch.tensor([2**0.5 * radius], dtype=torch.float32)
+        self.stream = torch.Generator().manual_seed(seed)
+
+    def cases(self, module: nn.Module, generator: Generator) -> StepCases:
+        """Of one step: all candidates of some states as internal test data, one candidate each of others."""
+        generator, settings, unsafe = self.stream, self.settings, self.unsafe
+        order = torch.randperm(len(unsafe), generator=generator)[: settings.test_states + settings.inputs]
+        states = min(settings.test_states, len(order) // 2)
+        margin = module(*(part[order] for part in self.features))
+        test, label = margin[:states].reshape(-1, 1), unsafe[order[:states]].reshape(-1, 1)
+        if not (label == 1).any():
+            raise SafeframeError(f"no unsafe case among {states} states of a step; raise test_states")
+        pick = torch.randint(margin.shape[1], (len(order) - states, 1), generator=generator)
+        own = unsafe[order[states:]].gather(1, pick)
+        return StepCases(
+            margin[states:].gather(1, pick), test, label, self.prior, self.shift,
+            accept_or_not(own[:, 0], settings), unsafe=own,
+        )  # fmt: skip
 
 
 def tailor(
@@ -118,7 +159,9 @@ def tailor(
     settings: LearningSettings,
     seed: int,
     progress: Progress,
-) -> None:
+    more: AnchoredTailoringSettings | None = None,
+    held_out: Shard | None = None,
+) -> TailoredReport | None:
     """Go on training in place with the approximate loss at r_t. The weights end as their running average.
 
     Args:
@@ -129,50 +172,61 @@ def tailor(
         settings: of the tailored training.
         seed: of the batches.
         progress: shows the steps.
+        more: parts beyond the paper's loss; None: none.
+        held_out: states that no training saw, to choose among checkpoints; None: the last weights are taken.
+
+    Returns:
+        What happened; None without a step.
 
     Raises:
         SafeframeError: if a class is absent.
     """
-    unsafe = torch.from_numpy(data.unsafe.astype(np.float32))
-    if (unsafe < 0).any() or not (unsafe == 1).any() or not (unsafe == 0).any():
-        raise SafeframeError("the approximate loss needs every candidate labelled, and safe and unsafe ones")
-    features = classifier.features(data.observation)
-    generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.Adam(classifier.parameters(), lr=settings.tailored_rate)
-    average = torch.optim.swa_utils.AveragedModel(
-        classifier, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average)
+    problem = AcceptProblem(classifier, data, radius, settings, seed)
+    if not settings.tailored_steps:
+        return None
+    training = TrainingSettings(
+        settings.tailored_steps,
+        settings.tailored_rate,
+        one_cycle=False,
+        average=settings.average,
+        clip=math.inf,
+        average_after_first=True,
     )
-    prior = unsafe.mean().view(1)
-    shift = torch.tensor([2**0.5 * radius], dtype=torch.float32)
-    for step in range(settings.tailored_steps):
-        value = _tailored_step(classifier, features, unsafe, prior, shift, r_t, settings, generator)
-        optimiser.zero_grad()
-        value.backward()
-        optimiser.step()
-        average.update_parameters(classifier)
-        progress(step + 1, float(value.detach()))
-    if settings.tailored_steps:
-        classifier.load_state_dict(average.module.state_dict())
+    more = AnchoredTailoringSettings() if more is None else more
+    chosen = more.of(
+        r_t, training, settings.penalty, settings.perturbation, settings.temperature,
+        settings.temperature_output, more.anchor,
+    )  # fmt: skip
+
+    def shown(steps: range) -> Iterator[int]:
+        for step in steps:
+            yield step
+            progress(step + 1, math.nan)
+
+    fold = None if held_out is None else _fold(held_out)
+    found = train_on(classifier, problem, chosen, seed, fold, progress=shown)
+    classifier.load_state_dict(found.module.state_dict())
+    return found.report
 
 
-def _tailored_step(
-    classifier: Classifier,
-    features: tuple[Tensor, ...],
-    unsafe: Tensor,
-    prior: Tensor,
-    shift: Tensor,
-    r_t: float,
-    settings: LearningSettings,
-    generator: Generator,
-) -> Tensor:
-    order = torch.randperm(len(unsafe), generator=generator)[: settings.test_states + settings.inputs]
-    states = min(settings.test_states, len(order) // 2)
-    margin = classifier(*(part[order] for part in features))
-    test, label = margin[:states].reshape(-1, 1), unsafe[order[:states]].reshape(-1, 1)
-    if not (label == 1).any():
-        raise SafeframeError(f"no unsafe case among {states} states of a step; raise test_states")
-    pick = torch.randint(margin.shape[1], (len(order) - states, 1), generator=generator)
-    bound = RelaxedBound(r_t, prior, shift, settings.temperature, settings.temperature_output)
-    log_violation = bound.log_violation(margin[states:].gather(1, pick), test, label)
-    cases = unsafe[order[states:]].gather(1, pick)[:, 0]
-    return accept_or_not(cases, settings, r_t)(log_violation).mean()
+def _fold(held_out: Shard) -> Fold:
+    """Candidates of held-out states; neighbouring states, which may be of one episode, are one block."""
+    states, candidates = held_out.unsafe.shape
+    blocks = np.repeat(np.arange(states) * min(BLOCKS, states) // states, candidates)
+    cases = SelectionFold(held_out.unsafe.astype(np.int64).ravel(), block=blocks)
+    return Fold(cases, lambda module: module.margin(held_out.observation).astype(float).ravel())  # type: ignore[operator]
+
+
+def split_states(data: Shard, settings: AnchoredTailoringSettings) -> tuple[Shard, Shard | None]:
+    """States to train on, and those that no training sees, whole blocks of neighbouring ones; None where
+    `selection_share` is 0.
+    """
+    n = len(data.observation)
+    out = settings.held_out(np.arange(n) * min(2 * BLOCKS, n) // n)
+    return (rows(data, ~out), rows(data, out)) if out.any() else (data, None)
+
+
+def rows(data: Shard, kept: np.ndarray) -> Shard:
+    """Some of the states; kept: (n,) bool."""
+    parts = {name: part for name, part in vars(data).items() if part is not None}
+    return Shard(**{name: part[kept] for name, part in parts.items()})

@@ -182,6 +182,10 @@ class RunContext:
         """The value behind a dotted configuration key as it enters the run's identity; KeyError if absent."""
         return value_at(self._identity, key)
 
+    def has(self, section: str) -> bool:
+        """Whether a section enters the run's identity; one that came later does only where it is set."""
+        return section in self._identity
+
 
 def value_at(content: Mapping[str, Any], key: str) -> Any:
     """The value behind a dotted key of nested mappings; KeyError if absent."""

@@ -17,6 +17,7 @@ from experiments.theory.reporting import figures_groups, figures_sensitivity
 from experiments.theory.reporting.figures_monitor import monitor
 from experiments.theory.reporting.figures_priced import priced
 from experiments.theory.reporting.figures_promises import promises
+from experiments.theory.reporting.figures_tailoring import tailoring
 from experiments.theory.reporting.report import read
 from safeframe.certificates.cases import clopper_pearson_lower, clopper_pearson_upper
 
@@ -45,6 +46,7 @@ def draw(run: Saved, place: Path | None = None) -> list[Path]:
         "theory_shrinkage": figures_groups.shrinkage,
         "theory_group_constraints": figures_groups.group_constraints,
         "theory_priced": priced,
+        "theory_tailoring": tailoring,
     }
     paths: list[Path] = []
     for name, make in makers.items():

@@ -15,7 +15,13 @@ from experiments.support.results.publish import RESULTS, Claimant, write_tables
 from experiments.support.results.ratios import mean_interval
 from experiments.support.results.saved import Saved
 from experiments.theory.records import TABLES
-from experiments.theory.reporting import claims_groups, claims_monitor, claims_priced, claims_promises
+from experiments.theory.reporting import (
+    claims_groups,
+    claims_monitor,
+    claims_priced,
+    claims_promises,
+    claims_tailoring,
+)
 from experiments.theory.reporting.claims_promises import largest_failure_rate
 from safeframe.certificates.cases import clopper_pearson_lower, clopper_pearson_upper
 
@@ -124,6 +130,7 @@ def claimed(tables: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
     yield from claims_groups.shrinkage(tables["shrinkage"])
     yield from claims_groups.group_constraints(tables["group_constraints"])
     yield from claims_priced.claimed(tables["priced"])
+    yield from claims_tailoring.claimed(tables["tailoring"], tables["tailoring_why"])
 
 
 def failure_rate_max(table: pd.DataFrame) -> tuple[float, float, float, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -285,3 +287,13 @@ def test_splits_share_no_prompt_and_depend_on_the_seed(tmp_path, tiny_minilm):  
 def test_bad_settings(tmp_path, change, said):
     with pytest.raises(ConfigError, match=said):
         configured(tmp_path, **change)
+
+
+def test_a_checkpoint_is_chosen_on_prompts_that_no_training_saw(tmp_path, fake):
+    """The run is another one, and its manifest says which checkpoint was taken."""
+    off = configured(tmp_path)
+    config = configured(tmp_path, tailoring={"selection_share": 0.25, "relative": True, "micro_batch": 50})
+    assert run_id(config) != run_id(off)
+    measured = json.loads((perform(config)[2] / "manifest.json").read_text())["measurements"]
+    assert 0 <= measured["tailoring.step"] <= config.tailored.steps
+    assert 0 < measured["tailoring.p_value"] <= 1

@@ -263,3 +263,22 @@ def test_a_damaged_network_is_named_and_never_used(done, tmp_path):
     assert path.read_bytes() == content
     shutil.rmtree(path.parent)
     assert (perform(tmp_path) / "results.csv").read_bytes() == (done / "results.csv").read_bytes()
+
+
+def test_a_checkpoint_is_chosen_on_weeks_that_no_training_saw(done, tmp_path):
+    """Everything that may be switched on at once; the run is another one, and says what it took."""
+    on = (
+        "selection_share=0.25",
+        "anchor=0.1",
+        "relative=true",
+        "temperature_end=0.1",
+        "open_width=5.0",
+        "noise_every=100",
+    )
+    run = perform(tmp_path, *(f"tailoring.{part}" for part in on))
+    assert run.name != done.name
+    measured = json.loads((run / "manifest.json").read_text())["measurements"]
+    assert 0 <= measured["tailoring.tailored.step"] <= 210
+    assert 0 < measured["tailoring.tailored.p_value"] <= 1
+    assert measured["tailoring.tailored.signal_to_noise.100"] >= 0
+    assert "tailoring:" in (run / "config.yaml").read_text()

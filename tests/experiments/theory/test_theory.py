@@ -331,7 +331,7 @@ def test_tables_figures_and_claims_of_a_run(finished, tmp_path):
     tables = report.read(run)
     assert set(tables) == set(records.TABLES)
     paths = figures.draw(run, tmp_path / "figures")
-    assert len(paths) == 42
+    assert len(paths) == 45
     assert all(path.stat().st_size > 0 for path in paths)
     captions = [path.read_text() for path in paths if path.suffix == ".txt"]
     assert all("Seed 5, preset smoke" in text for text in captions)

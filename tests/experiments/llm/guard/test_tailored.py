@@ -11,13 +11,16 @@ from experiments.llm.answers.pools import Pool
 from experiments.llm.config import ClassifierConfig, TailoredConfig
 from experiments.llm.guard import tailored
 from experiments.llm.guard.backends import DecoderBackend, place_of
-from experiments.llm.guard.tailored import AnswerCases, tailored_loss
+from experiments.llm.guard.tailored import AnswerProblem, answer_actions
+from experiments.support.tailoring_settings import TailoringSettings
+from safeframe.training.finite_actions import FiniteActions
+from safeframe.training.loop import TrainingSettings
 from safeframe.types import SafeframeError
 
 R_T, BETA, LAMBDA = 0.05, 0.3, 1.5
 
 
-def cases(n: int = 40, k: int = 3, seed: int = 0, harm_cost: float = 1.0) -> tuple[AnswerCases, dict]:
+def cases(n: int = 40, k: int = 3, seed: int = 0, harm_cost: float = 1.0) -> tuple[FiniteActions, dict]:
     rng = np.random.default_rng(seed)
     content = {
         "reward": rng.normal(size=(n, k)),
@@ -25,7 +28,7 @@ def cases(n: int = 40, k: int = 3, seed: int = 0, harm_cost: float = 1.0) -> tup
         "mask": rng.random((n, k)) < 0.8,
         "default_reward": rng.normal(size=n) - 1,
     }
-    return AnswerCases(**content, harm_cost=harm_cost), content
+    return answer_actions(**content, harm_cost=harm_cost), content
 
 
 def by_enumeration(content: dict, log_violation: np.ndarray, i: int, harm_cost: float = 1.0) -> float:
@@ -46,26 +49,26 @@ def by_enumeration(content: dict, log_violation: np.ndarray, i: int, harm_cost: 
 def test_value_is_that_of_the_enumeration():
     found, content = cases()
     log_violation = np.random.default_rng(1).normal(-3, 2, size=(40, 3))
-    index = torch.arange(40)
-    loss = found.loss(R_T, BETA, LAMBDA)((torch.from_numpy(log_violation).float(), index))
+    loss = found.gated(R_T, BETA, LAMBDA)(torch.from_numpy(log_violation).float())
     expected = [by_enumeration(content, log_violation, i) for i in range(40)]
     assert loss.numpy() == pytest.approx(np.array(expected), abs=1e-5)
 
 
 def test_gradient_is_that_of_finite_differences():
     found, _ = cases(seed=3)
-    loss = found.loss(R_T, BETA, LAMBDA)
+    loss = FiniteActions(found.objective.double(), found.loss.double(), found.uses.double()).gated(
+        R_T, BETA, LAMBDA
+    )
     start = torch.from_numpy(np.random.default_rng(2).normal(-3, 1.5, size=(40, 3))).double()
-    found.objective, found.task = found.objective.double(), found.task.double()
     at = start.clone().requires_grad_()
-    loss((at, torch.arange(40))).sum().backward()
+    loss(at).sum().backward()
     assert at.grad is not None
     step = 1e-6
     for i, j in [(0, 0), (5, 1), (17, 2), (33, 0), *np.argwhere(at.grad.numpy() != 0)[:6]]:
         up, down = start.clone(), start.clone()
         up[i, j] += step
         down[i, j] -= step
-        slope = (loss((up, torch.arange(40))).sum() - loss((down, torch.arange(40))).sum()) / (2 * step)
+        slope = (loss(up).sum() - loss(down).sum()) / (2 * step)
         assert float(at.grad[i, j]) == pytest.approx(float(slope), abs=1e-4)
     assert (at.grad != 0).any()
 
@@ -82,9 +85,8 @@ def test_a_step_gives_a_finite_gradient_and_draws_by_its_generator():
     pool = source.pool("train", 60)
     backend = DecoderBackend(source, ClassifierConfig())
     table, _ = backend.table(pool)
-    content = AnswerCases(pool.reward, pool.harmful, pool.mask, source.default_reward(pool.prompt), 1.0)
     settings = TailoredConfig(inputs=20, test_cases=100, temperature=0.5, temperature_output=0.5)
-    step = tailored_loss(table, place_of(pool), pool.harmful[pool.mask], content, 0.1, 0.0, settings)
+    step = step_with(table, pool, source, settings)
     module = backend.new(False, 0)
     value = step(module, torch.Generator().manual_seed(0))
     value.backward()
@@ -113,14 +115,27 @@ def test_as_many_harmful_as_harmless_cases_are_drawn_and_weighed_back():
     assert margin[kept].std() > 1.1 * margin.std()
 
 
+def step_with(table, pool, source, settings):
+    """(module, generator) -> loss of a step at r_t = .1 and radius 0."""
+    content = answer_actions(pool.reward, pool.harmful, pool.mask, source.default_reward(pool.prompt), 1.0)
+    problem = AnswerProblem(
+        table, place_of(pool), pool.harmful[pool.mask], content, 0.0, settings.inputs, settings.test_cases
+    )
+    chosen = TailoringSettings().of(
+        0.1, TrainingSettings(1, 1e-3), settings.penalty, settings.perturbation, settings.temperature,
+        settings.temperature_output, settings.anchor,
+    )  # fmt: skip
+    return lambda module, generator: chosen.loss(problem.cases(module, generator))
+
+
 def step_of(pool, **change):
     source = FakeSource(candidates=4)
     backend = DecoderBackend(source, ClassifierConfig())
     table, _ = backend.table(pool)
-    content = AnswerCases(pool.reward, pool.harmful, pool.mask, source.default_reward(pool.prompt), 1.0)
     settings = TailoredConfig(inputs=20, test_cases=100, **change)
-    step = tailored_loss(table, place_of(pool), pool.harmful[pool.mask], content, 0.1, 0.0, settings)
-    return step(backend.new(False, 0), torch.Generator().manual_seed(0)).item()
+    return step_with(table, pool, source, settings)(
+        backend.new(False, 0), torch.Generator().manual_seed(0)
+    ).item()
 
 
 def test_the_anchor_adds_the_cross_entropy_in_natural_proportions():
@@ -131,7 +146,7 @@ def test_the_anchor_adds_the_cross_entropy_in_natural_proportions():
     backend = DecoderBackend(FakeSource(candidates=4), ClassifierConfig())
     logits = backend.new(False, 0)(*backend.table(pool)[0].batch(np.arange(240)))
     natural = torch.nn.functional.cross_entropy(logits, torch.tensor(pool.harmful[pool.mask]).long())
-    assert added[0] == pytest.approx(float(natural), rel=0.05)
+    assert added[0] == pytest.approx(float(natural.detach()), rel=0.05)
 
 
 def test_halves_need_both_classes():
@@ -141,3 +156,21 @@ def test_halves_need_both_classes():
     lacking = Pool(**{name: getattr(pool, name) for name in Pool.__dataclass_fields__} | {"harmful": harmful})
     with pytest.raises(SafeframeError, match=r"each half .* needs harmful and harmless"):
         step_of(lacking)
+
+
+def test_parts_of_a_step_give_the_same_gradient():
+    source = FakeSource(candidates=4)
+    pool = source.pool("train", 60)
+    backend = DecoderBackend(source, ClassifierConfig())
+    table, _ = backend.table(pool)
+    content = answer_actions(pool.reward, pool.harmful, pool.mask, source.default_reward(pool.prompt), 1.0)
+    found = []
+    for size in (None, 17):
+        problem = AnswerProblem(
+            table, place_of(pool), pool.harmful[pool.mask], content, 0.0, 20, 100, micro_batch=size
+        )
+        module = backend.new(False, 0)
+        chosen = TailoringSettings().of(0.1, TrainingSettings(1, 1e-3), 0.3, 1.5, 1.0, 1.0, 2.0)
+        chosen.loss(problem.cases(module, torch.Generator().manual_seed(0))).backward()
+        found.append(module.model.score.weight.grad)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)

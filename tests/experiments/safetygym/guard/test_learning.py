@@ -18,6 +18,8 @@ from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.sim.vector import SafetyGymVector
 from experiments.safetygym.states import backup
 from experiments.safetygym.states.internal_data import Shard
+from experiments.support.tailoring_settings import AnchoredTailoringSettings
+from safeframe.training.tailored_loss import TailoredLoss
 from safeframe.types import SafeframeError
 
 CANDIDATES = default_candidates(POINT)[[0, 7, 11, 14]]
@@ -135,14 +137,14 @@ def test_the_gradient_descends_by_what_it_promises():
     fixed in the gradient, takes part of it back."""
     data = separable(1000, 3, boundary=1.5)
     classifier = trained(data, SMALL).double()
-    features = tuple(part.double() for part in classifier.features(data.observation))
-    unsafe = torch.from_numpy(data.unsafe.astype(np.float64))
-    prior, shift = unsafe.mean().view(1), torch.tensor([0.1], dtype=torch.float64)
-    settings = dataclasses.replace(SMALL, temperature=0.5, temperature_output=0.5)
+    problem = learning.AcceptProblem(classifier, data, 0.1 / 2**0.5, SMALL, 5)
+    problem.features = tuple(part.double() for part in problem.features)
+    problem.unsafe, problem.prior = problem.unsafe.double(), problem.prior.double()
+    step_loss = TailoredLoss(0.05, SMALL.penalty, SMALL.perturbation, 0.5, 0.5)
 
     def loss() -> torch.Tensor:
-        generator = torch.Generator().manual_seed(5)
-        return learning._tailored_step(classifier, features, unsafe, prior, shift, 0.05, settings, generator)
+        problem.stream.manual_seed(5)
+        return step_loss(problem.cases(classifier, problem.stream))
 
     value = loss()
     value.backward()
@@ -160,10 +162,11 @@ def test_the_gradient_descends_by_what_it_promises():
 def test_accepting_is_judged_by_the_bound():
     """Two candidates, one hardly ever and one almost surely unsafe; minimisers by hand."""
     settings = dataclasses.replace(SMALL, penalty=0.3, perturbation=1.5, violation_cost=10.0)
-    loss = learning.accept_or_not(torch.tensor([0.0, 1.0]), settings, 1e-3)
+    actions = learning.accept_or_not(torch.tensor([0.0, 1.0]), settings)
+    loss = actions.gated(1e-3, settings.penalty, settings.perturbation)
     output = torch.tensor([[np.log(1e-5)], [np.log(0.9)]], dtype=torch.float32)
-    np.testing.assert_array_equal(loss.minimiser(0.0, output), [1.0, 0.0])
-    np.testing.assert_array_equal(loss.minimiser(1.5, output), [1.0, 0.0])
+    np.testing.assert_array_equal(loss.minimiser(0.0, output)[0], [1, 0])
+    np.testing.assert_array_equal(loss.minimiser(1.5, output)[0], [1, 0])
     # safe and feasible: accepted with and without L, so L~ is its L = -1; rejected both ways: 0
     np.testing.assert_allclose(loss(output), [-1.0, 0.0], atol=1e-6)
     # unsafe but feasible by a little: without L it is accepted (J = -1), with L not (0): (0 + 1) / 1.5
@@ -187,3 +190,23 @@ def test_the_approximate_loss_refuses_data_that_it_cannot_use(change, message):
     settings = dataclasses.replace(SMALL, inputs=10, test_states=20)
     with pytest.raises(SafeframeError, match=message):
         tailor(classifier, changed, 0.05, 0.1, settings, 0, quiet)
+
+
+def test_states_are_held_out_by_blocks_and_a_checkpoint_is_chosen_on_them():
+    data = separable(2000, 3, boundary=1.5)
+    more = AnchoredTailoringSettings(selection_share=0.25, checkpoints=3, alpha=0.1, anchor=0.1)
+    kept, held_out = learning.split_states(data, more)
+    assert held_out is not None
+    assert len(held_out.observation) == 500
+    assert len(kept.observation) == 1500
+    both = {row.tobytes() for part in (kept, held_out) for row in part.observation}
+    assert len(both) == 2000
+    assert learning.split_states(data, AnchoredTailoringSettings())[1] is None
+    classifier = trained(kept, SMALL)
+    before = classifier.margin(held_out.observation)
+    report = tailor(classifier, kept, 0.05, 0.1, SMALL, 0, quiet, more, held_out)
+    assert report is not None
+    assert report.selected is not None
+    assert report.kept == (5, 10, 15)
+    same = np.array_equal(classifier.margin(held_out.observation), before)
+    assert same == (report.step == 0)
