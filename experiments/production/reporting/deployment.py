@@ -31,6 +31,8 @@ COMMAND = "make deployment"
 STATIC = "static_plug_in"
 """What a guard is compared with: the thresholds of the paper's rule, never renewed."""
 LEVEL = 0.05
+RAIL = 0.2
+"""Where no violation stands on the logarithmic axis of panel A."""
 SHOWN = (1e-3, 1e-2, 1e-1)
 NAMES = {
     "static_plug_in": "plug-in, static",
@@ -186,9 +188,10 @@ def panels(runs: Sequence[Saved]) -> Figure:
             continue
         look = {"label": NAMES[method], "markersize": 4, "linewidth": 1.2, **look}
         made = rows[rows["accepting"] > 0]
-        left.plot(made["r_t"], made["worst_over"], **look)
+        left.plot(made["r_t"], np.maximum(made["worst_over"], RAIL), **look)
         right.plot(rows["r_t"], 100 * rows["revenue_share"], **look)
     left.axhline(1.0, color="#555555", linestyle=":", linewidth=1.0)
+    figures.log_axis_with_zero(left, RAIL, max(float(found["worst_over"].max()), 2.0))
     left.set_ylabel("violations / $r_t$ of the worst product and seed")
     right.set_ylabel("revenue (% of the oracle's)")
     for axes, letter in ((left, "A"), (right, "B")):
@@ -265,6 +268,7 @@ def claims(runs: Sequence[Saved], source: str, tag: str, preset: str, target: Ta
         for test in ("exact", "weeks"):
             count = int(mine[f"significant_{test}"].sum())
             claim(f"{name}.significant_{test}", count, np.nan, np.nan, accepting)
+        claim(f"{name}.alarms", int(mine["alarms"].sum()), np.nan, np.nan, int(mine["cells"].sum()))
         for level in SHOWN:
             row = mine[np.isclose(mine["r_t"], level, rtol=1e-6)].iloc[0]
             place = f"{level:.0e}".replace("-0", "_")
