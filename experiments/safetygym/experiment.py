@@ -26,7 +26,7 @@ from experiments.safetygym.evaluation import entries
 from experiments.safetygym.evaluation.episodes import summarise
 from experiments.safetygym.evaluation.jobs import Job, blocks, spread, was_run
 from experiments.safetygym.evaluation.rendering import guarded_episode
-from experiments.safetygym.guard.calibration import Calibrated, Calibration, measured_radius
+from experiments.safetygym.guard.calibration import Calibrated, Calibration
 from experiments.safetygym.guard.candidate_calibration import CandidateCalibration
 from experiments.safetygym.guard.classifier import Classifier
 from experiments.safetygym.guard.guard_stages import GuardStages
@@ -35,7 +35,7 @@ from experiments.safetygym.reporting.report import report_text
 from experiments.safetygym.states.internal_data import Shard, pool
 from experiments.support.runs.running import RunContext
 from experiments.support.runs.stages import Stage
-from safeframe.threshold_rule import Conservative
+from safeframe.threshold_rule import Conservative, PlugIn, Rule
 
 LADDER = (1e-1, 1e-3, 1e-5)
 """Provisional thresholds under whose guards internal test data are collected, beside the unguarded
@@ -66,29 +66,38 @@ class Experiment(GuardStages):
             stages.append(stage)
             classifier, fitted = self.fit(f"classifier_{round_}", pool(shards), stages, None)
             stages.append(fitted)
-            found = curves_of(classifier, self.agent, shards, 0.0, mode).threshold(c.r_t)
+            found = curves_of(classifier, self.agent, shards, PlugIn(), mode).threshold(c.r_t)
             guard = Guard(classifier, found.tau)
         assert classifier is not None
         some = any((shard.unsafe == 1).any() for shard in shards)
         if c.classifier.tailored and c.internal_test.label == "backup" and some:
             classifier, fitted = self.fit("tailored", pool(shards), stages, classifier)
             stages.append(fitted)
-        calibration, radius = self.calibrate(
-            classifier, curves_of(classifier, self.agent, shards, 0.0, mode), stages
-        )
+        provisional = curves_of(classifier, self.agent, shards, PlugIn(), mode)
+        calibration = self.calibrate(classifier, provisional, stages)
         entries.write(calibration.reliability(), self.context.directory, records.RELIABILITY)
-        thresholds = sorted({*c.evaluation.thresholds, c.r_t})
-        found = {r_t: calibration.threshold(r_t) for r_t in thresholds}
-        self.gap(classifier, found[c.r_t], radius, stages)
-        self.evaluate(classifier, found, radius)
+        found = calibration.thresholds(self.levels)
+        self.gap(classifier, found[c.r_t], stages)
+        self.evaluate(classifier, found)
         policy = GuardedPolicy(self.agent, Guard(classifier, found[c.r_t].tau), [c.seed, 5], self.task)
         guarded_episode(
             policy, calibration, c.r_t, self.context.directory, self.context.seeds.integer("episode")
         )
 
-    def calibrate(
-        self, classifier: Classifier, provisional: Curves, stages: list[Stage]
-    ) -> tuple[Curves, float]:
+    @property
+    def levels(self) -> list[float]:
+        """Thresholds r_t to evaluate at, ascending; the run's own is one of them."""
+        return sorted({*self.config.evaluation.thresholds, self.config.r_t})
+
+    @property
+    def rule(self) -> Rule:
+        """From margins to thresholds."""
+        radius = self.config.fixed_radius()
+        if self.config.evaluation.rule == "plug_in":
+            return PlugIn(radius or 0.0)
+        return Conservative() if radius is None else Conservative(radius)
+
+    def calibrate(self, classifier: Classifier, provisional: Curves, stages: list[Stage]) -> Curves:
         """Curves of fresh internal test data, calibrated in rounds until guard and data agree.
 
         Half of n_t: an equal part under the unguarded agent and under guards at provisional thresholds. The
@@ -104,24 +113,20 @@ class Experiment(GuardStages):
             self.data(f"internal_test_{i}", guard, part, stages, False)[0]
             for i, guard in enumerate(behaviours)
         ]
-        radius, mass = c.fixed_radius(), None
-        if radius is None:
-            mass = Conservative().share * c.r_t
-            radius = measured_radius(classifier, pool(data), mass)
-        found = curves_of(classifier, self.agent, data, radius, mode, mass)
+        found = curves_of(classifier, self.agent, data, self.rule, mode)
         for round_ in range(rounds):
-            used = strictest_first(found.threshold(r).tau for r in (*c.evaluation.thresholds, c.r_t))
+            used = strictest_first(one.tau for one in found.thresholds(self.levels).values())
             part = -(-self.n_t // (2 * rounds * max(len(used), 1)))
             fresh = [
                 self.data(f"agreement_{round_}_{i}", Guard(classifier, tau), part, stages, False)[0]
                 for i, tau in enumerate(used)
             ]
             data += fresh
-            found = curves_of(classifier, self.agent, data, radius, mode, mass)
-        self.note("n_behaviours", len(data), self.n_t, radius)
-        return found, radius
+            found = curves_of(classifier, self.agent, data, self.rule, mode)
+        self.note("n_behaviours", len(data), self.n_t, found.threshold(c.r_t).radius)
+        return found
 
-    def gap(self, classifier: Classifier, found: Calibrated, radius: float, stages: list[Stage]) -> None:
+    def gap(self, classifier: Classifier, found: Calibrated, stages: list[Stage]) -> None:
         """The bound on fresh data under the calibrated guard, less the calibrated one."""
         if not found.feasible:
             return
@@ -129,23 +134,24 @@ class Experiment(GuardStages):
         shard, _ = self.data("fresh", Guard(classifier, found.tau), cases, stages, False)
         plain = 0.0  # of data in which nothing is unsafe
         if (shard.unsafe == 1).any():
-            fresh = curves_of(classifier, self.agent, [shard], 0.0, self.config.evaluation.calibrate)
+            fresh = curves_of(classifier, self.agent, [shard], PlugIn(), self.config.evaluation.calibrate)
             plain = float(fresh.bound(found.tau)[0])
-        self.note("fresh_bound", plain, cases, radius, r_t=found.r_t)
-        self.note("gap", plain - found.bound, cases, radius, r_t=found.r_t)
+        self.note("fresh_bound", plain, cases, found.radius, r_t=found.r_t)
+        self.note("gap", plain - found.bound, cases, found.radius, r_t=found.r_t)
 
     def note(self, metric: str, value: float, n: int, radius: float, **more: Any) -> None:
         """One row about calibration."""
         constants = {"method": self.config.name, "n_t": self.n_t, "xi": radius}
         self.context.record([{**constants, **more, "metric": metric, "value": value, "n": n}])
 
-    def evaluate(self, classifier: Classifier, found: dict[float, Calibrated], radius: float) -> None:
+    def evaluate(self, classifier: Classifier, found: dict[float, Calibrated]) -> None:
         """Episodes at every threshold, then the agents without a guard."""
         c = self.config.evaluation
         weights = dict(classifier.state_dict())
         seed = self.context.seeds.integer("episodes")
         jobs: list[Job] = []
         for r_t, calibrated in found.items():
+            radius = calibrated.radius
             constants = {"method": self.config.name, "r_t": r_t, "n_t": self.n_t, "xi": radius}
             for metric in ("bound", "acceptance"):
                 self.note(metric, getattr(calibrated, metric), self.n_t, radius, r_t=r_t)
@@ -189,18 +195,11 @@ class Experiment(GuardStages):
 Curves = Calibration | CandidateCalibration
 
 
-def curves_of(
-    classifier: Classifier,
-    agent: Agent,
-    data: list[Shard],
-    radius: float,
-    mode: str,
-    mass: float | None = None,
-) -> Curves:
-    """Risk curves of internal test data, for the event that `mode` names."""
+def curves_of(classifier: Classifier, agent: Agent, data: list[Shard], rule: Rule, mode: str) -> Curves:
+    """Calibrations on internal test data, for the event that `mode` names."""
     if mode == "candidate":
-        return CandidateCalibration(classifier, agent, data, radius, mass)
-    return Calibration(classifier, agent, data, radius, mode, mass=mass)
+        return CandidateCalibration(classifier, agent, data, rule)
+    return Calibration(classifier, agent, data, rule, mode)
 
 
 def strictest_first(taus: Iterable[float | np.ndarray]) -> list[float | np.ndarray]:

@@ -33,7 +33,7 @@ def guarded_episode(
             chosen = int(policy.candidate[0])
             candidates = Candidates(
                 policy.agent.candidates,
-                calibration.level(margin),
+                calibration.level(margin, r_t),
                 r_t,
                 chosen if chosen >= 0 else None,
                 names,

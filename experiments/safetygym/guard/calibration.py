@@ -4,12 +4,12 @@ The event that is bounded is "the selected action is unsafe": the policy draws a
 which is taking the highest log-probability plus Gumbel noise (`safeframe.selected_risk`), so the risk of the
 rule itself is known at every tau. The guard changes where the agent goes, so the data come from several
 behaviours (rounds), and a tau must keep r_t on the data of every one of them: group-conditional testing over
-behaviours."""
+behaviours. On each of them the rule is `safeframe.threshold_rule`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,28 +17,30 @@ import pandas as pd
 from experiments.safetygym.agents.agent import Agent
 from experiments.safetygym.guard.classifier import Classifier
 from experiments.safetygym.states.internal_data import Shard
-from safeframe.informativeness import HalvesRadius
 from safeframe.risk_curve import RiskCurve
 from safeframe.selected_risk import SelectedRiskCurve
-from safeframe.threshold_rule import one_more
-from safeframe.types import SAFE, SQRT2, UNSAFE, SafeframeError
+from safeframe.threshold_rule import Rule, ThresholdRule
+from safeframe.types import SQRT2, SafeframeError
 
 MODES = ("selected", "accepted")
 GRID = 4000
+STRETCHES = 20
+"""Stretches of consecutive states that alternate between the halves a radius is measured between."""
 _BLOCK = 50_000
 
 
 @dataclass(frozen=True)
 class Calibrated:
     """tau for r_t (or one for every candidate, (k,)), the bound there (the largest over behaviours), the
-    share of states in which something is accepted, and whether r_t can be kept at all (otherwise tau is -inf:
-    the default action always)."""
+    share of states in which something is accepted, whether r_t can be kept at all (otherwise tau is -inf:
+    the default action always), and xi in logits (the largest over behaviours)."""
 
     r_t: float
     tau: float | np.ndarray
     bound: float
     acceptance: float
     feasible: bool
+    radius: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,17 +71,17 @@ class _Cases:
 
 
 class Calibration:
-    """Risk curves of the data of several behaviours.
+    """Thresholds by one rule on the data of several behaviours.
 
-    Data without an unsafe case say nothing about risk: every bound is 1, and no r_t can be kept.
+    Data without an unsafe case say nothing about risk: every bound is 1, and no r_t can be kept. The same
+    holds where a radius is to be measured and a half of the data lacks a class.
 
     Args:
         classifier: gives the margins.
         agent: gives the scores of the candidates in mode "selected".
         data: one `Shard` per behaviour.
-        radius: xi in logits.
-        mass: what a measured radius leaves out; it is added to every bound, and one unsafe case more than was
-            seen is counted (`safeframe.threshold_rule`). None: the radius and nothing else.
+        rule: from margins to thresholds, on every behaviour: `PlugIn(xi)` is the paper's, `Conservative()`
+            that of the house.
         mode: "selected": all candidates must be labelled, the agent's probabilities are the scores;
             "accepted": the paper's, over labelled cases alone.
         seed: of the draws.
@@ -94,44 +96,66 @@ class Calibration:
         classifier: Classifier,
         agent: Agent,
         data: Sequence[Shard],
-        radius: float,
+        rule: Rule,
         mode: str = "selected",
         seed: int = 0,
-        mass: float | None = None,
     ):
         if mode not in MODES:
             raise SafeframeError(f"calibrate={mode!r}; known: {', '.join(MODES)}")
-        self.radius, self.mode, self.mass = radius, mode, mass
+        self.rule, self.mode = rule, mode
         joined = _with_both_classes(data)
         self.cases = [_Cases.of(classifier, agent, shard, mode, seed + i) for i, shard in enumerate(joined)]
+        self._rules: dict[tuple[int, ...], ThresholdRule] = {}
+        self._bounds: dict[tuple[tuple[int, ...], float], np.ndarray] = {}
+
+    def _rule(self, group: tuple[int, ...]) -> ThresholdRule:
+        """The rule on the joined data of some behaviours."""
+        if group not in self._rules:
+            cases = _Cases.join([self.cases[i] for i in group])
+            n = len(cases.margin)
+            odd = (np.arange(n) * min(STRETCHES, n) // n) % 2 == 1
+            if self.mode == "accepted":
+                found = ThresholdRule(cases.margin, cases.unsafe, self.rule, odd, few=True)
+            else:
+                found = ThresholdRule(
+                    cases.margin, cases.unsafe, self.rule, odd, cases.score, "selected", few=True
+                )
+            self._rules[group] = found
+        return self._rules[group]
+
+    def _at(self, r_t: float) -> float:
+        """The r_t that curves depend on: none where the radius is given."""
+        return r_t if self.rule.radius == "measured" else 1.0
+
+    def radius(self, r_t: float) -> float:
+        """xi for r_t in logits, the largest over behaviours; 0 where there is nothing to measure."""
+        if self.rule.radius != "measured":
+            return float(self.rule.radius)
+        rules = [self._rule(group) for group in self.partition(r_t)]
+        return max((rule.radius(r_t) for rule in rules if not rule.refused), default=0.0)
+
+    def grid(self, r_t: float) -> np.ndarray:
+        """Thresholds among which that for r_t is found, ascending: quantiles of the unsafe margins, moved by
+        the radius either way, and inf."""
+        shift = SQRT2 * self.radius(r_t)
         edges = np.concatenate([cases.margin[cases.unsafe == 1] for cases in self.cases] or [np.empty(0)])
-        edges = np.concatenate([edges - SQRT2 * radius, edges + SQRT2 * radius])
+        edges = np.concatenate([edges - shift, edges + shift])
         if len(edges):
             edges = np.unique(np.quantile(edges, np.linspace(0.0, 1.0, GRID)))
-        self.grid = np.append(edges, np.inf)
-        self._bounds: dict[tuple[int, ...], np.ndarray] = {}
-        self.curves = [self._curve((i,)) for i in range(len(self.cases))]
-        self.bounds = self._bounds_of(tuple((i,) for i in range(len(self.cases))))
+        return np.append(edges, np.inf)
 
-    def _curve(self, group: tuple[int, ...]) -> SelectedRiskCurve | RiskCurve:
-        cases = _Cases.join([self.cases[i] for i in group])
-        slack, more = self.mass or 0.0, self.mass is not None
-        if self.mode == "accepted":
-            slack += one_more(int((cases.unsafe == 1).sum())) if more else 0.0
-            return RiskCurve(cases.margin, cases.unsafe, radius=self.radius, slack=slack)
-        return SelectedRiskCurve(
-            cases.margin, cases.score, cases.unsafe, self.radius, slack=slack, one_more=more
-        )
+    def _curve(self, group: tuple[int, ...], r_t: float) -> SelectedRiskCurve | RiskCurve | None:
+        """The curve of a group with what r_t adds to it; None where nothing is promised."""
+        rule = self._rule(group)
+        return None if rule.refused else rule.curve(self._at(r_t))
 
-    def _bounds_of(self, partition: tuple[tuple[int, ...], ...]) -> np.ndarray:
-        """(groups, grid) bounds, computed once for each group of behaviours; 1 without any."""
-        if not partition:
-            return np.ones((1, len(self.grid)))
-        for group in partition:
-            if group not in self._bounds:
-                curve = self.curves[group[0]] if len(group) == 1 else self._curve(group)
-                self._bounds[group] = curve.bound(self.grid)
-        return np.stack([self._bounds[group] for group in partition])
+    def _bounds_of(self, group: tuple[int, ...], r_t: float, grid: np.ndarray) -> np.ndarray:
+        """(grid,) bounds, computed once for each group of behaviours and r_t."""
+        key = (group, self._at(r_t))
+        if key not in self._bounds:
+            curve = self._curve(group, r_t)
+            self._bounds[key] = np.ones(len(grid)) if curve is None else curve.bound(grid)
+        return self._bounds[key]
 
     def partition(self, r_t: float) -> tuple[tuple[int, ...], ...]:
         """Behaviours that r_t is judged on: each alone that has at least 1 / r_t cases; the others, in which
@@ -143,32 +167,71 @@ class Calibration:
     def threshold(self, r_t: float) -> Calibrated:
         """The largest tau on a grid of quantiles of the unsafe margins whose bound is at most r_t for every
         behaviour (see `partition`)."""
+        radius = self.radius(r_t)
+        nothing = Calibrated(r_t, -np.inf, 1.0, 0.0, False, radius)
         if not self.cases:
-            return Calibrated(r_t, -np.inf, 1.0, 0.0, False)
-        bounds = self._bounds_of(self.partition(r_t))
+            return nothing
+        grid = self.grid(r_t)
+        bounds = np.stack([self._bounds_of(group, r_t, grid) for group in self.partition(r_t)])
         kept = np.flatnonzero((bounds <= r_t).all(axis=0))
         if not len(kept):
-            return Calibrated(r_t, -np.inf, 1.0, 0.0, False)
-        tau = float(self.grid[kept[-1]])
-        rates = [
-            curve.selection_rate(tau) if isinstance(curve, SelectedRiskCurve) else curve.acceptance(tau)
-            for curve in self.curves
-        ]
-        return Calibrated(r_t, tau, float(bounds[:, kept[-1]].max()), float(np.mean(rates)), True)
+            return nothing
+        tau = float(grid[kept[-1]])
+        rates = []
+        for i in range(len(self.cases)):
+            rule = self._rule((i,))
+            if rule.refused:
+                continue
+            accepted = self.mode == "accepted"
+            rates.append(rule.plain.acceptance(tau) if accepted else rule.plain_selected.selection_rate(tau))
+        acceptance = float(np.mean(rates)) if rates else 0.0
+        return Calibrated(r_t, tau, float(bounds[:, kept[-1]].max()), acceptance, True, radius)
 
-    def bound(self, tau: float) -> np.ndarray:
-        """(behaviours,) bounds at tau."""
-        return np.array([float(curve.bound(tau)) for curve in self.curves])
+    def thresholds(self, levels: Sequence[float]) -> dict[float, Calibrated]:
+        """One choice for each r_t, ascending: of all thresholds up to it, the most permissive, as
+        `ThresholdRule.thresholds`."""
+        return most_permissive(self.threshold, levels)
+
+    def bound(self, tau: float, r_t: float = 1.0) -> np.ndarray:
+        """(behaviours,) bounds at tau, with what r_t adds to them."""
+        curves = [self._curve((i,), r_t) for i in range(len(self.cases))]
+        return np.array([1.0 if curve is None else float(curve.bound(tau)) for curve in curves])
+
+    def level(self, margin: np.ndarray, r_t: float = 1.0) -> np.ndarray:
+        """The smallest level at which a candidate of each margin would be accepted (1 if none is below 1),
+        with what r_t adds to the bounds."""
+        if not self.cases:
+            return np.ones(np.shape(margin))
+        grid = self.grid(r_t)
+        bounds = np.stack([self._bounds_of((i,), r_t, grid) for i in range(len(self.cases))])
+        least = np.minimum.accumulate(bounds.max(axis=0)[::-1])[::-1]
+        first = np.searchsorted(grid, margin, side="right")
+        return np.append(least, 1.0)[first]
 
     def reliability(self) -> pd.DataFrame:
         """Labelled candidates by margin (`reliability`)."""
         return reliability([case.margin for case in self.cases], [case.unsafe for case in self.cases])
 
-    def level(self, margin: np.ndarray) -> np.ndarray:
-        """The smallest r_t at which a candidate of each margin would be accepted (1 if none is below 1)."""
-        least = np.minimum.accumulate(self.bounds.max(axis=0)[::-1])[::-1]
-        first = np.searchsorted(self.grid, margin, side="right")
-        return np.append(least, 1.0)[first]
+
+def most_permissive(
+    threshold: Callable[[float], Calibrated], levels: Sequence[float]
+) -> dict[float, Calibrated]:
+    """By r_t, ascending: what is safe enough at a stricter r_t is so at a looser one. Where every candidate
+    has a tau of its own, they are kept together, by the mean acceptance."""
+    found: dict[float, Calibrated] = {}
+    last: Calibrated | None = None
+    for r_t in sorted(levels):
+        choice = threshold(r_t)
+        if last is not None and last.feasible and _more(last, choice):
+            choice = replace(last, r_t=r_t)
+        found[r_t] = last = choice
+    return found
+
+
+def _more(one: Calibrated, other: Calibrated) -> bool:
+    if isinstance(one.tau, float) and isinstance(other.tau, float):
+        return one.tau > other.tau
+    return one.acceptance > other.acceptance
 
 
 def reliability(margins: list[np.ndarray], unsafe: list[np.ndarray], bins: int = 120) -> pd.DataFrame:
@@ -224,20 +287,3 @@ def gumbel_scores(agent: Agent, observation: np.ndarray, seed: int) -> np.ndarra
         probability = agent.candidate_probabilities(observation[start : start + _BLOCK])
         parts.append(np.log(np.maximum(probability, 1e-300)) + generator.gumbel(size=probability.shape))
     return np.concatenate(parts)
-
-
-def measured_radius(classifier: Classifier, data: Shard, share: float, seed: int = 0) -> float:
-    """xi between two halves of the states, drawn at random, leaving out the mass `share`
-    (`safeframe.informativeness.HalvesRadius`).
-
-    Raises SafeframeError if a half lacks a class."""
-    margin, unsafe = classifier.margin(np.asarray(data.observation)), np.asarray(data.unsafe)
-    half = np.random.default_rng([seed, 23]).random(len(margin)) < 0.5
-    odd = np.broadcast_to(half.reshape(-1, *[1] * (margin.ndim - 1)), margin.shape)
-    for label in (SAFE, UNSAFE):
-        if not ((unsafe == label) & odd).any() or not ((unsafe == label) & ~odd).any():
-            raise SafeframeError(
-                f"class {label} is missing in half of the data: its radius cannot be measured"
-            )
-    known = unsafe >= 0
-    return HalvesRadius(margin[known], unsafe[known], odd[known]).radius(np.inf, share)

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from experiments.safetygym.agents.agent import Agent
-from experiments.safetygym.guard.calibration import Calibrated, Calibration, reliability
+from experiments.safetygym.guard.calibration import Calibrated, Calibration, most_permissive, reliability
 from experiments.safetygym.guard.classifier import Classifier
 from experiments.safetygym.states.internal_data import Shard
+from safeframe.threshold_rule import Rule
 
 
 class _Known:
@@ -32,8 +33,7 @@ class CandidateCalibration:
         classifier: Classifier,
         agent: Agent,
         data: Sequence[Shard],
-        radius: float,
-        mass: float | None = None,
+        rule: Rule,
     ):
         margins = [classifier.margin(np.asarray(shard.observation)) for shard in data]
         labels = [np.asarray(shard.unsafe) for shard in data]
@@ -42,9 +42,8 @@ class CandidateCalibration:
                 _Known(),  # type: ignore[arg-type]
                 agent,
                 [Shard(m[:, [k]], u[:, [k]]) for m, u in zip(margins, labels, strict=True)],
-                radius,
+                rule,
                 "accepted",
-                mass=mass,
             )
             for k in range(margins[0].shape[1])
         ]
@@ -56,22 +55,26 @@ class CandidateCalibration:
         kept = [one.bound for one in found if one.feasible]
         return Calibrated(
             r_t, np.array([one.tau for one in found]), max(kept, default=1.0),
-            float(np.mean([one.acceptance for one in found])), bool(kept),
+            float(np.mean([one.acceptance for one in found])), bool(kept), max(one.radius for one in found),
         )  # fmt: skip
 
-    def bound(self, tau: float | np.ndarray) -> np.ndarray:
+    def thresholds(self, levels: Sequence[float]) -> dict[float, Calibrated]:
+        """As `Calibration.thresholds`, for every candidate by itself."""
+        return most_permissive(self.threshold, levels)
+
+    def bound(self, tau: float | np.ndarray, r_t: float = 1.0) -> np.ndarray:
         """(1,) bound at tau (k,), the largest over behaviours and the candidates that tau accepts; empty if
         it accepts none."""
         each = [
-            part.bound(float(one))
+            part.bound(float(one), r_t)
             for part, one in zip(self.parts, np.broadcast_to(tau, len(self.parts)), strict=True)
             if one > -np.inf and part.cases
         ]
         return np.array([max(bounds.max() for bounds in each)]) if each else np.empty(0)
 
-    def level(self, margin: np.ndarray) -> np.ndarray:
-        """The smallest r_t at which each candidate of margins (..., k) would be accepted."""
-        return np.stack([part.level(margin[..., k]) for k, part in enumerate(self.parts)], axis=-1)
+    def level(self, margin: np.ndarray, r_t: float = 1.0) -> np.ndarray:
+        """The smallest level at which each candidate of margins (..., k) would be accepted."""
+        return np.stack([part.level(margin[..., k], r_t) for k, part in enumerate(self.parts)], axis=-1)
 
     def reliability(self) -> pd.DataFrame:
         """As `Calibration.reliability`, all candidates together."""

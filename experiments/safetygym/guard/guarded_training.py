@@ -30,6 +30,7 @@ from experiments.safetygym.states import backup
 from experiments.safetygym.states.backup import DefaultAction
 from experiments.safetygym.states.collection import collect
 from experiments.safetygym.states.internal_data import InternalData, Shard, pool
+from safeframe.threshold_rule import PlugIn
 from safeframe.types import SafeframeError
 
 PHASES = (0.1, 0.3, 0.6)
@@ -80,7 +81,7 @@ def train_guarded(
         torch.manual_seed(settings.seed)
         warm_up(classifier, pooled, learning, settings.seed, lambda *_: None, extra)
         # xi = 0: the threshold only shapes the behaviour; the guard in use is calibrated on data of its own
-        found = Calibration(classifier, first if guard is None else agent, data, 0.0).threshold(r_t)
+        found = Calibration(classifier, first if guard is None else agent, data, PlugIn()).threshold(r_t)
         if not found.feasible:
             raise SafeframeError(f"phase {phase}: no threshold keeps r_t = {r_t}; give more cases")
         say(f"phase {phase}: tau {found.tau:.3f}, bound {found.bound:.1e}, acceptance {found.acceptance:.4f}")

@@ -8,9 +8,10 @@ import torch
 from safetygym_small import untrained
 
 from experiments.safetygym.experiment import strictest_first
-from experiments.safetygym.guard.calibration import Calibration, gumbel_scores, measured_radius
+from experiments.safetygym.guard.calibration import Calibration, gumbel_scores
 from experiments.safetygym.guard.candidate_calibration import CandidateCalibration
 from experiments.safetygym.states.internal_data import Shard
+from safeframe.threshold_rule import Conservative, PlugIn, ThresholdRule
 from safeframe.types import SafeframeError
 
 K = 15
@@ -60,7 +61,7 @@ def counted(shard: Shard, score: np.ndarray, tau: float, shift: float) -> float:
 @pytest.mark.parametrize("radius", [0.0, 0.2])
 def test_the_bound_of_a_threshold_holds_for_every_behaviour(data, radius):
     agent = decided()
-    calibration = Calibration(Linear(), agent, data, radius, seed=3)
+    calibration = Calibration(Linear(), agent, data, PlugIn(radius), seed=3)
     found = [calibration.threshold(r_t) for r_t in THRESHOLDS]
     assert [c.tau for c in found] == sorted(c.tau for c in found)
     for calibrated in found:
@@ -71,7 +72,7 @@ def test_the_bound_of_a_threshold_holds_for_every_behaviour(data, radius):
         ]
         np.testing.assert_allclose(calibration.bound(calibrated.tau), shares, atol=1e-12)
         assert max(shares) == calibrated.bound <= calibrated.r_t
-        above = calibration.grid[calibration.grid > calibrated.tau]
+        above = calibration.grid(1.0)[calibration.grid(1.0) > calibrated.tau]
         for tau in above[:: max(1, len(above) // 20)]:
             assert calibration.bound(tau).max() > calibrated.r_t, "a larger threshold would have held too"
         rates = [(Linear().margin(s.observation) < calibrated.tau).any(axis=1).mean() for s in data]
@@ -80,18 +81,23 @@ def test_the_bound_of_a_threshold_holds_for_every_behaviour(data, radius):
 
 def test_one_more_behaviour_never_raises_a_threshold(data):
     agent = decided()
-    one, all_ = Calibration(Linear(), agent, data[:1], 0.0), Calibration(Linear(), agent, data, 0.0)
+    one, all_ = (
+        Calibration(Linear(), agent, data[:1], PlugIn(0.0)),
+        Calibration(Linear(), agent, data, PlugIn(0.0)),
+    )
     for r_t in THRESHOLDS:
-        both = min(Calibration(Linear(), agent, data[:2], 0.0).threshold(r_t).tau, one.threshold(r_t).tau)
+        both = min(
+            Calibration(Linear(), agent, data[:2], PlugIn(0.0)).threshold(r_t).tau, one.threshold(r_t).tau
+        )
         assert all_.threshold(r_t).tau <= both + 0.02  # grids of quantiles differ a little
-    larger = Calibration(Linear(), agent, data, 0.3)
+    larger = Calibration(Linear(), agent, data, PlugIn(0.3))
     assert larger.threshold(0.05).tau < all_.threshold(0.05).tau
 
 
 def test_the_papers_mode_bounds_the_share_among_accepted_labelled_cases(data):
     hidden = np.random.default_rng(0).random(data[0].unsafe.shape) < 0.8
     partly = dataclasses.replace(data[0], unsafe=np.where(hidden, -1, data[0].unsafe).astype(np.int8))
-    calibration = Calibration(Linear(), decided(), [partly, data[1]], 0.0, "accepted")
+    calibration = Calibration(Linear(), decided(), [partly, data[1]], PlugIn(0.0), "accepted")
     for r_t in (0.01, 0.05, 0.2):
         calibrated = calibration.threshold(r_t)
         shares = []
@@ -104,7 +110,7 @@ def test_the_papers_mode_bounds_the_share_among_accepted_labelled_cases(data):
 
 @pytest.mark.parametrize("mode", ["selected", "accepted"])
 def test_the_level_of_a_candidate_is_where_thresholds_begin_to_accept_it(data, mode):
-    calibration = Calibration(Linear(), decided(), data, 0.1, mode)
+    calibration = Calibration(Linear(), decided(), data, PlugIn(0.1), mode)
     margin = np.random.default_rng(5).uniform(-4, 6, (50, K)).astype(np.float32)
     level = calibration.level(margin)
     assert level.shape == margin.shape
@@ -117,7 +123,7 @@ def test_where_nothing_can_be_kept_the_threshold_accepts_nothing():
     """The riskier a case looks the safer it is."""
     shard = behaviour(2000, 3, -4.0, -2.0)
     assert shard.unsafe[Linear().margin(shard.observation).argmin(0)].max() == 1
-    found = Calibration(Linear(), decided(), [shard], 0.0).threshold(1e-3)
+    found = Calibration(Linear(), decided(), [shard], PlugIn(0.0)).threshold(1e-3)
     assert (found.tau, found.feasible, found.acceptance, found.bound) == (-np.inf, False, 0.0, 1.0)
 
 
@@ -125,20 +131,20 @@ def test_candidates_without_a_label_are_refused_where_all_are_needed(data):
     unsafe = data[0].unsafe.copy()
     unsafe[3, 4] = -1
     with pytest.raises(SafeframeError, match="use backup labels"):
-        Calibration(Linear(), decided(), [dataclasses.replace(data[0], unsafe=unsafe)], 0.0)
+        Calibration(Linear(), decided(), [dataclasses.replace(data[0], unsafe=unsafe)], PlugIn(0.0))
 
 
 @pytest.mark.parametrize("mode", ["selected", "accepted"])
 def test_data_without_a_safe_case_are_refused(data, mode):
     shard = dataclasses.replace(data[0], unsafe=np.ones_like(data[0].unsafe))
     with pytest.raises(SafeframeError, match="safe ones are needed too"):
-        Calibration(Linear(), decided(), [shard], 0.0, mode)
+        Calibration(Linear(), decided(), [shard], PlugIn(0.0), mode)
 
 
 @pytest.mark.parametrize("mode", ["selected", "accepted"])
 def test_without_an_unsafe_case_nothing_can_be_promised(data, mode):
     shard = dataclasses.replace(data[0], unsafe=np.zeros_like(data[0].unsafe))
-    found = Calibration(Linear(), decided(), [shard, shard], 0.0, mode)
+    found = Calibration(Linear(), decided(), [shard, shard], PlugIn(0.0), mode)
     for r_t in (1e-5, 1e-2, 1.0):
         at = found.threshold(r_t)
         assert (at.feasible, at.tau, at.bound, at.acceptance) == (False, -np.inf, 1.0, 0.0)
@@ -150,7 +156,7 @@ def test_without_an_unsafe_case_nothing_can_be_promised(data, mode):
 def test_every_candidate_keeps_its_own_promise(data, radius):
     """Counted: of the accepted cases of each candidate, in each behaviour, margins moved to the worst."""
     shift = 2**0.5 * radius
-    found = CandidateCalibration(Linear(), decided(), data, radius)
+    found = CandidateCalibration(Linear(), decided(), data, PlugIn(radius))
     for r_t in (0.1, 0.15):
         at = found.threshold(r_t)
         assert at.tau.shape == (K,)
@@ -168,12 +174,12 @@ def test_every_candidate_keeps_its_own_promise(data, radius):
         assert np.isfinite(at.tau).any()
         assert max(looser) > r_t  # a looser threshold would break somebody's
     # one threshold for all lets the riskiest candidates exceed what they may
-    alone = Calibration(Linear(), decided(), data, radius, "accepted").threshold(0.1)
+    alone = Calibration(Linear(), decided(), data, PlugIn(radius), "accepted").threshold(0.1)
     assert found.bound(alone.tau).max() > 0.1
 
 
 def test_levels_of_candidates_are_those_of_their_own_curves(data):
-    found = CandidateCalibration(Linear(), decided(), data, 0.0)
+    found = CandidateCalibration(Linear(), decided(), data, PlugIn(0.0))
     margin = Linear().margin(data[0].observation[:50])
     level = found.level(margin)
     for r_t in (0.02, 0.1, 0.4):
@@ -192,7 +198,7 @@ def test_thresholds_are_tried_from_strict_to_loose_once_each():
 
 
 def test_candidates_by_margin_are_counted(data):
-    found = Calibration(Linear(), decided(), data, 0.0)
+    found = Calibration(Linear(), decided(), data, PlugIn(0.0))
     table = found.reliability()
     margin = np.concatenate([Linear().margin(shard.observation).ravel() for shard in data])
     unsafe = np.concatenate([np.asarray(shard.unsafe).ravel() for shard in data]) == 1
@@ -204,7 +210,7 @@ def test_candidates_by_margin_are_counted(data):
 
 def test_an_unknown_mode_is_refused(data):
     with pytest.raises(SafeframeError, match="known: selected, accepted"):
-        Calibration(Linear(), decided(), data, 0.0, "best")
+        Calibration(Linear(), decided(), data, PlugIn(0.0), "best")
 
 
 def test_gumbel_scores_draw_from_the_policy_restricted_to_the_accepted():
@@ -220,20 +226,58 @@ def test_gumbel_scores_draw_from_the_policy_restricted_to_the_accepted():
     np.testing.assert_array_equal(score, gumbel_scores(agent, np.repeat(one, n, axis=0), 0))
 
 
-def test_the_measured_radius_shrinks_with_the_data_and_needs_both_classes():
-    few, many = (measured_radius(Linear(), behaviour(n, 4, 3.0, 1.0), 1e-3) for n in (100, 20_000))
-    assert 0 < many < few
-    shard = behaviour(200, 4, 3.0, 1.0)
-    with pytest.raises(SafeframeError, match="class 1 is missing in half of the data"):
-        measured_radius(Linear(), dataclasses.replace(shard, unsafe=np.zeros_like(shard.unsafe)), 1e-3)
+def test_the_measured_radius_shrinks_with_the_data():
+    few, many = (
+        Calibration(Linear(), decided(), [behaviour(n, 4, 3.0, 1.0)], Conservative()).radius(0.02)
+        for n in (300, 30_000)
+    )
+    assert 0 <= many < few
+
+
+def test_where_a_half_lacks_a_class_nothing_is_accepted():
+    """Only states of the first stretch have an unsafe candidate: no radius can be measured."""
+    shard = behaviour(2000, 4, 3.0, 1.0)
+    unsafe = np.where(np.arange(2000)[:, None] < 100, shard.unsafe, 0).astype(np.int8)
+    found = Calibration(
+        Linear(), decided(), [dataclasses.replace(shard, unsafe=unsafe)], Conservative()
+    ).threshold(0.5)
+    assert (found.tau, found.feasible, found.bound) == (-np.inf, False, 1.0)
 
 
 @pytest.mark.parametrize("mode", ["selected", "accepted"])
 def test_with_a_measured_radius_one_unsafe_case_more_is_counted(mode):
     shard = behaviour(400, 4, 3.0, 1.0)
-    plain, more = (Calibration(Linear(), decided(), [shard], 0.1, mode, mass=mass) for mass in (None, 5e-4))
-    taus = np.linspace(-4, 4, 9)
-    assert (more.curves[0].bound(taus) > plain.curves[0].bound(taus) - 1e-12).all()
+    plain, more = (
+        Calibration(Linear(), decided(), [shard], rule, mode) for rule in (PlugIn(), Conservative())
+    )
+    for tau in np.linspace(-4, 4, 9):
+        assert more.bound(tau, 0.01)[0] > plain.bound(tau)[0] - 1e-12
     strict = 1e-4  # below one unsafe case in 400 states
     assert plain.threshold(strict).feasible
     assert not more.threshold(strict).feasible
+
+
+def test_one_behaviour_is_calibrated_as_the_shared_rule_does(data):
+    """The same thresholds as `safeframe.threshold_rule`, but for the grid."""
+    agent = decided()
+    found = Calibration(Linear(), agent, data[:1], Conservative(), seed=3)
+    score = gumbel_scores(agent, data[0].observation, 3)
+    odd = (np.arange(3000) * 20 // 3000) % 2 == 1
+    rule = ThresholdRule(
+        Linear().margin(data[0].observation), data[0].unsafe, Conservative(), odd, score, "selected"
+    )
+    for r_t in (0.01, 0.05, 0.2):
+        exact, mine = rule.calibrate(r_t), found.threshold(r_t)
+        assert mine.radius == exact.radius
+        assert mine.tau <= exact.tau
+        assert mine.acceptance == pytest.approx(exact.threshold.acceptance, abs=5e-3)
+
+
+def test_thresholds_never_fall_with_r_t(data):
+    found = Calibration(Linear(), decided(), data, Conservative()).thresholds([0.2, 1e-3, 0.05, 0.01, 0.6])
+    assert list(found) == [1e-3, 0.01, 0.05, 0.2, 0.6]
+    assert [one.tau for one in found.values()] == sorted(one.tau for one in found.values())
+    for r_t, one in found.items():
+        assert one.r_t == r_t
+        assert one.bound <= r_t if one.feasible else one.tau == -np.inf
+    assert found[0.6].feasible
