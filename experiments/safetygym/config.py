@@ -92,9 +92,10 @@ class EvaluationConfig:
     steps_at_r_t: int = setting(1_000_000, "Control steps at the run's own r_t.", low=1000)
     baseline_steps: int = setting(500_000, "Control steps of each agent without a guard.", low=1000)
     rule: str = setting(
-        "conservative",
-        "From internal test data to thresholds: conservative counts one unsafe case more than was seen, and "
-        "with a measured radius the mass that it leaves out; plug_in is the paper's, xi and nothing else.",
+        "plug_in",
+        "From internal test data to thresholds where xi is given: plug_in is the paper's, xi and nothing "
+        "else; conservative counts one unsafe case more than was seen. With a measured xi it is always "
+        "conservative, with the mass that the radius leaves out.",
         choices=RULES,
     )
     xi: str = common.xi("paper", ("paper", "measured"), "paper is 10^5 / n_t, ")
@@ -160,11 +161,6 @@ class SafetyGymConfig(BaseConfig):
             raise ConfigError(
                 f"internal_test.label={label!r} labels one candidate a state: give"
                 " evaluation.calibrate=accepted (or candidate)"
-            )
-        if self.evaluation.rule == "plug_in" and self.evaluation.xi == "measured":
-            raise ConfigError(
-                "evaluation.rule='plug_in' takes a given radius: give evaluation.xi=paper or a number, or "
-                "evaluation.rule=conservative with a measured one"
             )
         known = self.reference_agents()
         for name in [*self.baselines(), *([] if self.agent.path else [self.agent.name])]:

@@ -93,9 +93,9 @@ class Experiment(GuardStages):
     def rule(self) -> Rule:
         """From margins to thresholds."""
         radius = self.config.fixed_radius()
-        if self.config.evaluation.rule == "plug_in":
-            return PlugIn(radius or 0.0)
-        return Conservative() if radius is None else Conservative(radius)
+        if radius is None:
+            return Conservative()
+        return PlugIn(radius) if self.config.evaluation.rule == "plug_in" else Conservative(radius)
 
     def calibrate(self, classifier: Classifier, provisional: Curves, stages: list[Stage]) -> Curves:
         """Curves of fresh internal test data, calibrated in rounds until guard and data agree.
