@@ -179,7 +179,7 @@ def test_hyper_parameters_in_the_map_are_those_of_the_configuration():
 def test_theory_figures_are_all_explained():
     """Every committed figure of the theory has its paragraph and its caption."""
     shown = {path.stem for path in (REPOSITORY / "results" / "figures").glob("theory_*.png")}
-    assert len(shown) == 10
+    assert len(shown) == 15
     text = THEORY.read_text()
     for name in shown:
         assert f"../results/figures/{name}.png" in text, name
@@ -190,7 +190,7 @@ def test_theory_claims_quoted_are_those_of_the_ledger():
     """Numbers in docs/theory.md that stand behind a claim's name are the committed ones."""
     ledger = claims.read(REPOSITORY / "results" / "claims.csv")
     ledger = ledger[~ledger["data"].eq("synthetic")].set_index("claim")
-    pattern = r"`((?:theory|certificates|coverage|production|guard)\.[a-z0-9_.]+)` (-?\d[\d.]*(?:e-?\d+)?)"
+    pattern = r"`((?:theory|certificates|coverage|production|guard|monitor|priced)\.[a-z0-9_.]+)` (-?\d[\d.]*(?:e-?\d+)?)"
     quoted_claims = re.findall(pattern, THEORY.read_text())
     assert len(quoted_claims) >= 15
     for name, number in quoted_claims:
