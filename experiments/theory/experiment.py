@@ -6,6 +6,7 @@ leaves one table <part>.csv in the run's directory, from which figures, claims a
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,7 @@ def run(config: TheoryConfig, context: RunContext) -> pd.DataFrame:
             ".csv",
             part.compute,
         )
-        tables[name] = made
+        tables[name] = _as_saved(made)
     tables["cases_needed"] = theorem_3.cases_needed(tables["theorem_3"], config.theorem_3)
     tables["slopes"] = theorem_3.slopes(tables["cases_needed"])
     for name, table in tables.items():
@@ -129,7 +130,16 @@ def run(config: TheoryConfig, context: RunContext) -> pd.DataFrame:
 
 
 def _save(table: pd.DataFrame, path: Path) -> None:
-    table.to_csv(path, index=False, lineterminator="\n", float_format="%.8g")
+    path.write_text(_text(table), encoding="utf-8")
+
+
+def _text(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, lineterminator="\n", float_format="%.8g")
+
+
+def _as_saved(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with the digits that its file keeps, so that what follows is the same from the cache."""
+    return pd.read_csv(io.StringIO(_text(table)))
 
 
 def report(config: TheoryConfig, directory: Path, frame: pd.DataFrame) -> str:
