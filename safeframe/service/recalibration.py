@@ -22,10 +22,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from safeframe.guard.settings import Certified
+from safeframe.service.cuts import Cut
 from safeframe.service.log import GuardLog
 from safeframe.service.storage.encoding import seconds
 from safeframe.service.thresholds import new_cuts
-from safeframe.service.versions import Cut, Version
+from safeframe.service.versions import Version
 from safeframe.service.window import Span, Unlabelled, newest, read_cases
 from safeframe.types import SafeframeError
 

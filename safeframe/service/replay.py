@@ -15,9 +15,10 @@ import numpy as np
 
 from safeframe.guard.report import GuardedActions
 from safeframe.guard.safety_guard import SafetyGuard
+from safeframe.service.cuts import Cuts
 from safeframe.service.log import GuardLog
 from safeframe.service.storage.encoding import action_texts
-from safeframe.service.versions import Cuts, Version, version_of
+from safeframe.service.versions import Version, version_of
 from safeframe.tensors import to_numpy
 from safeframe.types import SafeframeError
 

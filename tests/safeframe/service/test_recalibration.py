@@ -13,10 +13,10 @@ from guard_problem import candidate_classifier, candidate_model, candidates
 from service_problem import calibrated, stream
 
 from safeframe import Certified, InternalTestData, PlugIn, RiskCurve, SafetyGuard
+from safeframe.service.cuts import Cut, cuts_text, least_of_looser, read_cuts
 from safeframe.service.log import GuardLog
 from safeframe.service.recalibration import recalibrate, restore
 from safeframe.service.thresholds import at_odds, new_cuts
-from safeframe.service.versions import Cut, cuts_text, least_of_looser, read_cuts
 from safeframe.service.window import Cases, newest, read_cases
 from safeframe.types import SafeframeError
 
@@ -385,5 +385,5 @@ def test_an_r_t_that_is_not_listed_is_served_by_the_next_stricter_one(tmp_path, 
 def test_rules_that_a_recalibration_does_not_know_are_named(tmp_path):
     with lived(tmp_path / "log", calibrated(), 100) as log:
         object.__setattr__(log.guard.settings, "rule", "some other rule")
-        with pytest.raises(SafeframeError, match="knows the rules Conservative, PlugIn and Certified"):
+        with pytest.raises(SafeframeError, match="knows the rules Conservative, PlugIn, Shrinkage and Certified"):
             recalibrate(log, 100)
