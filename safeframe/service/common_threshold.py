@@ -1,4 +1,4 @@
-"""One threshold for several groups, from a window: the largest at which every group's own bound is within r_t.
+"""One threshold for several groups, from a window: the largest at which each group's bound is within r_t.
 
 This is a recalibration with ``constraint="worst_group"``: the single threshold stays a single one, on the
 common scale that was fitted when the guard was calibrated. What the window says group by group leads to one

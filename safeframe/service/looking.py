@@ -1,10 +1,10 @@
 """What the cases of a window say about one group: the guard's rule on them, and a verdict.
 
-Estimated thresholds (``Conservative``, ``PlugIn``, ``Shrinkage``) are the rule of the guard on the cases below
-the threshold in force; above it on audited cases alone. Certified ones are those of a fixed list that pass an
-e-process (:mod:`safeframe.service.looks`). Where groups share a threshold the margins of the log are log odds
-on the common scale; ``Shrinkage`` takes its probabilities from the same scale, which no recalibration fits
-anew.
+Estimated thresholds (``Conservative``, ``PlugIn``, ``Shrinkage``) are what the rule of the guard says on the
+cases below the threshold in force; above it on audited cases alone. Certified ones are those of a fixed list
+that pass an e-process (:mod:`safeframe.service.looks`). Where groups share a threshold the margins of the log
+are log odds on the common scale; ``Shrinkage`` takes its probabilities from the scale too. No recalibration
+fits a scale anew.
 """
 
 from __future__ import annotations

@@ -54,6 +54,21 @@ class Version:
     cuts: Cuts
     veto: bool = False
 
+    @property
+    def listed(self) -> list[float] | None:
+        """The r_t that a budget may have served; None: all in (0, 1].
+
+        Certificates, prices, vetoes and recalibrated thresholds are those of the listed r_t. Where some
+        accept nothing at all they are left out: nothing would ever be learnt there.
+
+        Returns:
+            At least one r_t, or None.
+        """
+        if self.number == 1 and self.guard.settings.delta is None and not selects(self.guard):
+            return None
+        fine = [r_t for r_t, found in self.cuts.items() if any(cut.tau > -np.inf for cut in found.values())]
+        return fine or list(self.cuts)
+
     def act(self, measurement: Any, r_t: float | None = None, group: Any = None) -> GuardedActions:
         """Actions for a batch of measurements, within these thresholds.
 
@@ -140,14 +155,14 @@ def version_of(number: int, guard: SafetyGuard, cuts: Cuts) -> Version:
 
 
 class _Recut(GroupRuling):
-    """What rules in a group after a recalibration: its scale of risk stays, thresholds and reports are new."""
+    """What rules in a group after a recalibration: its scale stays, thresholds and reports are new."""
 
     def __init__(self, former: GroupRuling, ruling: Steps, reports: Mapping[float, GuardCalibration]) -> None:
         vars(self).update(vars(former))
         self.ruling, self._reports = ruling, reports
 
     def calibration(self, r_t: float, tau: float | None = None, brief: bool = False) -> GuardCalibration:
-        """That of the listed r_t that serves: the next stricter one; below all of them nothing is accepted."""
+        """That of the listed r_t that serves, the next stricter one; below all of them there is none."""
         validate_threshold(r_t)
         below = [level for level in self._reports if level <= r_t]
         if below:
