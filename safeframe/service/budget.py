@@ -118,6 +118,10 @@ class LongRunBudget:
         guarded = act(measurement, strict, group)
         wanted = to_numpy(guarded.accepted).astype(bool)
         within = to_numpy(guarded.bound) <= self.ledger.r_t
+        if guarded.priced is not None and not self.ledger.exhausted:
+            # What r_t would accept is not known where the price of a stricter one took the default action:
+            # all count, or the level would stay where next to nothing is accepted. The promise holds anyway.
+            within |= ~wanted & (served < max((r for r in listed or () if r <= self.ledger.r_t), default=0.0))
         if served > 0.0:
             ids, taken = self.ledger.take(wanted, within & ~wanted)
         else:

@@ -43,6 +43,9 @@ class GuardLog:
     Times are seconds since 1970 and never fall from one decision to the next: where the machine's clock goes
     back, the newest time in the log is written again until it is passed.
 
+    Margins and thresholds are the guard's: where groups share a threshold, log odds on their common scale of
+    risk, which stays as it was calibrated.
+
     Args:
         path: of the file, on a local disk; made where it does not exist.
         guard: calibrated; how it is at this moment is what acts. Its models are called by ``act``.
