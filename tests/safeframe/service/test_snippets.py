@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def test_a_monitor_sees_what_was_accepted_by_the_calibration_in_force(with_budge
     """Labels a day late: after a recalibration those of the former calibration are told apart."""
     guard = calibrated(threshold=R_T, rule=PlugIn())
     budget = LongRunBudget(guard, R_T, reserve=50.0, late=100) if with_budget else None
-    monitor, seen, before = RiskMonitor(r_t=R_T, arl=1e5), {1: [], 2: []}, None
+    monitor, seen, before = RiskMonitor(r_t=R_T, arl=1e5), defaultdict(list), None
     with GuardLog(tmp_path / "log", guard, durable=False) as log:
         for day in range(60):
             y, unsafe = stream(100, day, 0.0 if day < 20 else 0.6)
@@ -87,16 +88,17 @@ def test_a_monitor_sees_what_was_accepted_by_the_calibration_in_force(with_budge
                     assert news.tolist() == before[1][before[0].accepted].tolist()
                 seen[version] += news.tolist()
                 monitor.update(news)
-            if (monitor.alarm or monitor.detector.rang) and log.version().number == 1:
+            if monitor.alarm or monitor.detector.rang:
                 assert day > 20
                 recalibrate(log, 600, odds=2.0)
                 monitor.restart()
             before = done, unsafe
-        assert not monitor.alarm
+        last = log.version().number
         if with_budget:  # the level is lowered in time: there is nothing to hear
-            assert log.version().number == 1
+            assert last == 1
             assert np.mean(seen[1]) < 1.3 * R_T
-        else:
-            assert log.version().number == 2
-            assert np.mean(seen[1][-300:]) > 1.5 * R_T
-            assert len(seen[2]) > 300
+        else:  # the first window is mostly from before the change: another alarm, another window
+            assert 2 <= last <= 4
+            assert np.mean(seen[1][-200:]) > 1.5 * R_T
+            assert len(seen[last]) > 200
+            assert np.mean(seen[last]) < 1.2 * R_T
