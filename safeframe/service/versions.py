@@ -56,13 +56,10 @@ class Version:
 
     @property
     def listed(self) -> list[float] | None:
-        """The r_t that a budget may have served; None: all in (0, 1].
+        """The r_t that a budget may have served, at least one; None: all in (0, 1].
 
         Certificates, prices, vetoes and recalibrated thresholds are those of the listed r_t. Where some
         accept nothing at all they are left out: nothing would ever be learnt there.
-
-        Returns:
-            At least one r_t, or None.
         """
         if self.number == 1 and self.guard.settings.delta is None and not selects(self.guard):
             return None
