@@ -101,14 +101,14 @@ def test_several_r_t_have_one_threshold_each_and_stay_in_order(tmp_path):
 
 def test_it_rises_only_where_audits_of_every_group_allow_it(tmp_path):
     guard = guard_of(PlugIn())
-    drawn = grouped(20_000, 3, -0.8)  # safer than it was
+    drawn = grouped(12_000, 3, -0.8)  # safer than it was
     before = next(iter(guard.calibrations[R_T].values())).tau
-    everywhere = np.arange(20_000) % 2 == 0
+    everywhere = np.arange(12_000) % 2 == 0
     taus = {}
     for name, audit in {
         "everywhere": everywhere,
         "north only": everywhere & (drawn[2] == "north"),
-        "nowhere": np.zeros(20_000, bool),
+        "nowhere": np.zeros(12_000, bool),
     }.items():
         log, z, label, group = lived(tmp_path / name, guard, audit=audit, drawn=drawn)
         with log:

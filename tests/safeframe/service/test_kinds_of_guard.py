@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from guard_problem import C, candidate_classifier, candidate_model, candidates
-from service_problem import calibrated, grouped, grouped_guard, stream
+from service_problem import calibrated, classifier, grouped, grouped_guard, model, stream
 
 from safeframe import Certified, Conservative, InternalTestData, PlugIn, SafetyGuard, Shrinkage
 from safeframe.guard.settings import Priced
 from safeframe.service.log import GuardLog
 from safeframe.service.recalibration import recalibrate, restore
 from safeframe.service.replay import replay
+from safeframe.shrinkage import ShrinkageCurve
 
 R_T = 0.1
 
@@ -95,12 +96,12 @@ def labelled(log, done, label):
 def test_accepted_is_bound_within_r_t_also_after_a_recalibration(kind, tmp_path):
     guard, drift = guard_of(kind), 0.25 if kind in CHOOSING else 0.6
     with GuardLog(tmp_path / "log", guard, keep_measurements=True, durable=False) as log:
-        y, label, group = measured(kind, 5000, 1, drift)
+        y, label, group = measured(kind, 3500, 1, drift)
         done = log.act(y, group=group)
         own = labelled(log, done, label)
-        found = recalibrate(log, 5000)
+        found = recalibrate(log, 3500)
         assert found.changed
-        fresh, worse, ids = measured(kind, 2500, 2, drift)
+        fresh, worse, ids = measured(kind, 1500, 2, drift)
         again, before = log.act(fresh, group=ids), guard.act(fresh, group=ids)
         assert np.array_equal(again.guarded.bound <= R_T, again.accepted)
         assert not (again.accepted & ~before.accepted).any()  # no audits: it never rises
@@ -127,9 +128,9 @@ def test_the_scale_of_risk_stays_where_thresholds_move(tmp_path):
     for kind in ("worst_group, plug-in", "pooled, shrinkage", "shrinkage"):
         guard = guard_of(kind)
         with GuardLog(tmp_path / kind, guard, durable=False) as log:
-            y, label, group = measured(kind, 6000, 1, 0.6)
+            y, label, group = measured(kind, 4000, 1, 0.6)
             labelled(log, log.act(y, group=group), label)
-            assert recalibrate(log, 6000).changed
+            assert recalibrate(log, 4000).changed
             now = log.version().act(y, group=group)
             assert np.array_equal(now.margin, guard.act(y, group=group).margin)
             first = next(iter(guard._rulings.values())).scales
@@ -141,9 +142,9 @@ def test_a_recalibration_is_the_same_from_another_process_that_loads_it(tmp_path
     for kind in ("worst_group, conservative", "pooled, conservative"):
         guard = guard_of(kind)
         with GuardLog(tmp_path / kind, guard, durable=False) as log:
-            y, label, group = measured(kind, 6000, 1, 0.6)
+            y, label, group = measured(kind, 4000, 1, 0.6)
             labelled(log, log.act(y, group=group), label)
-            found = recalibrate(log, 6000)
+            found = recalibrate(log, 4000)
             with GuardLog(tmp_path / kind, guard, durable=False) as other:
                 assert other.version().cuts == found.cuts
                 shown = other.act(y, group=group).guarded
@@ -163,3 +164,49 @@ def test_a_recalibration_is_the_same_from_another_process_that_loads_it(tmp_path
                 assert {one.accepted_risk for one in shown.calibration.values()} == {
                     cut.bound for cut in cuts.values()
                 }
+
+
+@pytest.mark.parametrize("kind", ["shrinkage", "shrinkage, isotonic", "per_group, shrinkage"])
+def test_the_shrinkage_rule_s_threshold_is_that_of_its_curve_on_the_guard_s_own_scale(kind, tmp_path):
+    guard = guard_of(kind)
+    with GuardLog(tmp_path / "log", guard, durable=False) as log:
+        y, label, group = measured(kind, 3500, 1, 0.6)
+        labelled(log, log.act(y, group=group), label)
+        first, cuts = log.version().cuts[R_T], recalibrate(log, 3500).cuts[R_T]
+    scales = next(iter(guard._rulings.values())).scales
+    for key, cut in cuts.items():
+        kept = y[:, 0] < first[key].tau
+        kept &= True if group is None else group == key
+        p = scales.probability(y[kept, 0], None if group is None else group[kept])
+        curve = ShrinkageCurve(y[kept, 0], label[kept], p, Shrinkage())
+        assert cut.tau == curve.largest_threshold(R_T).tau < first[key].tau
+        assert cut.bound == curve.bound(cut.tau) <= R_T
+
+
+def test_the_shrinkage_rule_needs_no_unsafe_case_and_others_keep_what_they_had(tmp_path):
+    for kind, verdict in (("shrinkage", "new"), ("gated", "kept")):
+        with GuardLog(tmp_path / kind, guard_of(kind), durable=False) as log:
+            done = log.act(np.full((400, 1), -3.0))
+            log.label(done.ids, np.zeros(400, int))
+            found = recalibrate(log, 400)
+            assert found.cuts[R_T]["all"].verdict == verdict
+            assert not found.changed
+
+
+@pytest.mark.parametrize("kind", ["worst_group, conservative", "pooled, shrinkage", "per_group, certified"])
+def test_after_a_restart_with_a_guard_that_was_saved(kind, tmp_path):
+    guard = guard_of(kind)
+    guard.save(tmp_path / "guard")
+    y, label, group = measured(kind, 3500, 1, 0.6)
+    with GuardLog(tmp_path / "log", guard, keep_measurements=True, durable=False) as log:
+        labelled(log, log.act(y, group=group), label)
+        assert recalibrate(log, 3500).changed
+        before = log.act(y, group=group)
+    loaded = SafetyGuard.load(tmp_path / "guard", model, classifier)
+    with GuardLog(tmp_path / "log", loaded, keep_measurements=True, durable=False) as log:
+        again = log.act(y, group=group)
+        assert (again.version, before.version) == (2, 2)
+        assert np.array_equal(again.accepted, before.accepted)
+        assert np.array_equal(again.guarded.margin, before.guarded.margin)
+        assert replay(log).same
+        assert replay(log, guard).same
