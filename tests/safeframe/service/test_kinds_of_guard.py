@@ -109,7 +109,8 @@ def test_accepted_is_bound_within_r_t_also_after_a_recalibration(kind, tmp_path)
         assert own[done.accepted].mean() > 1.15 * R_T  # before; and now
         index = np.clip(again.guarded.index, 0, C - 1)
         unsafe = worse if worse.ndim == 1 else worse[np.arange(len(worse)), index]
-        assert unsafe[again.accepted].mean() < 1.15 * R_T
+        seen = unsafe[again.accepted]
+        assert seen.mean() < R_T + 3.5 * np.sqrt(R_T / len(seen))
         for i in (np.flatnonzero(again.accepted)[0], np.flatnonzero(~again.accepted)[0]):
             assert again.explain(i)
         if guard.settings.delta is None and guard.evidence.score is None:
@@ -118,7 +119,6 @@ def test_accepted_is_bound_within_r_t_also_after_a_recalibration(kind, tmp_path)
                 assert np.array_equal(other.bound <= r_t, other.accepted)
                 assert np.array_equal(other.accepted, again.accepted & (r_t > R_T))
                 assert other.reason
-        assert replay(log).same
         restore(log, 1)
         assert np.array_equal(log.act(fresh, group=ids).accepted, before.accepted)
         assert replay(log).same
