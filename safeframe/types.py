@@ -40,7 +40,8 @@ class Status(StrEnum):
     action is taken. ``infeasible``: the problem (or the threshold) admits no action for any input.
     ``inaccurate``: a solver stopped short of its tolerance, so the default action is taken and counted.
     ``error``: the input cannot be judged (a model failed or gave NaN), so the default action is taken and
-    counted.
+    counted. ``withheld``: a guard accepts the action, but its long-run budget has no room, so the default
+    action is taken.
     """
 
     OPTIMAL = "optimal"
@@ -48,6 +49,7 @@ class Status(StrEnum):
     INFEASIBLE = "infeasible"
     INACCURATE = "inaccurate"
     ERROR = "error"
+    WITHHELD = "withheld"
 
 
 @runtime_checkable

@@ -8,65 +8,32 @@ The guard decides at a level that is lowered by what was overspent, and an actio
 where the budget has no room. Then violations <= r_t x accepted + c at every time, adversarial cases included;
 c is ``budget.constant``, and :mod:`safeframe.service.ledger` has the proposition with its proof. The guard's
 own bound says what happens on cases like its internal test data; the budget holds where they are not.
+
+In service both the log and the budget have to know: ``log.act(measurement, budget=budget)``, and a label goes
+to both by the ids of each (:class:`safeframe.service.log.LoggedActions`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from safeframe.guard.report import GuardedActions
 from safeframe.guard.safety_guard import SafetyGuard
+from safeframe.guard.settings import Priced
 from safeframe.service.ledger import BudgetLedger, Per
+from safeframe.service.outcome import BudgetedActions, outcome
 from safeframe.tensors import is_tensor, like, to_numpy
-from safeframe.types import BoolArray, IntArray
-
-
-@dataclass(frozen=True)
-class BudgetedActions:
-    """What a guard with a budget did with a batch of n measurements.
-
-    Attributes:
-        action: (n, ...) actions, the default action where rejected or withheld.
-        accepted: (n,) bool.
-        ids: (n,) of the decisions, for :meth:`LongRunBudget.learn`.
-        level: the r_t at which the guard decided; 0 where no certified threshold is that strict.
-        withheld: (n,) bool, accepted by the guard and not by the budget.
-        guarded: what the guard itself decided.
-    """
-
-    action: Any
-    accepted: Any
-    ids: IntArray
-    level: float
-    withheld: BoolArray
-    guarded: GuardedActions
-
-    def explain(self, i: int) -> str:
-        """Why an action was taken.
-
-        Args:
-            i: its position in the batch.
-
-        Returns:
-            One sentence.
-        """
-        if not self.withheld[i]:
-            return self.guarded.explain(i)
-        return (
-            "default action: the guard would accept this, but the violations known and the decisions that "
-            "still wait for a label leave no room in the budget"
-        )
 
 
 class LongRunBudget:
     """A guard with a long-run promise; see :mod:`safeframe.service.ledger` for the rule and its proof.
 
     Args:
-        guard: a calibrated guard. With certificates it serves its certified thresholds only, of which the
-            largest within the level is used.
+        guard: a calibrated guard. With certificates, or where risk is priced, it serves its listed thresholds
+            only, of which the largest within the level is used.
         r_t: the share of violations that is promised in the long run, in (0, 1).
         reserve: violations beyond it that may be spent at once, at least 1. With less than a few
             times r_t x late the budget stops where a lower level would have been enough.
@@ -122,28 +89,56 @@ class LongRunBudget:
         Raises:
             SafeframeError: as the guard does.
         """
+        return self.decide(self.guard.act, measurement, group, self._listed())
+
+    def decide(
+        self,
+        act: Callable[[Any, float, Any], GuardedActions],
+        measurement: Any,
+        group: Any = None,
+        listed: Sequence[float] | None = None,
+    ) -> BudgetedActions:
+        """Like :meth:`act`, where somebody else decides for the guard: a recalibrated one, for example.
+
+        Args:
+            act: (measurement, r_t, group) -> what the guard does at that r_t.
+            measurement: n cases.
+            group: (n,) ids, or None.
+            listed: the r_t that ``act`` serves, at least one; None: all in (0, 1].
+
+        Returns:
+            The actions, with ids under which labels are to be entered.
+
+        Raises:
+            SafeframeError: as ``act`` does; nothing is entered then.
+        """
         level = self.level
-        served = self._served(level)
-        strict = served if served > 0.0 else min(self.guard.calibrations, default=level)
-        guarded = self.guard.act(measurement, r_t=strict, group=group)
+        served = level if listed is None else max((r_t for r_t in listed if r_t <= level), default=0.0)
+        strict = served if served > 0.0 or listed is None else min(listed)
+        guarded = act(measurement, strict, group)
         wanted = to_numpy(guarded.accepted).astype(bool)
         within = to_numpy(guarded.bound) <= self.ledger.r_t
+        if guarded.priced is not None and not self.ledger.exhausted:
+            # What r_t would accept is not known where the price of a stricter one took the default action:
+            # all count, or the level would stay where next to nothing is accepted. The promise holds anyway.
+            within |= ~wanted & (served < max((r for r in listed or () if r <= self.ledger.r_t), default=0.0))
         if served > 0.0:
             ids, taken = self.ledger.take(wanted, within & ~wanted)
         else:
             ids, taken = self.ledger.take(np.zeros_like(wanted), within)
         withheld = wanted & ~taken
         kind = guarded.action if is_tensor(guarded.action) else None
-        action = to_numpy(guarded.action)
-        if withheld.any():
-            action = action.copy()
-            action[withheld] = self.guard.default_action
-        return BudgetedActions(like(action, kind), like(taken, kind), ids, served, withheld, guarded)
+        left = outcome(guarded, withheld, self.guard.default_action)
+        action, accepted = like(left.action, kind), like(left.accepted, kind)
+        return BudgetedActions(action, accepted, ids, served, withheld, guarded)
 
-    def _served(self, level: float) -> float:
-        if self.guard.settings.delta is None:
-            return level
-        return max((r_t for r_t in self.guard.calibrations if r_t <= level), default=0.0)
+    def _listed(self) -> list[float] | None:
+        """The r_t that the guard serves; None: all of them."""
+        settings, found = self.guard.settings, self.guard.calibrations
+        if isinstance(settings.choice, Priced):  # where no price qualifies nothing would ever be learnt
+            fine = [r_t for r_t, groups in found.items() if any(one.feasible for one in groups.values())]
+            return fine or list(found) or None
+        return list(found) or None if settings.delta is not None else None
 
     def learn(self, ids: Any, label: Any) -> int:
         """Enter labels, as they come and in any order.

@@ -8,8 +8,9 @@ from time import time as now
 from typing import Any
 
 from safeframe.guard.safety_guard import SafetyGuard
+from safeframe.service.cuts import Cuts, cuts_text, first_cuts, read_cuts
 from safeframe.service.storage.database import Database
-from safeframe.service.versions import Cuts, Version, cuts_text, first_cuts, read_cuts, version_of
+from safeframe.service.versions import Version, version_of
 from safeframe.types import SafeframeError
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from time import time as now
 from typing import Any
@@ -25,7 +24,10 @@ import numpy as np
 from safeframe.guard.report import GuardedActions
 from safeframe.guard.safety_guard import SafetyGuard
 from safeframe.inputs import as_batch, length
+from safeframe.service.budget import LongRunBudget
 from safeframe.service.calibrations import Calibrations
+from safeframe.service.ledger import BudgetLedger
+from safeframe.service.outcome import LoggedActions, Outcome, outcome
 from safeframe.service.storage.database import Database
 from safeframe.service.storage.encoding import ArrayCodec, Codec, fingerprint, seconds
 from safeframe.service.storage.labelling import Labelled, add_labels, awaited, history, paired
@@ -35,50 +37,14 @@ from safeframe.service.versions import Version
 from safeframe.types import BoolArray, SafeframeError
 
 
-@dataclass(frozen=True, eq=False)
-class LoggedActions:
-    """What a guard did with a batch of n measurements, as it was recorded.
-
-    Attributes:
-        guarded: the actions with what decided on them.
-        ids: (n) texts, by which labels are given later.
-        version: of the calibration that decided on the whole batch.
-        audit: (n,) bool, drawn at random whatever the margin: these are to be labelled whether accepted or
-            not.
-    """
-
-    guarded: GuardedActions
-    ids: list[str]
-    version: int
-    audit: BoolArray
-
-    @property
-    def action(self) -> Any:
-        """(n, ...) actions, the default action where rejected."""
-        return self.guarded.action
-
-    @property
-    def accepted(self) -> Any:
-        """(n,) bool."""
-        return self.guarded.accepted
-
-    def explain(self, i: int) -> str:
-        """Why an action was taken.
-
-        Args:
-            i: its position in the batch.
-
-        Returns:
-            One sentence.
-        """
-        return self.guarded.explain(i)
-
-
 class GuardLog:
     """A calibrated guard and the file that holds what it decides.
 
     Times are seconds since 1970 and never fall from one decision to the next: where the machine's clock goes
     back, the newest time in the log is written again until it is passed.
+
+    Margins and thresholds are the guard's: where groups share a threshold, log odds on their common scale of
+    risk, which stays as it was calibrated.
 
     Args:
         path: of the file, on a local disk; made where it does not exist.
@@ -133,8 +99,12 @@ class GuardLog:
         group: Any = None,
         time: float | datetime | None = None,
         audit: Any = None,
+        budget: LongRunBudget | None = None,
     ) -> LoggedActions:
         """Act on a batch of measurements and record it; the whole batch is decided by one calibration.
+
+        With a budget the guard decides at the budget's level, and what it accepts beyond the budget's room is
+        recorded as not accepted, with status "withheld": its margin, threshold and bound are the guard's.
 
         Args:
             measurement: n cases.
@@ -144,26 +114,58 @@ class GuardLog:
             time: of all these decisions, in seconds since 1970 or a datetime with its time zone; None: now.
             audit: (n,) bool, which are to be labelled whether accepted or not, chosen without a look at the
                 measurement (the first of every hour, say); None: drawn at random as the log was told.
+            budget: of violations, of this guard, on which the batch is entered; instead of ``r_t``. A label
+                is then for both: ``log.label(done.ids, y)`` and ``budget.learn(done.budgeted.ids, y)``.
 
         Returns:
             The actions, with the ids.
 
         Raises:
             SafeframeError: as :meth:`safeframe.guard.safety_guard.SafetyGuard.act`; on ids that were used
-                before, a given time before that of the newest decision, or where the file cannot be written.
-                Nothing of the batch is recorded then, and no action is to be taken.
+                before, a given time before that of the newest decision, a budget of another guard or beside
+                ``r_t``, or where the file cannot be written. Nothing of the batch is recorded then, neither
+                in the budget, and no action is to be taken.
         """
         version, batch = self.version(), as_batch(measurement)
         n = length(batch)
         names, given = batch_names(ids, n), None if time is None else seconds(time)
         pieces: Sequence[bytes | None] = self.codec.encode(batch) if self.keeps and n else [None] * n
-        guarded = version.act(batch, r_t, group)
         audited = self._random().random(n) < self.audit if audit is None else np.asarray(audit)
         if audited.shape != (n,) or audited.dtype != bool:
             raise SafeframeError(
                 f"audit has shape {audited.shape} and type {audited.dtype}; expected ({n},) bool"
             )
-        columns = batch_columns(guarded, audited, pieces, version.number, self.calibrations.safeframe)
+        if budget is None:
+            guarded = version.act(batch, r_t, group)
+            self._record(guarded, outcome(guarded), version, audited, pieces, names, given)
+            return LoggedActions(guarded, names, version.number, audited)
+        if r_t is not None or not self._ours(budget.guard):
+            raise SafeframeError(
+                "the budget's level decides, so give no r_t"
+                if r_t is not None
+                else "the budget is of another guard than the log: make it with the log's guard"
+            )
+        before = budget.state()
+        try:
+            done = budget.decide(version.act, batch, group, version.listed)
+            left = outcome(done.guarded, done.withheld, self.guard.default_action)
+            self._record(done.guarded, left, version, audited, pieces, names, given)
+        except BaseException:
+            budget.ledger = BudgetLedger.from_state(before)
+            raise
+        return LoggedActions(done.guarded, names, version.number, audited, done)
+
+    def _record(
+        self,
+        guarded: GuardedActions,
+        done: Outcome,
+        version: Version,
+        audited: BoolArray,
+        pieces: Sequence[bytes | None],
+        names: list[str],
+        given: float | None,
+    ) -> None:
+        columns = batch_columns(guarded, done, audited, pieces, version.number, self.calibrations.safeframe)
         with self.database.write() as connection:
             newest = connection.execute(
                 "SELECT seq, time FROM decisions ORDER BY seq DESC LIMIT 1"
@@ -176,7 +178,10 @@ class GuardLog:
                 )
             moment = max(now(), before) if given is None else given
             insert(connection, names, seq + 1, moment, columns)
-        return LoggedActions(guarded, names, version.number, audited)
+
+    def _ours(self, guard: SafetyGuard) -> bool:
+        same = guard.evidence is self.guard.evidence and guard.calibrations == self.guard.calibrations
+        return same or fingerprint(guard) == self.fingerprint
 
     def label(self, ids: Sequence[Any] | str, unsafe: Any, time: float | datetime | None = None) -> Labelled:
         """Add labels that have come in: whether acting was (or would have been) unsafe. Once for each id.

@@ -4,13 +4,20 @@
     print(found)
     restore(log, version=1)
 
-The rule is the guard's own. With ``Conservative()`` or ``PlugIn()`` it is applied to the labelled cases of
-the window. With ``Certified(delta)`` thresholds of a fixed list are tested by e-processes
+The rule is the guard's own. With ``Conservative()``, ``PlugIn()`` or ``Shrinkage()`` it is applied to the
+labelled cases of the window. With ``Certified(delta)`` thresholds of a fixed list are tested by e-processes
 (:mod:`safeframe.service.looks`): all recalibrations of a log together, however many, break their promise
 with probability at most delta; delta is spent on the starts of windows and not on looks. The guard's first
 calibration has its own delta.
 
 A given prior does not enter: the share of unsafe cases in the window stands in its place, times ``odds``.
+
+So is the constraint over groups: every group has its own threshold, or all that is accepted in any group is
+counted together (``pooled``), or one threshold serves all groups (``worst_group``,
+:mod:`safeframe.service.common_threshold`). With the last two, and with ``Shrinkage()``, margins go through a
+scale of risk. It was fitted when the guard was calibrated and stays as it is: logged margins keep their
+meaning, the rule that a window judges is fixed before its cases are seen, and only thresholds move. Where the
+scale itself has become wrong, make the guard anew.
 """
 
 from __future__ import annotations
@@ -22,10 +29,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from safeframe.guard.settings import Certified
+from safeframe.service.cuts import Cut
 from safeframe.service.log import GuardLog
 from safeframe.service.storage.encoding import seconds
 from safeframe.service.thresholds import new_cuts
-from safeframe.service.versions import Cut, Version
+from safeframe.service.versions import Version
 from safeframe.service.window import Span, Unlabelled, newest, read_cases
 from safeframe.types import SafeframeError
 
@@ -63,6 +71,7 @@ class Recalibration:
             for group, cut in found.items():
                 where = f"r_t = {r_t:g}, group {group!r}"
                 lines.append(f"{where}: accept margin < {cut.tau:.6g} ({cut.verdict}: {cut.why})")
+                lines += [f"  group {key!r}: {share}" for key, share in cut.members.items()]
         return "\n".join(lines)
 
 

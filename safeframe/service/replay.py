@@ -2,6 +2,8 @@
 
 Measurements come from the log (``GuardLog(keep_measurements=...)``) or from a function of the ids. Batches
 are replayed as they were decided, because the last bits of a model's output may depend on its neighbours.
+What a budget withheld is replayed as the guard decided it, and must be accepted again; the budget's own
+counts are not in the log.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ import numpy as np
 
 from safeframe.guard.report import GuardedActions
 from safeframe.guard.safety_guard import SafetyGuard
+from safeframe.service.cuts import Cuts
 from safeframe.service.log import GuardLog
+from safeframe.service.outcome import outcome
 from safeframe.service.storage.encoding import action_texts
-from safeframe.service.versions import Cuts, Version, version_of
+from safeframe.service.versions import Version, version_of
 from safeframe.tensors import to_numpy
-from safeframe.types import SafeframeError
+from safeframe.types import SafeframeError, Status
 
 Lookup = Callable[[list[str]], Any]
 
@@ -29,6 +33,7 @@ _QUERY = (
 )
 _SEQ, _ID, _BATCH, _VERSION, _R_T, _GROUP, _MARGIN, _TAU = range(8)
 _LOGGED = range(8, 12)
+_STATUS = 9
 _MEASUREMENT = 12
 _REMEDY = {
     "threshold": "the guard was calibrated otherwise than the one that decided",
@@ -176,7 +181,7 @@ def _again(
     try:
         guarded = version.act(measurement, rows[0][_R_T], group)
     except SafeframeError as error:
-        return 0, Difference(ids[0], rows[0][_SEQ], "error", rows[0][9], "error", str(error))
+        return 0, Difference(ids[0], rows[0][_SEQ], "error", rows[0][_STATUS], "error", str(error))
     if len(guarded.status) != len(rows):
         why = "the lookup gives another number of measurements than ids"
         again = len(guarded.status)
@@ -194,15 +199,11 @@ def _compared(
     with np.errstate(invalid="ignore"):
         moved = ~((np.abs(again - logged) <= tolerance * (1.0 + np.abs(logged))) | (again == logged))
     tau = to_numpy(guarded.tau).astype(np.float64).tolist()
-    now = list(
-        zip(
-            to_numpy(guarded.accepted).astype(int).tolist(),
-            guarded.status.tolist(),
-            to_numpy(guarded.index).tolist(),
-            action_texts(guarded.action),
-            strict=True,
-        )
-    )
+    # What a budget withheld the guard must have accepted, and it accepts it again.
+    withheld = np.array([row[_STATUS] == Status.WITHHELD.value for row in rows])
+    done = outcome(guarded, withheld & to_numpy(guarded.accepted).astype(bool), version.guard.default_action)
+    parts = (done.accepted.astype(int).tolist(), done.status.tolist(), done.index.tolist())
+    now = list(zip(*parts, action_texts(done.action), strict=True))
     for i, row in enumerate(rows):
         pairs = [("threshold", row[_TAU], tau[i]), ("margin", row[_MARGIN], float(again[i]))]
         names = ("accepted", "status", "candidate", "action")

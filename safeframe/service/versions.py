@@ -9,98 +9,21 @@ choose other candidates, whose labels no log holds.
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from safeframe.guard.report import EVERYTHING, GuardCalibration, GuardedActions
+from safeframe.chance_constraint import validate_threshold
+from safeframe.guard.report import GuardCalibration, GuardedActions
 from safeframe.guard.ruling import GroupRuling, Steps
 from safeframe.guard.safety_guard import SafetyGuard
 from safeframe.optimisation.candidates import DEFAULT
-from safeframe.service.storage.encoding import group_text
+from safeframe.service.cuts import Cut, Cuts, whole
 from safeframe.tensors import is_tensor, like, to_numpy
 from safeframe.types import BoolArray, SafeframeError
-
-
-@dataclass(frozen=True)
-class Cut:
-    """One threshold in force, for one r_t and group.
-
-    Attributes:
-        tau: accept iff margin < tau; -inf rejects everything.
-        verdict: "first" (as the guard was calibrated), "new" (chosen on a window), "kept" (the window could
-            not calibrate, so the former one stays) or "refused" (the window speaks against all thresholds).
-        why: in words.
-        bound: on the risk at ``tau``, as the rule states it; NaN where nothing new was found.
-        n: labelled cases of the window that the bound counts.
-        k: unsafe ones among them.
-        n_window: labelled cases of the window.
-    """
-
-    tau: float
-    verdict: str = "first"
-    why: str = "as the guard was calibrated"
-    bound: float = math.nan
-    n: int = 0
-    k: int = 0
-    n_window: int = 0
-
-
-Cuts = Mapping[float, Mapping[Hashable, Cut]]
-
-
-def first_cuts(guard: SafetyGuard) -> dict[float, dict[Hashable, Cut]]:
-    """The thresholds that a guard was calibrated with.
-
-    Args:
-        guard: calibrated.
-
-    Returns:
-        By r_t and group.
-    """
-    return {
-        r_t: {group: Cut(float(one.tau)) for group, one in found.items()}
-        for r_t, found in guard.calibrations.items()
-    }
-
-
-def cuts_text(cuts: Cuts) -> str:
-    """Thresholds as JSON.
-
-    Args:
-        cuts: by r_t and group.
-
-    Returns:
-        The text.
-
-    Raises:
-        SafeframeError: on group ids that are neither texts nor numbers.
-    """
-    return json.dumps([
-        [r_t, json.loads(group_text(group)), asdict(cut)]
-        for r_t, found in cuts.items()
-        for group, cut in found.items()
-    ])  # fmt: skip
-
-
-def read_cuts(text: str) -> dict[float, dict[Hashable, Cut]]:
-    """Thresholds from JSON.
-
-    Args:
-        text: from :func:`cuts_text`.
-
-    Returns:
-        By r_t and group.
-    """
-    cuts: dict[float, dict[Hashable, Cut]] = {}
-    for r_t, group, cut in json.loads(text):
-        cuts.setdefault(r_t, {})[group] = Cut(**cut)
-    return cuts
 
 
 def selects(guard: SafetyGuard) -> bool:
@@ -113,18 +36,6 @@ def selects(guard: SafetyGuard) -> bool:
         True where its model returns candidates.
     """
     return guard.evidence is not None and guard.evidence.score is not None
-
-
-def whole(groups: Mapping[Hashable, Any]) -> bool:
-    """Whether one threshold is in force for all cases, whatever group they have.
-
-    Args:
-        groups: what belongs to each group.
-
-    Returns:
-        True where there is nothing but ``EVERYTHING``.
-    """
-    return list(groups) == [EVERYTHING]
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +53,18 @@ class Version:
     guard: SafetyGuard
     cuts: Cuts
     veto: bool = False
+
+    @property
+    def listed(self) -> list[float] | None:
+        """The r_t that a budget may have served, at least one; None: all in (0, 1].
+
+        Certificates, prices, vetoes and recalibrated thresholds are those of the listed r_t. Where some
+        accept nothing at all they are left out: nothing would ever be learnt there.
+        """
+        if self.number == 1 and self.guard.settings.delta is None and not selects(self.guard):
+            return None
+        fine = [r_t for r_t, found in self.cuts.items() if any(cut.tau > -np.inf for cut in found.values())]
+        return fine or list(self.cuts)
 
     def act(self, measurement: Any, r_t: float | None = None, group: Any = None) -> GuardedActions:
         """Actions for a batch of measurements, within these thresholds.
@@ -222,11 +145,28 @@ def version_of(number: int, guard: SafetyGuard, cuts: Cuts) -> Version:
     }
     own._rulings = {}
     for key, ruling in guard._rulings.items():
-        changed = copy.copy(ruling)
-        assert isinstance(changed, GroupRuling)  # where risk is priced there are candidates
-        changed.ruling = _steps(cuts, key)
-        own._rulings[key] = changed
+        assert isinstance(ruling, GroupRuling)  # where risk is priced there are candidates
+        reports = {r_t: found[key] for r_t, found in own.calibrations.items()}
+        own._rulings[key] = _Recut(ruling, _steps(cuts, key), reports)
     return Version(number, own, cuts)
+
+
+class _Recut(GroupRuling):
+    """What rules in a group after a recalibration: its scale stays, thresholds and reports are new."""
+
+    def __init__(self, former: GroupRuling, ruling: Steps, reports: Mapping[float, GuardCalibration]) -> None:
+        vars(self).update(vars(former))
+        self.ruling, self._reports = ruling, reports
+
+    def calibration(self, r_t: float, tau: float | None = None, brief: bool = False) -> GuardCalibration:
+        """That of the listed r_t that serves, the next stricter one; below all of them there is none."""
+        validate_threshold(r_t)
+        below = [level for level in self._reports if level <= r_t]
+        if below:
+            return replace(self._reports[max(below)], r_t=r_t)
+        why = f"recalibrated are {', '.join(f'{level:g}' for level in sorted(self._reports))}, all looser"
+        strictest = _reported(self._reports[min(self._reports)], Cut(-math.inf, "refused", why, 1.0))
+        return replace(strictest, r_t=r_t, refused=why)
 
 
 def _steps(cuts: Cuts, key: Hashable) -> Steps:
@@ -246,24 +186,5 @@ def _reported(calibration: GuardCalibration, cut: Cut) -> GuardCalibration:
     return replace(
         here, accepted_risk=risk, selected_risk=None if calibration.selected_risk is None else risk,
         acceptance=share, n_accepted=cut.n, n_unsafe_accepted=cut.k, n_t=cut.n_window,
+        binding=cut.binding, members=dict(cut.members),
     )  # fmt: skip
-
-
-def least_of_looser(cuts: Mapping[float, dict[Hashable, Cut]]) -> dict[float, dict[Hashable, Cut]]:
-    """Thresholds in which no stricter r_t accepts more than a looser one: the smaller threshold counts.
-
-    Args:
-        cuts: by r_t and group.
-
-    Returns:
-        The same, lowered where needed.
-    """
-    made: dict[float, dict[Hashable, Cut]] = {r_t: dict(found) for r_t, found in sorted(cuts.items())}
-    levels = sorted(made, reverse=True)
-    for looser, stricter in pairwise(levels):
-        for key, cut in made[stricter].items():
-            above = made[looser][key]
-            if above.tau < cut.tau:
-                why = f"r_t = {looser:g} has this threshold, and a stricter one may not accept more"
-                made[stricter][key] = replace(above, why=why)
-    return {r_t: made[r_t] for r_t in cuts}

@@ -9,6 +9,9 @@ mostly never known. Three rules keep that from breaking a promise:
 - Labels of rejected cases that were no audits are left out: who was labelled then depends on the case.
 - An audited case that was rejected and has no label counts as unsafe. Accepted cases without a label are left
   out, or count as unsafe by choice.
+
+What a budget withheld was not accepted: it is left out too, unless it is audited. That breaks nothing,
+because what is withheld depends on earlier labels and on the place in the batch, not on the case itself.
 """
 
 from __future__ import annotations

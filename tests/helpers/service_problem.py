@@ -18,6 +18,26 @@ def stream(n, seed=0, shift=0.0):
     return y, (y[:, 0] + shift + NOISE * rng.normal(size=n) > EDGE).astype(int)
 
 
+def grouped(n, seed=0, shift=0.0, share=0.5):
+    """The same in two groups, the north unsafe from .7 lower on: equal margins mean other risks there."""
+    rng = np.random.default_rng([seed, 7])
+    north = rng.random(n) < share
+    y = rng.normal(size=(n, 1))
+    limit = EDGE - shift - 0.7 * north
+    label = (y[:, 0] + NOISE * rng.normal(size=n) > limit).astype(int)
+    return y, label, np.where(north, "north", "south")
+
+
+def grouped_guard(threshold=0.1, n=6000, **keywords):
+    """A guard under a constraint over the two groups."""
+    y, label, group = grouped(n)
+    made = SafetyGuard(
+        model, classifier, InternalTestData(y, label, group=group), threshold, -99.0, **keywords
+    )
+    made.calibrate()
+    return made
+
+
 def model(y):
     return 10.0 * y[:, 0]
 

@@ -14,9 +14,9 @@ from scipy import stats
 
 from safeframe import Certified, Conservative, InternalTestData, SafetyGuard
 from safeframe.certificates.cases import cases_needed, fixed_sequence
+from safeframe.service.cuts import Cut, first_cuts
 from safeframe.service.looks import fewest, log_e_value, passing, spent
 from safeframe.service.thresholds import new_cuts
-from safeframe.service.versions import Cut, first_cuts
 from safeframe.service.window import Cases, stepped_span
 
 R_T = 0.1

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from safeframe.guard.report import GuardedActions
+from safeframe.service.outcome import Outcome
 from safeframe.service.storage.encoding import action_texts, group_text
 from safeframe.tensors import to_numpy
 from safeframe.types import BoolArray, SafeframeError
@@ -76,12 +77,18 @@ def insert(
 
 
 def batch_columns(
-    guarded: GuardedActions, audit: BoolArray, pieces: Sequence[bytes | None], version: int, safeframe: str
+    guarded: GuardedActions,
+    done: Outcome,
+    audit: BoolArray,
+    pieces: Sequence[bytes | None],
+    version: int,
+    safeframe: str,
 ) -> list[Sequence[Any]]:
     """The columns of a batch from "version" on.
 
     Args:
-        guarded: what was done.
+        guarded: what decided: margins, thresholds and bounds are the guard's also where a budget withholds.
+        done: what was done.
         audit: (n,) bool, cases drawn to be labelled in any case.
         pieces: (n) the measurements, or None for each.
         version: number of the calibration.
@@ -94,13 +101,11 @@ def batch_columns(
         SafeframeError: on group ids that are neither texts nor numbers.
     """
     n = len(audit)
-    accepted = to_numpy(guarded.accepted).astype(int).tolist()
     covered = [1] * n if guarded.covered is None else to_numpy(guarded.covered).astype(int).tolist()
     group = [None] * n if guarded.group is None else [group_text(key) for key in guarded.group.tolist()]
     numbers = [to_numpy(part).astype(float).tolist() for part in (guarded.margin, guarded.tau, guarded.bound)]
-    error = [""] * n if guarded.error is None else [str(one) for one in guarded.error]
     return [
-        [version] * n, [safeframe] * n, [guarded.threshold] * n, group, *numbers, accepted, covered,
-        guarded.status.tolist(), to_numpy(guarded.index).astype(int).tolist(), action_texts(guarded.action),
-        audit.astype(int).tolist(), error, pieces,
+        [version] * n, [safeframe] * n, [guarded.threshold] * n, group, *numbers,
+        done.accepted.astype(int).tolist(), covered, done.status.tolist(), done.index.astype(int).tolist(),
+        action_texts(done.action), audit.astype(int).tolist(), done.reason, pieces,
     ]  # fmt: skip

@@ -13,10 +13,10 @@ from guard_problem import candidate_classifier, candidate_model, candidates
 from service_problem import calibrated, stream
 
 from safeframe import Certified, InternalTestData, PlugIn, RiskCurve, SafetyGuard
+from safeframe.service.cuts import Cut, cuts_text, least_of_looser, read_cuts
 from safeframe.service.log import GuardLog
 from safeframe.service.recalibration import recalibrate, restore
 from safeframe.service.thresholds import at_odds, new_cuts
-from safeframe.service.versions import Cut, cuts_text, least_of_looser, read_cuts
 from safeframe.service.window import Cases, newest, read_cases
 from safeframe.types import SafeframeError
 
@@ -248,6 +248,28 @@ def test_a_choice_among_candidates_is_vetoed_and_not_changed(tmp_path):
             log.act(pool, r_t=0.15)
 
 
+def test_audits_beyond_a_choosing_guard_s_own_threshold_do_not_dilute_what_is_below():
+    """There another candidate would have been chosen: safe ones there say nothing of those below."""
+    pool, bad = candidates(6000)
+    data = InternalTestData(pool, bad)
+    guard = SafetyGuard(candidate_model, candidate_classifier, data, 0.2, -7.0, rule=PlugIn())
+    guard.calibrate()
+    own = guard.calibrations[0.2]["all"].tau
+    margin = np.concatenate([
+        np.linspace(own - 1.5, own - 1.01, 100), np.linspace(own - 0.9, own - 0.1, 300),
+        np.linspace(own + 0.1, own + 1.0, 4000), np.full(50, np.inf),
+    ])  # fmt: skip
+    unsafe = np.concatenate([np.arange(100) % 10 == 0, np.arange(300) % 2 == 0, np.zeros(4050, bool)])
+    n, former = len(margin), own - 1.0
+    tau, everything = np.full(n, former), np.full(n, "all", object)
+    cases = Cases(
+        margin, tau, np.full(n, 0.2), margin < tau, np.ones(n, bool), unsafe.astype(int), everything
+    )
+    cut = new_cuts(guard, {0.2: {"all": Cut(former)}}, cases.counted("left out"), 0)[0.2]["all"]
+    assert cut.tau < own - 0.8
+    assert unsafe[margin < cut.tau].mean() <= 0.2
+
+
 def test_cases_count_where_they_would_have_been_labelled_whatever_their_margin():
     """Pooling them with those of a stricter threshold would halve the risk that is seen."""
     margin = np.array([-2.0, -1.0, -0.5, -2.0, -1.0, -0.5, 0.5])
@@ -385,5 +407,5 @@ def test_an_r_t_that_is_not_listed_is_served_by_the_next_stricter_one(tmp_path, 
 def test_rules_that_a_recalibration_does_not_know_are_named(tmp_path):
     with lived(tmp_path / "log", calibrated(), 100) as log:
         object.__setattr__(log.guard.settings, "rule", "some other rule")
-        with pytest.raises(SafeframeError, match="knows the rules Conservative, PlugIn and Certified"):
+        with pytest.raises(SafeframeError, match="Conservative, PlugIn, Shrinkage and Certified"):
             recalibrate(log, 100)
