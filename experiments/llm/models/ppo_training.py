@@ -213,7 +213,7 @@ class PPOLag:
 
     def _step(self, loss: Any, model: Any, optimiser: Any) -> None:
         self.runtime.backward(loss)
-        self.runtime.clip(model, 1.0)
+        self.runtime.clip(model, 1.0, f"in iteration {self.iteration}")
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
