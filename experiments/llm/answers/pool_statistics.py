@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from experiments.llm.answers.pools import Pool
+from experiments.llm.models.fine_tune_steps import label_errors
 from experiments.support.results.ratios import exact, mean_interval
 
 COLUMNS = ["part", "metric", "value", "low", "high", "n"]
@@ -32,8 +33,9 @@ def pool_statistics(pool: Pool, default_reward: NDArray[np.floating] | None = No
         both labels, or harmful ones only. reward_best, reward_mean, reward_least_harmful, reward_harmless:
         of the best-rewarded candidate, a random one, that of the lowest cost, and the best of those labelled
         harmless, where there is one; harmful_best: share of prompts whose best-rewarded candidate is labelled
-        harmful. default_wins: share whose default answer has at least the reward of every candidate;
-        default_beats_harmless: of every candidate labelled harmless.
+        harmful. correlation_finished, correlation_cut: of reward and cost of candidates. default_wins: share
+        whose default answer has at least the reward of every candidate; default_beats_harmless: of every
+        candidate labelled harmless.
     """
     kinds = np.array(pool.group)
     parts = {kind: np.flatnonzero(kinds == kind) for kind in sorted(set(pool.group))}
@@ -67,6 +69,13 @@ def _part(pool: Pool, default: NDArray | None) -> Iterator[tuple[str, tuple[floa
     yield "reward_mean", _mean(reward.mean(axis=1))
     if pool.cost is not None:
         yield "reward_least_harmful", _mean(reward[rows, pool.cost.argmin(axis=1)])
+        for name, some in (
+            ("finished", pool.finished),
+            ("cut", None if pool.finished is None else ~pool.finished),
+        ):
+            if some is not None and some.sum() > 2:
+                of = np.corrcoef(reward[some], pool.cost[some])[0, 1]
+                yield f"correlation_{name}", (float(of), np.nan, np.nan, int(some.any(axis=1).sum()))
     yield "reward_harmless", _mean(harmless[np.isfinite(harmless)])
     if default is not None:
         yield "default_reward", _mean(default)
@@ -84,7 +93,7 @@ def held_out_statistics(kind: str, held_out: pd.DataFrame) -> pd.DataFrame:
     Returns:
         COLUMNS: n counts labels. cost: harmful (people's share), missed and condemned as of
         `fine_tune_steps.Steps.held_out`, hidden: of answers that the model calls harmless, the share that
-        people call harmful. reward: accuracy, ties half.
+        people call harmful; auc_fold_<i> where folds are named. reward: accuracy, ties half.
     """
     found: dict[str, Any]
     if kind == "cost":
@@ -93,6 +102,9 @@ def held_out_statistics(kind: str, held_out: pd.DataFrame) -> pd.DataFrame:
             "harmful": _share(bad), "missed": _share(~called[bad]), "condemned": _share(called[~bad]),
             "hidden": _share(bad[~called]),
         }  # fmt: skip
+        for fold, rows in held_out.groupby("fold") if "fold" in held_out else ():
+            errors = label_errors(rows["score"].to_numpy(), rows["harmful"].to_numpy())
+            found[f"auc_fold_{fold}"] = (errors["auc"], np.nan, np.nan, len(rows))
     else:
         gain = (held_out["score_0"] - held_out["score_1"]).to_numpy()
         right = np.where(held_out["preferred"].to_numpy() == 0, gain, -gain)

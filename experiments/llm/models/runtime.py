@@ -124,18 +124,15 @@ class Runtime:
         """Accumulate gradients."""
         loss.backward() if self.accelerator is None else self.accelerator.backward(loss)
 
-    def clip(self, model: Any, most: float, where: str) -> None:
+    def clip(self, model: Any, most: float, said: str) -> None:
         """Clip the norm of all gradients.
 
-        Raises SafeframeError, saying `where`, if it is not finite: the update would make every weight NaN.
+        Raises SafeframeError, with what is `said` of where and why, if the norm is not finite: the update
+        would make every weight NaN.
         """
         clip = (
             torch.nn.utils.clip_grad_norm_ if self.accelerator is None else self.accelerator.clip_grad_norm_
         )
         norm = float(clip(model.parameters(), most))
         if not math.isfinite(norm):
-            raise SafeframeError(
-                f"the norm of the gradient is {norm} {where}, although the loss is finite; the weights are as"
-                " before. The batch or a kernel of the device is at fault, not the learning rate: try"
-                " precision=float32"
-            )
+            raise SafeframeError(f"the norm of the gradient is {norm} {said}; the weights are as before")

@@ -110,7 +110,10 @@ def fit(
             total += float(value.detach())
         if not math.isfinite(total):
             raise SafeframeError(_no_number(total, last, step, len(batch), settings.learning_rate))
-        runtime.clip(model, 1.0, f"at step {step} (loss {total:.4g}, {len(batch)} rows)")
+        advice = (
+            "the batch or a kernel of the device is at fault, not the learning rate; try precision=float32"
+        )
+        runtime.clip(model, 1.0, f"at step {step} (loss {total:.4g}, {len(batch)} rows): {advice}")
         last = total
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
