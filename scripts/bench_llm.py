@@ -12,6 +12,14 @@ a GPU; memory is the peak of what torch allocated on a GPU, of the process on a 
 an answer, so those have all their tokens. Writes results/tables/bench_llm.csv (--shapes:
 bench_llm_SHAPES.csv) and, without --shapes, the claims llm.generation_per_s, llm.scoring_per_s and
 llm.classification_per_s.
+
+A machine with a GPU may hold a copy of the code without its history, so what it measured is recorded where
+the history is:
+
+    python scripts/bench_llm.py --shapes opt-1.3b --measured TABLE.csv --at COMMIT
+
+writes results/tables/bench_llm_gpu.csv and the claims llm.gpu.generation_per_s, llm.gpu.scoring_per_s,
+llm.gpu.classification_per_s and llm.gpu.training_per_s, of that commit.
 """
 
 from __future__ import annotations
@@ -204,6 +212,27 @@ def _forward(model: Any, ids: torch.Tensor) -> None:
     model(input_ids=ids)
 
 
+def record_measured(bench: Bench, shapes: str, file: Path, commit: str) -> None:
+    """The table and claims of a measurement on another machine; ends the process where it is none."""
+    frame = pd.read_csv(file)
+    wanted = {"what", "candidates_per_s", "low", "high", "repeats", "candidates", "dtype", "device"}
+    if missing := wanted - set(frame.columns):
+        bench.parser.error(f"--measured {file}: it lacks {', '.join(sorted(missing))}: --shapes writes them")
+    bench.name = "bench_llm_gpu"
+    rows = frame.set_index("what")
+    command = (
+        f"{bench.command} --shapes {shapes} --device cuda --repeats {rows.repeats.iloc[0]}"
+        f" --batch {rows.candidates['scoring']} --prompts {rows.candidates['generation'] // K}"
+    )
+    for row in frame.to_dict("records"):
+        rate = Spread(row["candidates_per_s"], row["low"], row["high"])
+        data = f"random weights, {row['dtype']}, {row['device']}"
+        name = f"llm.gpu.{row['what'].split(',')[0]}_per_s"
+        bench.claim(name, rate, row["repeats"], data=data, commit=commit, command=command)
+    bench.write(frame)
+    bench.show(frame)
+
+
 def main() -> None:
     bench = Bench("bench_llm", __doc__, experiment="llm", data="synthetic, one core")
     parser = bench.parser
@@ -217,7 +246,14 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default=None)
     parser.add_argument("--prompt-tokens", type=int, default=64, help="with --shapes")
     parser.add_argument("--answer-tokens", type=int, default=128, help="with --shapes")
+    parser.add_argument("--measured", type=Path, help="record this table, measured with --shapes on a GPU")
+    parser.add_argument("--at", default="", help="commit that measured it")
     options = bench.parse()
+    if options.measured:
+        if not (options.shapes and options.at and options.measured.is_file()):
+            parser.error("--measured needs a table, --shapes and --at: the shapes and commit that it is of")
+        record_measured(bench, options.shapes, options.measured, options.at)
+        return
     if not options.shapes:  # random weights make no claims
         bench.require_commit()
     torch.set_num_threads(1)

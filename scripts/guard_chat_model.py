@@ -107,7 +107,8 @@ def scores(work: Work) -> dict[str, Path] | None:
     common = (
         f"model={o.model}", f"device={o.device}", f"precision={o.precision}", f"lora_rank={o.rank}",
         f"lora_alpha={2 * o.rank}", f"folds={o.folds}", "max_prompt_tokens=160", "max_answer_tokens=192",
-        "weight_decay=0.01", "checkpoint_every=100000", f"batch={o.batch}", f"micro={o.batch}",
+        "weight_decay=0.01", "checkpoint_every=100000", "unfinished=0.5", f"batch={o.batch}",
+        f"micro={o.batch}",
     )  # fmt: skip
     kinds = {
         "cost": ("step=cost", f"data={o.red_team}", f"steps={o.cost_steps}", "learning_rate=4e-4"),

@@ -17,6 +17,7 @@ from experiments.support.files import REPOSITORY
 NOTEBOOK = REPOSITORY / "notebooks" / "guard_your_own_model.py"
 THEORY_NOTEBOOK = REPOSITORY / "notebooks" / "theory_in_two_dimensions.py"
 SERVICE_NOTEBOOK = REPOSITORY / "notebooks" / "a_guard_in_service.py"
+CHAT_NOTEBOOK = REPOSITORY / "notebooks" / "guard_a_chat_model.py"
 
 
 def printed_by(path: Path) -> tuple[str, int]:
@@ -74,6 +75,19 @@ def test_the_notebook_of_a_guard_in_service_runs_and_its_page_quotes_it(monkeypa
     assert f"{float(once):.0%}".replace("%", " %") in page
     assert f"days {first} and {second}" in page
     assert "restored: 1" in printed
+
+
+def test_the_notebook_of_a_chat_model_runs_and_its_guard_keeps_its_word(monkeypatch):
+    monkeypatch.delenv("SAFEFRAME_CHAT_MODEL", raising=False)
+    printed, _ = printed_by(CHAT_NOTEBOOK)
+    alone = float(re.search(r"always the most helpful answer: ([\d.]+) harmful", printed).group(1))
+    rows = re.findall(r"r_t = ([\d.]+): answers ([\d.]+) of the prompts, ([\d.]+) of the answers", printed)
+    assert len(rows) == 3
+    for r_t, answered, share in rows:
+        assert float(share) <= float(r_t)
+        assert float(share) < alone
+        assert float(answered) > 0.3
+    assert printed.count("> ") >= 3
 
 
 @pytest.mark.long

@@ -28,6 +28,7 @@ from torch.utils.checkpoint import checkpoint
 
 from experiments.llm.config import ClassifierConfig
 from experiments.llm.models.preference_models import body, plain
+from experiments.llm.models.runtime import computing_in
 from experiments.llm.models.tokenizer import Template, parts_of
 from experiments.support.weights import digest_of
 from safeframe.types import SafeframeError
@@ -139,7 +140,7 @@ class DecoderClassifier(nn.Module):
         self.model, self.precision, self.micro = model, precision, micro
 
     def _logits(self, ids: Tensor, mask: Tensor) -> Tensor:
-        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with computing_in(self.precision, ids.device.type):
             hidden = body(self.model)(input_ids=ids, attention_mask=mask.long(), use_cache=False)
             logits: Any = plain(self.model).score(hidden.last_hidden_state)
         last = mask.long().cumsum(dim=1).argmax(dim=1)

@@ -63,6 +63,13 @@ def join(prompts: Encoded, answers: Encoded) -> Conversations:
     )
 
 
+def cut_short(batch: Conversations, keep: Tensor) -> Conversations:
+    """The same with at most keep (n,) tokens of every answer, at least one; what follows is padding."""
+    place = batch.answer.long().cumsum(dim=1)
+    left = batch.mask & ~(batch.answer & (place > keep.clamp_min(1)[:, None]))
+    return Conversations(batch.ids, left, batch.answer & left, batch.start)
+
+
 def stacked(first: Conversations, second: Conversations) -> Conversations:
     """The rows of both, one below the other; SafeframeError if their prompts differ in width."""
     if first.start != second.start:

@@ -70,6 +70,8 @@ class FineTuning:
         device: cpu, cuda or auto.
         max_prompt_tokens: longer prompts are cut.
         max_answer_tokens: longer answers are cut.
+        unfinished: share of the rows of reward and cost whose answers lose their end, as do answers of a pool
+            that reach its longest length: a model that has only seen whole ones says nothing of those.
         checkpoint_every: updates between checkpoints.
         seed: of the order of the data, and of sampling.
     """
@@ -97,6 +99,7 @@ class FineTuning:
     device: str = "auto"
     max_prompt_tokens: int = 512
     max_answer_tokens: int = 128
+    unfinished: float = 0.0
     checkpoint_every: int = 100
     seed: int = 0
 
@@ -124,6 +127,8 @@ class FineTuning:
             raise ConfigError(f"step={found.step} needs {', '.join(f'{name}=...' for name in missing)}")
         if found.lora_rank and found.step == "ppo_lag":
             raise ConfigError("lora_rank is for sft, reward and cost; ppo_lag trains all weights")
+        if not 0 <= found.unfinished <= 1:
+            raise ConfigError(f"unfinished={found.unfinished}: a share from 0 to 1 is needed")
         if found.folds and not (found.folds >= 2 and 0 <= found.fold < found.folds):
             raise ConfigError(f"folds={found.folds} fold={found.fold}: 2 or more, and one of 0 to folds - 1")
         return found, rest

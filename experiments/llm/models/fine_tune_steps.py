@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
-from experiments.llm.models.conversations import Conversations, join
+from experiments.llm.models.conversations import Conversations, cut_short, join
 from experiments.llm.models.hub_data import (
     COMPARED,
     LABELLED,
@@ -109,8 +111,22 @@ class Steps:
         s, rows = self.settings, self._rows(step, self.settings.batch)
         lengths = (s.max_prompt_tokens, s.max_answer_tokens)
         if self.single:
-            return judged(self.tokenizer, self.template, rows, *lengths)
-        return compared(self.tokenizer, self.template, comparison_rows(rows, about), *lengths)
+            alone = judged(self.tokenizer, self.template, rows, *lengths)
+            return replace(alone, said=self._unfinished(step, alone.said)[0])
+        both = compared(self.tokenizer, self.template, comparison_rows(rows, about), *lengths)
+        a, b = self._unfinished(step, both.a, both.b)
+        return replace(both, a=a, b=b)
+
+    def _unfinished(self, step: int, *answered: Conversations) -> list[Conversations]:
+        """`settings.unfinished` of the rows without their end: cut after 8 tokens or more of the shortest of
+        their answers, all at the same length."""
+        if not self.settings.unfinished:
+            return list(answered)
+        rng = np.random.default_rng([self.settings.seed, step, 1])
+        length = np.min([found.answer.sum(dim=1).numpy() for found in answered], axis=0)
+        keep = rng.integers(np.minimum(8, length - 1), length)  # the end itself is the last token
+        keep[rng.random(len(length)) >= self.settings.unfinished] = 10**6
+        return [cut_short(found, torch.from_numpy(keep)) for found in answered]
 
     def _fit(self, model: Any, draw: Any, loss: Any) -> Any:
         s = self.settings
@@ -142,7 +158,6 @@ class Steps:
         s = self.settings
         if not s.lora_rank:
             return model
-        import torch
         from peft import LoraConfig, get_peft_model
 
         with torch.random.fork_rng(devices=[]):

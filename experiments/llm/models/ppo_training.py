@@ -213,7 +213,10 @@ class PPOLag:
 
     def _step(self, loss: Any, model: Any, optimiser: Any) -> None:
         self.runtime.backward(loss)
-        self.runtime.clip(model, 1.0)
+        where = f"in iteration {self.iteration} (loss {float(loss.detach()):.4g})"
+        rate = self.settings.learning_rate
+        advice = f"see whether rewards and costs are finite, or lower learning_rate ({rate})"
+        self.runtime.clip(model, 1.0, f"{where}: {advice}")
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 

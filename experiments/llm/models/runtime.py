@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,23 @@ from experiments.llm.models.language_model import memory_guard
 from safeframe.types import SafeframeError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@contextlib.contextmanager
+def computing_in(precision: str, device: str) -> Iterator[None]:
+    """Compute in a precision of `DTYPES` (autocast), with attention whose gradients can be trusted.
+
+    cuDNN's attention is switched off. On an H100 or H200 (torch 2.11 to 2.13, where it is the default) its
+    backward pass gives NaN with a mask where rows have 64, 192, 320, ... tokens (length % 128 = 64) and some
+    token attends to nothing, as padding does (github.com/pytorch/pytorch/issues/196678).
+    """
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+            yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 class Runtime:
@@ -93,13 +111,9 @@ class Runtime:
 
     @contextlib.contextmanager
     def computing(self, what: str, advice: str) -> Iterator[None]:
-        """Autocast in this precision; running out of memory becomes a SafeframeError with `advice`."""
-        with memory_guard(what, advice):
-            if self.precision == "float32":
-                yield
-            else:
-                with torch.autocast(self.device.type, dtype=DTYPES[self.precision]):
-                    yield
+        """`computing_in` this precision; running out of memory becomes a SafeframeError with `advice`."""
+        with memory_guard(what, advice), computing_in(self.precision, self.device.type):
+            yield
 
     def release(self) -> None:
         """Give memory that is no longer used back to the device, for other processes on it."""
@@ -110,9 +124,15 @@ class Runtime:
         """Accumulate gradients."""
         loss.backward() if self.accelerator is None else self.accelerator.backward(loss)
 
-    def clip(self, model: Any, most: float) -> None:
-        """Clip the norm of all gradients."""
-        if self.accelerator is None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), most)
-        else:
-            self.accelerator.clip_grad_norm_(model.parameters(), most)
+    def clip(self, model: Any, most: float, said: str) -> None:
+        """Clip the norm of all gradients.
+
+        Raises SafeframeError, with what is `said` of where and why, if the norm is not finite: the update
+        would make every weight NaN.
+        """
+        clip = (
+            torch.nn.utils.clip_grad_norm_ if self.accelerator is None else self.accelerator.clip_grad_norm_
+        )
+        norm = float(clip(model.parameters(), most))
+        if not math.isfinite(norm):
+            raise SafeframeError(f"the norm of the gradient is {norm} {said}; the weights are as before")

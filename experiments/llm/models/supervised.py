@@ -77,8 +77,8 @@ def fit(
 ) -> Any:
     """Minimise loss(model, batch) over batches draw(step); the model, in evaluation mode.
 
-    A batch has a length and takes slices. Raises SafeframeError where the loss is not a number or memory
-    runs out, CacheError for a damaged checkpoint.
+    A batch has a length and takes slices. Raises SafeframeError where the loss or its gradient is not finite
+    (before the weights are changed) or memory runs out, CacheError for a damaged checkpoint.
     """
     runtime = runtime or Runtime()
     model, optimiser = runtime.prepare(
@@ -94,6 +94,7 @@ def fit(
         optimiser.load_state_dict(state["optimiser"])
         done = state["step"]
     model.train()
+    last = math.nan
     for step in progress(range(done, settings.steps)):
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * schedule(step, settings.steps)
@@ -108,10 +109,12 @@ def fit(
                 runtime.backward(value)
             total += float(value.detach())
         if not math.isfinite(total):
-            raise SafeframeError(
-                f"the loss is {total} at step {step}; lower learning_rate ({settings.learning_rate})"
-            )
-        runtime.clip(model, 1.0)
+            raise SafeframeError(_no_number(total, last, step, len(batch), settings.learning_rate))
+        advice = (
+            "the batch or a kernel of the device is at fault, not the learning rate; try precision=float32"
+        )
+        runtime.clip(model, 1.0, f"at step {step} (loss {total:.4g}, {len(batch)} rows): {advice}")
+        last = total
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         if report is not None:
@@ -120,3 +123,14 @@ def fit(
             content = {"model": runtime.unwrap(model).state_dict(), "optimiser": optimiser.state_dict()}
             save_checkpoint(checkpoint, content | {"step": step + 1})
     return runtime.unwrap(model).eval()
+
+
+def _no_number(loss: float, before: float, step: int, rows: int, learning_rate: float) -> str:
+    """What to say of a loss that is not finite; gradients that are not have been refused one step before."""
+    said = f"the loss is {loss} at step {step} ({rows} rows)"
+    if math.isnan(before):
+        return f"{said}, the first of this start: the loss itself, the batch or the weights hold no numbers"
+    return (
+        f"{said}, after {before:.4g} and a finite gradient: if losses had grown before, lower learning_rate"
+        f" ({learning_rate}); if not, this batch is at fault: try precision=float32"
+    )

@@ -25,7 +25,7 @@ from experiments.support.errors import ConfigError
 from experiments.support.results import frames
 from experiments.support.results.saved import of_directory
 from experiments.support.runs import running
-from safeframe.training import loop
+from safeframe.training import loop, tailored
 from safeframe.types import SafeframeError
 
 SMALL = {
@@ -105,7 +105,8 @@ def test_fewer_labelled_candidates_train_nothing_anew(tmp_path, fake, monkeypatc
     def refuse(*_, **__):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(loop, "train", refuse)
+    for place in (loop, tailored):
+        monkeypatch.setattr(place, "train", refuse)
     frame, _, _ = perform(configured(tmp_path, evaluation={"n_t": 40}))
     assert set(frame["n_t"].dropna()) == {40}
 
@@ -120,7 +121,8 @@ def test_a_killed_run_goes_on_and_gives_the_same_numbers(tmp_path, fake, monkeyp
             raise KeyboardInterrupt
         return train(*args, **kwargs)
 
-    monkeypatch.setattr(loop, "train", killed)
+    for place in (loop, tailored):
+        monkeypatch.setattr(place, "train", killed)
     with pytest.raises(KeyboardInterrupt):
         perform(configured(tmp_path / "b"))
     again, _, _ = perform(configured(tmp_path / "b"))

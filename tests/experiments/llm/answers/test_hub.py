@@ -240,6 +240,7 @@ def test_the_guarded_model_must_be_given():
         (["step=ppo_lag", "model=a", "out=b"], "needs reward=..., cost=..."),
         (["step=sft", "model=a", "out=b", "clip=0.1"], "unknown settings: clip"),
         (["step=sft", "model=a", "out=b", "steps=many"], "steps='many': a value of type int"),
+        (["step=cost", "model=a", "out=b", "unfinished=2"], "unfinished=2.0: a share from 0 to 1"),
         (["sft"], "'sft' is not key=value"),
     ],
 )

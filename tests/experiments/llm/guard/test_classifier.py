@@ -20,6 +20,7 @@ from experiments.llm.guard.classifier import (
     tokens_of,
     trained_share,
 )
+from experiments.llm.models.preference_models import body
 from safeframe.training import loop
 from safeframe.types import SafeframeError
 
@@ -62,6 +63,19 @@ def test_lora_starts_as_the_base_and_trains_a_small_share():
     few, many = trained_share(adapted), trained_share(whole)
     assert few[0] < 0.5 * many[0]
     assert many[0] == many[1]
+
+
+@pytest.mark.parametrize("micro", [2, 8])
+def test_it_never_trains_through_the_attention_of_cudnn(micro):
+    """Its backward pass can give NaN (see `runtime.computing_in`); parts are computed again in that pass."""
+    found = decoder_classifier(FakeSource().classifier_model(), SETTINGS, True, 0, "bfloat16", micro)
+    seen, enabled = [], torch.backends.cuda.cudnn_sdp_enabled
+    before = enabled()
+    body(found.model).register_forward_pre_hook(lambda *_: seen.append(enabled()))
+    found(torch.full((4, 6), 5), torch.ones(4, 6, dtype=torch.bool)).sum().backward()
+    assert len(seen) == (4 if micro == 2 else 1)
+    assert not any(seen)
+    assert enabled() == before
 
 
 def test_trained_weights_are_saved_and_loaded(tmp_path):

@@ -65,3 +65,32 @@ def test_out_of_memory_says_what_to_lower(monkeypatch):
     monkeypatch.setattr(bench, "_forward", full)
     with pytest.raises(SystemExit, match=r"out of memory in tiny on cpu .* lower --batch \(now 32\)"):
         run(monkeypatch, "--shapes", "tiny", "--answer-tokens", "2")
+
+
+def test_what_another_machine_measured_is_recorded_with_its_commit(monkeypatch, tmp_path, capsys):
+    measured, table, ledger = (tmp_path / name for name in ("measured.csv", "table.csv", "claims.csv"))
+    monkeypatch.setenv("SAFEFRAME_CLAIMS", str(ledger))
+    given = pd.DataFrame(
+        {
+            "what": ["generation", "scoring", "training, LoRA"], "candidates_per_s": [85.18, 1134.0, 354.8],
+            "low": [71.67, 1129, 354.7], "high": [98.68, 1138, 355], "repeats": 2,
+            "candidates": [256, 128, 128], "memory_mib": 7274, "dtype": "bfloat16", "device": "NVIDIA H200",
+        }
+    )  # fmt: skip
+    given.to_csv(measured, index=False)
+    recorded = ("--shapes", "opt-1.3b", "--measured", str(measured), "--table", str(table))
+    run(monkeypatch, *recorded, "--at", "0123abc")
+    pd.testing.assert_frame_equal(pd.read_csv(table), given, check_dtype=False)
+    found = claims.read(ledger).set_index("claim")
+    assert list(found.index) == [f"llm.gpu.{what}_per_s" for what in ("generation", "scoring", "training")]
+    assert set(found["commit"]) == {"0123abc"}
+    assert set(found["data"]) == {"random weights, bfloat16, NVIDIA H200"}
+    said = "python scripts/bench_llm.py --shapes opt-1.3b --device cuda --repeats 2 --batch 128 --prompts 16"
+    assert set(found["command"]) == {said}
+    given.drop(columns="device").to_csv(measured, index=False)
+    for arguments in (("--at", "0123abc"), ()):
+        with pytest.raises(SystemExit):
+            run(monkeypatch, *recorded, *arguments)
+    given.to_csv(measured, index=False)
+    with pytest.raises(SystemExit, match="is no commit"):
+        run(monkeypatch, *recorded, "--at", "yesterday")

@@ -13,6 +13,7 @@ from experiments.llm.config import ClassifierConfig
 from experiments.llm.guard.classifier import decoder_classifier, margins, tokens_of, trained_share
 from experiments.llm.models import fine_tune
 from experiments.llm.models.conversations import join
+from experiments.llm.models.fine_tune_steps import Steps
 from experiments.llm.models.generation import Sampling, generate, texts_of
 from experiments.llm.models.language_model import (
     end_tokens,
@@ -23,6 +24,7 @@ from experiments.llm.models.language_model import (
     save_pretrained,
 )
 from experiments.llm.models.preference_models import (
+    Judged,
     TokenScores,
     end_scores,
     load_score_model,
@@ -215,7 +217,7 @@ def test_every_step_of_the_fine_tuning(kind, tmp_path):
     step("cost", "sft", "cost", data, *fit)
     step("ppo_lag", "sft", "ai", data, f"reward={tmp_path / 'reward'}", f"cost={tmp_path / 'cost'}",
          "iterations=1", "batch=4", "minibatch=2", "ptx_coefficient=1")  # fmt: skip
-    folded = ["folds=2", "fold=1", "lora_rank=2", *fit]
+    folded = ["folds=2", "fold=1", "lora_rank=2", "unfinished=0.5", *fit]
     step("cost", "sft", "folds/fold_1", f"data={tmp_path / 'single.jsonl'}", *folded)
     step("reward", "sft", "adapters", data, *folded)
     whole, adapted = (load_score_model(tmp_path / name) for name in ("cost", "folds/fold_1"))
@@ -232,3 +234,38 @@ def test_every_step_of_the_fine_tuning(kind, tmp_path):
     said = encode_prompts(text, template(kind), PROMPTS, 64)
     made = generate(load_language_model(tmp_path / "ai"), text, said, Sampling(2, 4, padded=True), 0)
     assert len(texts_of(text, made.tokens)) == len(PROMPTS)
+
+
+def test_some_training_answers_lose_their_end_as_those_of_a_pool(tmp_path):
+    """Score models that had only seen whole answers said the same of nearly every answer that was cut."""
+    tokenizer = tokenizer_of("llama")
+    save_pretrained(base("llama", tokenizer), tokenizer, tmp_path / "base")
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows(24))))
+    single = [{"prompt": f"q {i}", "response": "yes " * (i % 9), "unsafe": i % 2} for i in range(1, 24)]
+    (tmp_path / "single.jsonl").write_text("\n".join(map(json.dumps, single)))
+
+    def drawn(data: str, share: float, step: int = 3):
+        given = {"step": "cost", "model": str(tmp_path / "base"), "out": "o", "data": str(tmp_path / data)}
+        given |= {"batch": "200", "device": "cpu", "unfinished": str(share)}
+        found = Steps(fine_tune.FineTuning.parse(given)[0], None).scored(step, "cost")
+        return [found.said] if isinstance(found, Judged) else [found.a, found.b]
+
+    def ends(batch):
+        return batch.ids[torch.arange(len(batch)), batch.last] == tokenizer.eos_token_id
+
+    for data in ("pairs.jsonl", "single.jsonl"):
+        whole, half, cut = (drawn(data, share) for share in (0, 0.5, 1))
+        assert all(bool(ends(part).all()) for part in whole)
+        lost = [~ends(part) for part in half]
+        assert 0.35 < float(lost[0].float().mean()) < 0.65
+        assert torch.equal(lost[0], lost[-1])  # both answers of a pair, or neither
+        assert not any(bool(ends(part).any()) for part in cut)
+        for full, part, gone in zip(whole, half, lost, strict=True):
+            assert torch.equal(part.mask[~gone], full.mask[~gone])
+            kept = part.answer[gone].sum(dim=1)
+            assert bool((kept >= 1).all())
+            assert bool((kept < full.answer[gone].sum(dim=1)).all())
+            assert torch.equal(part.mask & ~part.answer, full.mask & ~full.answer)  # prompts are whole
+        a, again, other = drawn(data, 0.5), drawn(data, 0.5), drawn(data, 0.5, step=4)
+        assert torch.equal(a[0].mask, again[0].mask)
+        assert a[0].mask.shape != other[0].mask.shape or not torch.equal(a[0].mask, other[0].mask)

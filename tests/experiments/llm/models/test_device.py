@@ -12,8 +12,17 @@ from decoders import KINDS, base, tokenizer_of
 
 from experiments.llm.config import ClassifierConfig
 from experiments.llm.guard.classifier import cross_entropy, decoder_classifier, margins, tokens_of
+from experiments.llm.models.conversations import Conversations
 from experiments.llm.models.generation import Sampling, generate
-from experiments.llm.models.preference_models import new_score_model, score_all
+from experiments.llm.models.preference_models import (
+    Judged,
+    TokenScores,
+    label_loss,
+    new_score_model,
+    score_all,
+)
+from experiments.llm.models.runtime import Runtime
+from experiments.llm.models.supervised import FitSettings, fit
 from experiments.llm.models.tokenizer import encode_prompts, template_of
 from safeframe.training import loop
 
@@ -63,3 +72,17 @@ def test_a_classifier_trains_and_judges_on_the_device(lora):
     np.testing.assert_allclose(made["cuda"][0], made["cpu"][0], atol=0.05)
     for _, after in made.values():
         assert after[label == 1].mean() > after[label == 0].mean()
+
+
+@pytest.mark.parametrize("width", [192, 256, 320])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_gradients_of_padded_rows_are_finite_at_every_width(width, precision):
+    """cuDNN's attention gives NaN where width % 128 = 64 and padding attends to nothing (pytorch #196678)."""
+    tokenizer = tokenizer_of("llama")
+    scores = TokenScores(new_score_model(base("llama", tokenizer, positions=512), 0))
+    ids = torch.randint(4, len(tokenizer), (8, width), generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(width) >= torch.arange(0, 80, 10)[:, None]
+    said = Conversations(ids, mask, mask & (torch.arange(width) >= width - 40), width - 40)
+    batch = Judged(said, torch.arange(8) % 2 == 0)
+    fit(scores, lambda _: batch, label_loss, FitSettings(3, 1e-3), runtime=Runtime("cuda", precision))
+    assert all(bool(weight.isfinite().all()) for weight in scores.parameters())

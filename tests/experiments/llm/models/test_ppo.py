@@ -238,5 +238,7 @@ def test_ptx_needs_conversations_and_moves_the_policy():
 
 def test_a_reward_that_is_no_number_stops_the_training():
     broken = training(TINY, reward=lambda p, a: np.full(len(p), np.nan))
-    with pytest.raises(SafeframeError, match="iteration 0 gave"):
+    with pytest.raises(
+        SafeframeError, match=r"gradient is nan in iteration 0 \(loss nan\): see whether rewards"
+    ):
         broken.iterate()
