@@ -190,7 +190,8 @@ def test_theory_claims_quoted_are_those_of_the_ledger():
     """Numbers in docs/theory.md that stand behind a claim's name are the committed ones."""
     ledger = claims.read(REPOSITORY / "results" / "claims.csv")
     ledger = ledger[~ledger["data"].eq("synthetic")].set_index("claim")
-    pattern = r"`((?:theory|certificates|coverage|production|guard|monitor|priced)\.[a-z0-9_.]+)` (-?\d[\d.]*(?:e-?\d+)?)"
+    kinds = "theory|certificates|coverage|production|guard|monitor|priced"
+    pattern = rf"`((?:{kinds})\.[a-z0-9_.]+)` (-?\d[\d.]*(?:e-?\d+)?)"
     quoted_claims = re.findall(pattern, THEORY.read_text())
     assert len(quoted_claims) >= 15
     for name, number in quoted_claims:
