@@ -33,9 +33,9 @@ def scores(
     """(n,) scores of one answer to each prompt by a model in folds; cut: answers lose what is too long, and
     their end.
     """
-    from experiments.llm.models.hub_data import by_fold
     from experiments.llm.models.language_model import load_tokenizer
     from experiments.llm.models.preference_models import load_score_model, score_all
+    from experiments.llm.models.sources import by_fold
     from experiments.llm.models.tokenizer import template_of
 
     found = np.zeros(len(prompts), np.float32)

@@ -15,9 +15,8 @@ import pandas as pd
 import torch
 
 from experiments.production.config import ProductionConfig
-from experiments.production.demand.series import UNSAFE_BELOW, Quarter
+from experiments.production.demand.series import HOURS_PER_WEEK, UNSAFE_BELOW, Quarter
 from experiments.production.guard.service import (
-    HOURS_PER_WEEK,
     SERVICES,
     Clock,
     InService,

@@ -11,10 +11,10 @@ from torch import nn
 
 from experiments.production.config import ProductionConfig
 from experiments.production.demand import eia, synthetic
-from experiments.production.demand.series import DemandData, Quarter
+from experiments.production.demand.series import HOURS_PER_WEEK, DemandData, Quarter
 from experiments.production.evaluation import Evaluation
 from experiments.production.guard import tailored
-from experiments.production.guard.calibration import HOURS_PER_WEEK, require_both_classes, weekly_radius
+from experiments.production.guard.calibration import require_both_classes, weekly_radius
 from experiments.production.models import supervised
 from experiments.production.models.networks import Inputs, SequenceNetwork
 from experiments.production.planning import ProductionProblem
@@ -57,12 +57,8 @@ class Experiment:
         self.problem = load_problem(config)
         self.data = load_data(config)
         self.inputs = Inputs(self.data, config.data.calendar)
-        quarters = [
-            self.data.where(quarter) for quarter in (Quarter.TRAINING, Quarter.INTERNAL_TEST_TRAINING)
-        ]
-        kept_out = [config.tailoring.held_out(self.data.target_hour[q] // HOURS_PER_WEEK) for q in quarters]
-        self.trained_on = [torch.from_numpy(q[~out]) for q, out in zip(quarters, kept_out, strict=True)]
-        self.held_out = np.concatenate([q[out] for q, out in zip(quarters, kept_out, strict=True)])
+        self.trained_on = [torch.from_numpy(cases) for cases in self._training_cases(False)]
+        self.held_out = np.concatenate(self._training_cases(True))
         """Cases that no training sees, to choose among checkpoints."""
         self.test = self._internal_test()
         for index, where in (
@@ -72,6 +68,15 @@ class Experiment:
             unsafe, hour = self.data.unsafe[index], self.data.target_hour[index]
             require_both_classes(unsafe, hour, self.data.names, where, config.fixed_radius() is None)
         self.evaluation = Evaluation(config, self.problem, self.data, self.inputs, self.test)
+
+    def _training_cases(self, held_out: bool) -> list[np.ndarray]:
+        """Cases of both quarters trained on: those of the weeks held out, or the others."""
+        found = []
+        for quarter in (Quarter.TRAINING, Quarter.INTERNAL_TEST_TRAINING):
+            cases = self.data.where(quarter)
+            out = self.config.tailoring.held_out(self.data.target_hour[cases] // HOURS_PER_WEEK)
+            found.append(cases[out if held_out else ~out])
+        return found
 
     def _internal_test(self) -> np.ndarray:
         """Cases to calibrate on: the last quarter, or n_t of its hours spread evenly by chance."""

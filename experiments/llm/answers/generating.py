@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from experiments.llm.answers.pools import DEFAULT_ANSWER, SPLITS, Pool
 from experiments.llm.models import language_model
 from experiments.llm.models.generation import Generated, Sampling, generate, texts_of
-from experiments.llm.models.hub_data import by_fold
 from experiments.llm.models.language_model import (
     load_language_model,
     load_tokenizer,
@@ -29,7 +28,7 @@ from experiments.llm.models.language_model import (
 from experiments.llm.models.model_settings import ModelsConfig, model_files
 from experiments.llm.models.preference_models import load_score_model, score_all
 from experiments.llm.models.runtime import DTYPES, Runtime
-from experiments.llm.models.sources import model_folder
+from experiments.llm.models.sources import by_fold, model_folder
 from experiments.llm.models.tokenizer import PKU_TEMPLATE, Template, encode_prompts, template_of
 from experiments.support.errors import ConfigError
 from experiments.support.files import input_checksum
@@ -248,7 +247,7 @@ class ModelSource:
         self, name: str, prompts: list[str], answers: list[list[str]], finished: NDArray | None = None
     ) -> NDArray[np.float32]:
         """(n, k) scores of the reward or cost model; of one trained in folds, each prompt's by the model that
-        was not trained on it (`hub_data.by_fold`).
+        was not trained on it (`sources.by_fold`).
         """
         m, found = self.models, np.zeros((len(prompts), len(answers[0])), np.float32)
         for place, index in by_fold(self.place(name), prompts):

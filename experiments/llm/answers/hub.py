@@ -17,7 +17,8 @@ import numpy as np
 
 from experiments.llm.answers.generating import Asked, ModelSource
 from experiments.llm.answers.pools import SPLITS
-from experiments.llm.models.hub_data import PROMPTS, normal, read_rows
+from experiments.llm.models.hub_data import PROMPTS, read_rows
+from experiments.llm.models.sources import normal
 from safeframe.types import SafeframeError
 
 NAMES = {

@@ -10,7 +10,7 @@ data=FILE or a data set on the hub (default PKU-SafeRLHF, its columns: `hub_data
 response, reward needs to know the better one only, and cost learns from single labelled answers (columns
 prompt, response, unsafe) too. lora_rank=16 trains adapters of all linear layers and writes them instead of a
 whole model. folds=2 fold=0 leaves a part of the prompts out, counts on it, and writes held_out.json; a folder
-with fold_0, fold_1, ... is one model trained in folds (`hub_data.by_fold`).
+with fold_0, fold_1, ... is one model trained in folds (`sources.by_fold`).
 
 reward and cost may be PKU's beaver-7b models instead. Several GPUs: `accelerate launch -m
 experiments.llm.models.fine_tune ... distributed=true`. Every step resumes from OUT.checkpoint; one that is

@@ -17,9 +17,7 @@ from experiments.llm.models.hub_data import (
     LABELLED,
     PREFERRED,
     comparison_rows,
-    fold_of,
     labelled_rows,
-    normal,
     read_rows,
 )
 from experiments.llm.models.language_model import load_language_model, load_tokenizer, require_fit
@@ -40,6 +38,7 @@ from experiments.llm.models.preference_models import (
     scorer,
 )
 from experiments.llm.models.runtime import DTYPES, Runtime
+from experiments.llm.models.sources import fold_of, normal
 from experiments.llm.models.supervised import FitSettings, fit, language_loss
 from experiments.llm.models.tokenizer import encode_answers, encode_prompts, template_of
 from experiments.support.progress import progress

@@ -7,14 +7,10 @@ is_response_1_safe, better_response_id, safer_response_id.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from experiments.llm.models.tokenizer import check_texts
 from experiments.support.errors import ConfigError
@@ -85,38 +81,6 @@ def _renamed(row: dict[str, Any]) -> dict[str, Any]:
     if "context" in row and "prompt" not in row and row.get("label") in ("Safe", "Unsafe"):
         return {**row, "prompt": row["context"], "unsafe": int(row["label"] == "Unsafe")}
     return row
-
-
-def normal(prompt: str) -> str:
-    """A prompt without what makes no difference: letter case and the number of spaces."""
-    return " ".join(prompt.split()).lower()
-
-
-def fold_of(prompt: str, folds: int) -> int:
-    """The fold of a prompt by its text, for models that score only prompts which they were not trained on."""
-    return int.from_bytes(hashlib.sha256(normal(prompt).encode("utf-8")).digest()[8:16], "big") % folds
-
-
-def by_fold(place: str, prompts: list[str]) -> list[tuple[str, NDArray[np.int64]]]:
-    """(model, prompts that it scores); one entry for a model that is not trained in folds.
-
-    A folder with fold_0, fold_1, ... stands for one model, trained in folds: a prompt is scored by the model
-    of its own fold, which has not seen it. So every label of people serves to train, and every prompt is
-    scored by a model that knows none of its labels (cross-fitting).
-
-    Raises SafeframeError where a fold is missing.
-    """
-    there = sorted(path.name for path in Path(place).glob("fold_*"))
-    if not there:
-        return [(place, np.arange(len(prompts)))]
-    wanted = [f"fold_{i}" for i in range(len(there))]
-    if sorted(wanted) != there or len(there) < 2:
-        raise SafeframeError(
-            f"{place} holds {', '.join(there)}: folds are fold_0 to fold_<n - 1>, two or more"
-        )
-    own = np.array([fold_of(prompt, len(wanted)) for prompt in prompts])
-    found = [(str(Path(place) / name), np.flatnonzero(own == i)) for i, name in enumerate(wanted)]
-    return [(name, index) for name, index in found if len(index)]
 
 
 def labelled_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ GGUF files (llama.cpp) are read by transformers with the package gguf and writte
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import json
 import os
@@ -17,11 +18,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from experiments.llm.models.chat_package import CHAT_MODEL, INSTALL, chat_model_file
 from experiments.support.errors import ConfigError
 from experiments.support.files import REPOSITORY, input_checksum
+from safeframe.types import SafeframeError
 
 MADE = REPOSITORY / "results" / "runs" / "models"
 """Folders made from GGUF files, by name and checksum."""
@@ -117,3 +121,35 @@ def save_adapters(model: Any, base: str, folder: Path) -> None:
     model.save_pretrained(str(folder))
     file = folder / "adapter_model.safetensors"
     save_file({name: value.half() for name, value in load_file(file).items()}, file, {"format": "pt"})
+
+
+def normal(prompt: str) -> str:
+    """A prompt without what makes no difference: letter case and the number of spaces."""
+    return " ".join(prompt.split()).lower()
+
+
+def fold_of(prompt: str, folds: int) -> int:
+    """The fold of a prompt by its text, for models that score only prompts which they were not trained on."""
+    return int.from_bytes(hashlib.sha256(normal(prompt).encode("utf-8")).digest()[8:16], "big") % folds
+
+
+def by_fold(place: str, prompts: list[str]) -> list[tuple[str, NDArray[np.int64]]]:
+    """(model, prompts that it scores); one entry for a model that is not trained in folds.
+
+    A folder with fold_0, fold_1, ... stands for one model, trained in folds: a prompt is scored by the model
+    of its own fold, which has not seen it. So every label of people serves to train, and every prompt is
+    scored by a model that knows none of its labels (cross-fitting).
+
+    Raises SafeframeError where a fold is missing.
+    """
+    there = sorted(path.name for path in Path(place).glob("fold_*"))
+    if not there:
+        return [(place, np.arange(len(prompts)))]
+    wanted = [f"fold_{i}" for i in range(len(there))]
+    if sorted(wanted) != there or len(there) < 2:
+        raise SafeframeError(
+            f"{place} holds {', '.join(there)}: folds are fold_0 to fold_<n - 1>, two or more"
+        )
+    own = np.array([fold_of(prompt, len(wanted)) for prompt in prompts])
+    found = [(str(Path(place) / name), np.flatnonzero(own == i)) for i, name in enumerate(wanted)]
+    return [(name, index) for name, index in found if len(index)]

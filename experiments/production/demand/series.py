@@ -28,6 +28,7 @@ UNSAFE_BELOW = 3.0
 SCALE_TOP = 10.0
 """Demand is scaled and clipped to [0, SCALE_TOP]."""
 HOURS_PER_QUARTER = 8760
+HOURS_PER_WEEK = 168
 N_QUARTERS = 4
 N_PRODUCTS = 4
 CALENDAR_NAMES = ("hour_of_day", "day_of_week", "day_of_year")

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.production.demand.series import UNSAFE_BELOW
+from experiments.production.demand.series import HOURS_PER_WEEK, UNSAFE_BELOW
 from safeframe.certificates.cases import cases_needed, certify_threshold
 from safeframe.informativeness import measured_radius
 from safeframe.threshold_rule import Calibrated, Conservative, PlugIn, ThresholdRule
 from safeframe.types import SAFE, SQRT2, UNSAFE, SafeframeError
 
-HOURS_PER_WEEK = 168
 _SEQUENCE = 200  # thresholds that a certificate walks through
 _START = 1.05  # it begins where this multiple of the least number of cases is accepted,
 _LEAST_START = 0.05  # and at least this share of all

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experiments.production.demand.series import HOURS_PER_WEEK
 from safeframe.groups.constraint import Constraint, GroupConstraint, log_odds
 from safeframe.risk_scale import LogisticRisk
 from safeframe.service.ledger import BudgetLedger
@@ -21,7 +22,6 @@ from safeframe.service.monitor import RiskMonitor
 from safeframe.shrinkage import Shrinkage
 from safeframe.threshold_rule import Conservative, PlugIn, Rule
 
-HOURS_PER_WEEK = 168
 HOURS_PER_DAY = 24
 LADDER = np.geomspace(1e-6, 1.0, 73)
 """Levels that a budget may lower r_t to, twelve a decade."""

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from experiments.production.guard.calibration import HOURS_PER_WEEK
+from experiments.production.demand.series import HOURS_PER_WEEK
 from experiments.production.models.networks import Inputs
 from experiments.production.planning import ProductionProblem, gate_patterns, pattern_values, revenue
 from safeframe.training.finite_actions import FiniteActions

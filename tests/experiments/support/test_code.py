@@ -37,6 +37,7 @@ ANSWERS = (
     *(L + f"answers.{name}" for name in ("pools", "recorded_source", "synthetic", "hub", "recorded")),
     *(L + f"guard.{name}" for name in ("judge", "backends", "classifier")),
     L + "config",
+    L + "answers.chat",
 )
 LOOP, TYPES = "safeframe.training.loop", "safeframe.types"
 MODELS = (

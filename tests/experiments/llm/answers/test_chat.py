@@ -16,10 +16,11 @@ from experiments.llm.candidates import real_rows
 from experiments.llm.config import LLMConfig, PoolsConfig
 from experiments.llm.models import chat_package, sources
 from experiments.llm.models.chat_package import CHAT_MODEL
-from experiments.llm.models.hub_data import by_fold, fold_of, labelled_rows, read_rows
+from experiments.llm.models.hub_data import labelled_rows, read_rows
 from experiments.llm.models.language_model import load_language_model, save_pretrained
 from experiments.llm.models.model_settings import ModelsConfig
 from experiments.llm.models.preference_models import new_score_model
+from experiments.llm.models.sources import by_fold, fold_of
 from experiments.support import registry
 from experiments.support.config import run_id, to_object
 from experiments.support.errors import ConfigError
