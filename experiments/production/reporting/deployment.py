@@ -2,7 +2,9 @@
 
 A cell is one product at one r_t in one run. Two tests say whether its violations are significantly more than
 r_t allows: the exact binomial test, which takes hours as independent and so calls too much significant, and a
-one-sided t test over weeks of violations - r_t x accepted, which is blind to an excess within one week.
+one-sided t test over weeks of violations - r_t x accepted, which is blind to an excess within one week. A
+guard has hundreds of cells, of which one in twenty would be significant by chance alone were its risk exactly
+r_t: `significant_holm` counts those that are after Holm's correction of the exact test over all of its cells.
 """
 
 from __future__ import annotations
@@ -79,7 +81,8 @@ def load(
 
 def cells(runs: Sequence[Saved]) -> pd.DataFrame:
     """One row per guard, r_t, seed and product: hours accepted, violations, their share over r_t, p-values of
-    both tests, and the hour and labels of the alarm (NaN without one).
+    both tests, whether the exact one is significant after Holm's correction, and the hour and labels of the
+    alarm (NaN without one).
     """
     rows = []
     for run in runs:
@@ -98,7 +101,20 @@ def cells(runs: Sequence[Saved]) -> pd.DataFrame:
                     "alarm_hour": _number(alarm["hour"]), "alarm_labels": _number(alarm["labels"]),
                 }
             )  # fmt: skip
-    return pd.DataFrame(rows)
+    found = pd.DataFrame(rows)
+    found["holm"] = False
+    for _, mine in found[(found["accepted"] > 0) & (found["r_t"] < 1)].groupby("method"):
+        found.loc[mine.index, "holm"] = holm(mine["p_exact"].to_numpy())
+    return found
+
+
+def holm(p: np.ndarray, level: float = LEVEL) -> np.ndarray:
+    """(k,) which hypotheses are rejected with family-wise error `level` (Holm 1979)."""
+    order = np.argsort(p, kind="stable")
+    within = p[order] * (len(p) - np.arange(len(p))) < level
+    rejected = np.zeros(len(p), dtype=bool)
+    rejected[order[: len(p) if within.all() else int(np.argmin(within))]] = True
+    return rejected
 
 
 def _number(value: Any) -> float:
@@ -136,6 +152,7 @@ def table(runs: Sequence[Saved]) -> pd.DataFrame:
             "above": int((used["over"] > 1).sum()),
             "significant_exact": int((used["p_exact"] < LEVEL).sum()),
             "significant_weeks": int((used["p_weeks"] < LEVEL).sum()),
+            "significant_holm": int(used["holm"].sum()),
             "alarms": int(mine["alarm_hour"].notna().sum()),
             "alarm_hour": mine["alarm_hour"].median(),
         }
@@ -164,13 +181,14 @@ def summary(runs: Sequence[Saved]) -> str:
     for row in shown.to_dict("records"):
         cells_of = (f"{row['above']}/{row['accepting']}",)
         tests = (f"{row['significant_exact']}/{row['significant_weeks']}",)
-        values = (f"{row['over']:.2f}", f"{row['worst_over']:.2f}", *cells_of, *tests, str(row["alarms"]))
+        ratios = ("-" if np.isnan(row[key]) else f"{row[key]:.2f}" for key in ("over", "worst_over"))
+        values = (*ratios, *cells_of, *tests, str(row["alarms"]))
         shown_as = "".join(f"{value:>9}" for value in (*values, f"{row['revenue_share']:.1%}"))
         lines.append(f"{row['method']:<24}{row['r_t']:>8.3g}{shown_as}")
     lines.append(
         "over r_t: violations of all products over r_t; worst: the largest of a single product;\n"
         "above: products above r_t, of those made; signif.: of these by the exact test (hours independent)\n"
-        "and over weeks, at 5 %; alarms: monitors that rang; revenue: share of the oracle's"
+        "and over weeks, at 5 %; alarms: monitors that rang; revenue: share of the oracle's; -: nothing made"
     )
     return "\n".join(lines)
 
@@ -265,7 +283,7 @@ def claims(runs: Sequence[Saved], source: str, tag: str, preset: str, target: Ta
             np.nan,
             accepting,
         )
-        for test in ("exact", "weeks"):
+        for test in ("exact", "weeks", "holm"):
             count = int(mine[f"significant_{test}"].sum())
             claim(f"{name}.significant_{test}", count, np.nan, np.nan, accepting)
         claim(f"{name}.alarms", int(mine["alarms"].sum()), np.nan, np.nan, int(mine["cells"].sum()))

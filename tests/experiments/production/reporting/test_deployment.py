@@ -86,6 +86,18 @@ def test_cells_count_and_test_what_was_served(runs):
             assert row.p_weeks == 1.0
 
 
+def test_holms_correction_against_its_definition():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        p = rng.random(int(rng.integers(1, 9))) ** 4
+        ordered, wanted = np.sort(p), 0
+        while wanted < len(p) and ordered[wanted] * (len(p) - wanted) < 0.05:
+            wanted += 1
+        found = deployment.holm(p)
+        assert found.sum() == wanted
+        assert set(p[found]) == set(ordered[:wanted])
+
+
 def test_the_table_compares_with_the_static_guard(runs):
     table = deployment.table(runs).set_index(["method", "r_t"])
     same = table.xs(deployment.STATIC)
