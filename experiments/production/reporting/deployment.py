@@ -10,6 +10,7 @@ r_t: `significant_holm` counts those that are after Holm's correction of the exa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,12 @@ def _by_weeks(excess: pd.Series) -> float:
 
 
 def table(runs: Sequence[Saved]) -> pd.DataFrame:
+    """As `_table`, computed once for the same runs."""
+    return _table(tuple(runs)).copy()
+
+
+@lru_cache(maxsize=8)
+def _table(runs: tuple[Saved, ...]) -> pd.DataFrame:
     """One row per guard and r_t: violations over all products, the worst cell, how many cells are above r_t
     and significantly so, alarms, and revenue as a share of the oracle's and of the static plug-in guard's.
     """
@@ -168,6 +175,11 @@ def table(runs: Sequence[Saved]) -> pd.DataFrame:
 
 def pooled(runs: Sequence[Saved]) -> Measured:
     """The runs' weekly sums over products."""
+    return _pooled(tuple(runs))
+
+
+@lru_cache(maxsize=8)
+def _pooled(runs: tuple[Saved, ...]) -> Measured:
     return gather(read(run) for run in runs)
 
 
