@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.production.demand.series import HOURS_PER_WEEK
+from experiments.production.guard.calibration import odd_weeks
 from safeframe.groups.constraint import Constraint, GroupConstraint, log_odds
 from safeframe.risk_scale import LogisticRisk
 from safeframe.service.ledger import BudgetLedger
@@ -164,7 +164,7 @@ class InService:
         """(levels, p) thresholds on the log odds of p̂, from known cases."""
         n, p = len(index), self.unsafe.shape[1]
         product = np.tile(np.arange(p), n)
-        odd = np.repeat((np.arange(n) // HOURS_PER_WEEK) % 2 == 1, p)
+        odd = np.repeat(odd_weeks(np.arange(n)), p)
         constraint = GroupConstraint(
             self.probability[index].reshape(-1),
             self.unsafe[index].reshape(-1).astype(np.int64),

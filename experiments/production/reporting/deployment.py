@@ -10,7 +10,6 @@ r_t: `significant_holm` counts those that are after Holm's correction of the exa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,20 +123,12 @@ def _number(value: Any) -> float:
 
 def _by_weeks(excess: pd.Series) -> float:
     """One-sided p-value of a mean excess (weeks,) above 0; 1 where it is none."""
-    values = excess.to_numpy(dtype=float)
-    if values.mean() <= 0:
+    if excess.mean() <= 0:
         return 1.0
-    spread = values.std(ddof=1) / np.sqrt(len(values))
-    return float(stats.t.sf(values.mean() / spread, len(values) - 1)) if spread > 0 else 0.0
+    return float(stats.ttest_1samp(excess.to_numpy(dtype=float), 0.0, alternative="greater").pvalue)
 
 
 def table(runs: Sequence[Saved]) -> pd.DataFrame:
-    """As `_table`, computed once for the same runs."""
-    return _table(tuple(runs)).copy()
-
-
-@lru_cache(maxsize=8)
-def _table(runs: tuple[Saved, ...]) -> pd.DataFrame:
     """One row per guard and r_t: violations over all products, the worst cell, how many cells are above r_t
     and significantly so, alarms, and revenue as a share of the oracle's and of the static plug-in guard's.
     """
@@ -175,11 +166,6 @@ def _table(runs: tuple[Saved, ...]) -> pd.DataFrame:
 
 def pooled(runs: Sequence[Saved]) -> Measured:
     """The runs' weekly sums over products."""
-    return _pooled(tuple(runs))
-
-
-@lru_cache(maxsize=8)
-def _pooled(runs: tuple[Saved, ...]) -> Measured:
     return gather(read(run) for run in runs)
 
 
@@ -205,11 +191,10 @@ def summary(runs: Sequence[Saved]) -> str:
     return "\n".join(lines)
 
 
-def panels(runs: Sequence[Saved]) -> Figure:
-    """A: the worst product's violations over r_t. B: revenue. Both against r_t."""
+def panels(found: pd.DataFrame) -> Figure:
+    """A: the worst product's violations over r_t. B: revenue. Both against r_t, from `table`."""
     import matplotlib.pyplot as plt
 
-    found = table(runs)
     figure, (left, right) = plt.subplots(1, 2, figsize=(figures.PAGE[0], 3.6))
     for method, look in LOOKS.items():
         rows = found[found["method"] == method].sort_values("r_t")
@@ -233,9 +218,8 @@ def panels(runs: Sequence[Saved]) -> Figure:
     return figure
 
 
-def caption(runs: Sequence[Saved], source: str) -> str:
+def caption(measured: Measured, source: str) -> str:
     """What the figure shows, with n and seeds."""
-    measured = pooled(runs)
     return (
         f"A guard in service, {source}: {len(measured.runs)} seeds {measured.seeds}, "
         f"{int(measured.hours[0].sum()):,} hours in use each, four products. Order of the years "
@@ -256,23 +240,21 @@ def publish(
     """Tables, figure and claims of every order of the years; the paths."""
     paths: list[Path] = []
     for order, runs in found.items():
-        tag = f"{source}_{_tag(order)}"
-        paths += write_tables({f"production_deployment_{tag}": table(runs)}, target.place)
+        name, measured, counted = f"production_deployment_{source}_{_tag(order)}", pooled(runs), table(runs)
+        paths += write_tables({name: counted}, target.place)
         with figures.style():
-            paths += figures.save(
-                panels(runs), f"production_deployment_{tag}", caption(runs, source), target.figures
-            )
-        claims(runs, source, _tag(order), preset, target)
+            paths += figures.save(panels(counted), name, caption(measured, source), target.figures)
+        claims(measured, counted, source, preset, target)
     return paths
 
 
-def claims(runs: Sequence[Saved], source: str, tag: str, preset: str, target: Target) -> None:
+def claims(measured: Measured, found: pd.DataFrame, source: str, preset: str, target: Target) -> None:
     """Of every guard: the largest violations over r_t of all products and of any one, cells significantly
-    above r_t, and the least revenue kept, against the static plug-in guard, at r_t from 1e-3 on.
+    above r_t, alarms, and revenue at SHOWN, as a share of the oracle's and of the static plug-in guard's.
     """
-    measured, found = pooled(runs), table(runs)
+    tag = _tag(measured.runs["order"][0])
     claim = Claimant(
-        "production", list(runs), COMMAND, target.ledger, target.dirty,
+        "production", measured.saved, COMMAND, target.ledger, target.dirty,
         seeds=measured.seeds, preset=preset, data=source,
     )  # fmt: skip
     for method in dict.fromkeys(found["method"]):

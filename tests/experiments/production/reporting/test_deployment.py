@@ -119,7 +119,7 @@ def test_figures_tables_and_claims_are_written_and_are_no_part_of_figure_2(root,
     assert "production_deployment_synthetic_0132.png" in names
     claims = pd.read_csv(tmp_path / "claims.csv")
     assert "production.deployment.0132.worst_product.significant_exact" in set(claims["claim"])
-    caption = deployment.caption(runs, "synthetic")
+    caption = deployment.caption(deployment.pooled(runs), "synthetic")
     assert "2 seeds" in caption
     assert "900" in caption
     with pytest.raises(NoRuns, match="figure 2"):
