@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from safeframe.conservative_testing import check_logits
-from safeframe.types import SAFE, UNSAFE, FloatArray, Floats, IntArray, LabelArray, SafeframeError
+from safeframe.types import SAFE, UNSAFE, BoolArray, FloatArray, Floats, IntArray, LabelArray, SafeframeError
 
 _MANY = 200_000
 """From so many values on a second thread pays."""
@@ -155,6 +155,51 @@ def check_cases(margin: FloatArray, label: LabelArray) -> tuple[FloatArray, np.n
     if not (unsafe | (state == SAFE)).all():
         raise SafeframeError("label must hold 0 (safe) and 1 (unsafe) only")
     return values, unsafe
+
+
+def check_candidates(
+    margin: FloatArray,
+    score: FloatArray,
+    label: LabelArray,
+    mask: BoolArray | None,
+    named: str = "score",
+    of: str = "in any group",
+) -> tuple[FloatArray, FloatArray, BoolArray, BoolArray]:
+    """Candidates of groups, checked: shapes, finite values where present, both classes.
+
+    Args:
+        margin: (g, c) margins, finite where present.
+        score: (g, c) scores, finite where present; -inf marks an absent candidate.
+        label: (g, c) 0 safe, 1 unsafe.
+        mask: (g, c) bool, False where absent; None: all that have a score are there.
+        named: what the scores are called, for messages.
+        of: where no candidate of a class was found, for messages.
+
+    Returns:
+        Margins and scores as float64, and (g, c) bools: unsafe, and present.
+
+    Raises:
+        SafeframeError: on shapes that differ, NaN or infinite values where present, labels other than 0/1, or
+            no candidate of one class.
+    """
+    values, scores, state = np.asarray(margin, np.float64), np.asarray(score, np.float64), np.asarray(label)
+    if values.ndim != 2 or scores.shape != values.shape or state.shape != values.shape:
+        raise SafeframeError(
+            f"margin {values.shape}, {named} {scores.shape}, label {state.shape}: expected (g, c) each"
+        )
+    present = np.ones(values.shape, bool) if mask is None else np.asarray(mask, bool)
+    if present.shape != values.shape:
+        raise SafeframeError(f"mask has shape {present.shape}; expected {values.shape}")
+    present = present & (scores != -np.inf)
+    if not np.isfinite(values[present]).all() or not np.isfinite(scores[present]).all():
+        raise SafeframeError(f"margin and {named} must be finite for every candidate that is present")
+    if not np.isin(state[present], (SAFE, UNSAFE)).all():
+        raise SafeframeError("label must hold 0 (safe) and 1 (unsafe) only")
+    unsafe = (state == UNSAFE) & present
+    for name, found in (("safe", (present & ~unsafe).any()), ("unsafe", unsafe.any())):
+        if not found:
+            raise SafeframeError(f"no {name} candidate {of}: the curve needs both classes")
+    return values, scores, unsafe, present
 
 
 def split_sorted(margin: FloatArray, label: LabelArray) -> tuple[FloatArray, FloatArray]:

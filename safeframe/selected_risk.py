@@ -19,14 +19,15 @@ accepted candidates is covered by the score log p + Gumbel noise, whose maximum 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from safeframe.certificates.cases import CertifiedThreshold, cases_needed, certify_counts
-from safeframe.chance_constraint import validate_radius, validate_threshold
-from safeframe.margins import as_query
+from safeframe.certificates.cases import CertifiedThreshold, certify_counts
+from safeframe.chance_constraint import validate_radius
+from safeframe.margins import as_query, check_candidates
+from safeframe.step_curve import PiecewiseCurve
 from safeframe.types import (
     SQRT2,
     BoolArray,
@@ -116,7 +117,7 @@ def sweep(margin: FloatArray, rank: IntArray, *values: np.ndarray) -> Sweep:
     return Sweep(when[by_margin], cumulative(first.astype(np.int64)), tuple(sums))
 
 
-class SelectedRiskCurve:
+class SelectedRiskCurve(PiecewiseCurve):
     """The exact curve tau -> bound on P(unsafe | selected) of the rule "highest score among margin < tau".
 
     Where no group selects anything the bound is 1.
@@ -149,30 +150,9 @@ class SelectedRiskCurve:
         odds: float = 1.0,
     ) -> None:
         self.radius = validate_radius(radius)
-        if not 0.0 <= slack < 1.0 or not 0.0 < odds < np.inf:
-            raise SafeframeError(f"slack {slack} must lie in [0, 1) and odds {odds} in (0, inf)")
+        check_corrections(slack, odds)
         self.slack, self.one_more, self.odds = float(slack), bool(one_more), float(odds)
-        values, scores, state = (
-            np.asarray(margin, np.float64),
-            np.asarray(score, np.float64),
-            np.asarray(label),
-        )
-        if values.ndim != 2 or scores.shape != values.shape or state.shape != values.shape:
-            raise SafeframeError(
-                f"margin {values.shape}, score {scores.shape}, label {state.shape}: expected (g, c) each"
-            )
-        present = np.ones(values.shape, bool) if mask is None else np.asarray(mask, bool)
-        if present.shape != values.shape:
-            raise SafeframeError(f"mask has shape {present.shape}; expected {values.shape}")
-        present = present & (scores != -np.inf)
-        if not np.isfinite(values[present]).all() or not np.isfinite(scores[present]).all():
-            raise SafeframeError("margin and score must be finite for every candidate that is present")
-        if not np.isin(state[present], (0, 1)).all():
-            raise SafeframeError("label must hold 0 (safe) and 1 (unsafe) only")
-        unsafe = (state == 1) & present
-        for name, found in (("safe", (present & ~unsafe).any()), ("unsafe", unsafe.any())):
-            if not found:
-                raise SafeframeError(f"no {name} candidate in any group: the curve needs both classes")
+        values, scores, unsafe, present = check_candidates(margin, score, label, mask)
         self._rank = ranked_within(scores, present)
         self._unsafe = unsafe
         self._margin = np.where(present, values, np.inf)
@@ -200,14 +180,8 @@ class SelectedRiskCurve:
             SafeframeError: if a tau is NaN.
         """
         selected, unsafe = self._worst.at(as_query(tau))
-        if self.one_more:
-            unsafe, selected = unsafe + 1, selected + 1
-        if self.odds != 1.0:
-            bad = unsafe * self.odds
-            share = _ratio(bad, bad + (selected - unsafe))
-        else:
-            share = _ratio(unsafe, selected)
-        return (share + self.slack if self.slack else share).reshape(np.shape(tau))
+        share = share_of_unsafe(selected, unsafe, self.one_more, self.odds)
+        return (share + self.slack).reshape(np.shape(tau))
 
     def counts(self, tau: Floats) -> tuple[IntArray, IntArray]:
         """How many groups select a candidate (no radius).
@@ -239,33 +213,11 @@ class SelectedRiskCurve:
         """
         return self.counts(tau)[0] / self.n_groups
 
+    acceptance = selection_rate
+
     @property
-    def edges(self) -> FloatArray:
-        """(e,) ascending thresholds, one for each piece of the curve (its upper end, +inf last)."""
-        return self._edges[0]
-
-    @cached_property
-    def _edges(self) -> tuple[FloatArray, FloatArray]:
-        """Upper ends of the curve's pieces (+inf last), and the least bound from each upwards."""
-        edge = np.append(np.unique(self._worst.entry), np.inf)
-        bound = self.bound(edge)
-        return edge, np.minimum.accumulate(bound[::-1])[::-1]
-
-    def level(self, margin: Floats) -> FloatArray:
-        """The smallest r_t at which a candidate of this margin would be accepted.
-
-        Args:
-            margin: margins of any candidates, of any shape.
-
-        Returns:
-            Levels, shaped like ``margin``.
-
-        Raises:
-            SafeframeError: if a margin is NaN.
-        """
-        edge, least = self._edges
-        first = np.searchsorted(edge, as_query(margin), side="right")
-        return least[first].reshape(np.shape(margin))
+    def _entries(self) -> FloatArray:
+        return self._worst.entry
 
     def largest_threshold(self, r_t: float) -> Threshold:
         """The largest tau whose bound is at most r_t.
@@ -283,20 +235,8 @@ class SelectedRiskCurve:
         Raises:
             SafeframeError: on an r_t outside (0, 1].
         """
-        edge, least = self._edges
-        last = int(np.searchsorted(least, validate_threshold(r_t), side="right")) - 1
-        tau = float(edge[last]) if last >= 0 else -np.inf
-        selected, unsafe = self.counts(tau)
-        return Threshold(
-            tau=tau,
-            bound=float(self.bound(tau)),
-            acceptance=float(self.selection_rate(tau)),
-            feasible=last >= 0,
-            n_accepted=int(selected),
-            n_unsafe_accepted=int(unsafe),
-            cases_needed=cases_needed(r_t, 0.05),
-            r_t=float(r_t),
-        )
+        found = super().largest_threshold(r_t)
+        return found if found.feasible else replace(found, bound=float(self.bound(-np.inf)))
 
     def fixed_sequence(
         self, taus: FloatArray | Sequence[float], r_t: float, delta: float
@@ -320,7 +260,34 @@ class SelectedRiskCurve:
         return certify_counts(selected, unsafe, sequence, r_t, delta, event="P(unsafe | selected)")
 
 
-def _ratio(unsafe: IntArray | FloatArray, selected: IntArray | FloatArray) -> FloatArray:
-    out = np.ones(np.shape(selected))
-    np.divide(unsafe, selected, out=out, where=selected > 0)
-    return out
+def check_corrections(slack: float, odds: float) -> None:
+    """Whether what is added to a bound lies in its range.
+
+    Args:
+        slack: mass that is added.
+        odds: factor on the odds.
+
+    Raises:
+        SafeframeError: on a slack outside [0, 1) or odds that are not positive and finite.
+    """
+    if not 0.0 <= slack < 1.0 or not 0.0 < odds < np.inf:
+        raise SafeframeError(f"slack {slack} must lie in [0, 1) and odds {odds} in (0, inf)")
+
+
+def share_of_unsafe(selected: IntArray, unsafe: IntArray, one_more: bool, odds: float) -> FloatArray:
+    """Share of unsafe among what is selected; 1 where nothing is.
+
+    Args:
+        selected: counts of any shape.
+        unsafe: of these, the unsafe ones.
+        one_more: count one unsafe one more than was seen.
+        odds: factor > 0 on the odds of an unsafe one.
+
+    Returns:
+        Shares in [0, 1], of the same shape.
+    """
+    if one_more:
+        unsafe, selected = unsafe + 1, selected + 1
+    bad, share = unsafe * odds, np.ones(np.shape(selected))
+    np.divide(bad, bad + (selected - unsafe), out=share, where=selected > 0)
+    return share

@@ -271,19 +271,7 @@ class ShrinkageCurve(PiecewiseCurve):
         """
         return self.counts(tau)[0] / self.n_cases
 
-    def selection_rate(self, tau: Floats) -> FloatArray:
-        """The same as :meth:`acceptance`.
-
-        Args:
-            tau: thresholds on the margin, of any shape.
-
-        Returns:
-            Shares in [0, 1], shaped like ``tau``.
-
-        Raises:
-            SafeframeError: if a tau is NaN.
-        """
-        return self.acceptance(tau)
+    selection_rate = acceptance
 
     @property
     def _entries(self) -> FloatArray:

@@ -33,10 +33,11 @@ import numpy as np
 
 from safeframe.certificates.cases import CertifiedThreshold, cases_needed, certify_counts
 from safeframe.chance_constraint import validate_radius, validate_threshold
-from safeframe.margins import as_query
+from safeframe.margins import as_query, check_candidates
 from safeframe.priced.envelope import chosen
 from safeframe.priced.sweep import Price, Sweep, present_risk, sweep
 from safeframe.risk_scale import RiskScale
+from safeframe.selected_risk import check_corrections, share_of_unsafe
 from safeframe.types import SQRT2, BoolArray, FloatArray, Floats, IntArray, LabelArray, SafeframeError
 
 
@@ -85,27 +86,9 @@ class PricedRiskCurve:
         self._set(radius, slack, one_more, odds)
         if np.isnan(gate):
             raise SafeframeError("gate is NaN; it is a threshold on the margin, +inf for none")
-        values, rewards, state = (
-            np.asarray(margin, np.float64),
-            np.asarray(reward, np.float64),
-            np.asarray(label),
+        values, rewards, unsafe, present = check_candidates(
+            margin, reward, label, mask, "reward", "of any measurement"
         )
-        if values.ndim != 2 or rewards.shape != values.shape or state.shape != values.shape:
-            raise SafeframeError(
-                f"margin {values.shape}, reward {rewards.shape}, label {state.shape}: expected (g, c) each"
-            )
-        present = np.ones(values.shape, bool) if mask is None else np.asarray(mask, bool)
-        if present.shape != values.shape:
-            raise SafeframeError(f"mask has shape {present.shape}; expected {values.shape}")
-        present = present & (rewards != -np.inf)
-        if not np.isfinite(values[present]).all() or not np.isfinite(rewards[present]).all():
-            raise SafeframeError("margin and reward must be finite for every candidate that is present")
-        if not np.isin(state[present], (0, 1)).all():
-            raise SafeframeError("label must hold 0 (safe) and 1 (unsafe) only")
-        unsafe = (state == 1) & present
-        for name, found in (("safe", (present & ~unsafe).any()), ("unsafe", unsafe.any())):
-            if not found:
-                raise SafeframeError(f"no {name} candidate of any measurement: the curve needs both classes")
         default = np.asarray(default_reward, np.float64)
         if default.shape not in ((), (len(values),)) or not np.isfinite(default).all():
             raise SafeframeError(
@@ -152,8 +135,7 @@ class PricedRiskCurve:
 
     def _set(self, radius: float, slack: float, one_more: bool, odds: float) -> None:
         self.radius = validate_radius(radius)
-        if not 0.0 <= slack < 1.0 or not 0.0 < odds < np.inf:
-            raise SafeframeError(f"slack {slack} must lie in [0, 1) and odds {odds} in (0, inf)")
+        check_corrections(slack, odds)
         if self.scale is None and self.radius > 0.0:
             raise SafeframeError("a radius moves margins: give them with their scale, not probabilities")
         self.slack, self.one_more, self.odds = float(slack), bool(one_more), float(odds)
@@ -212,12 +194,7 @@ class PricedRiskCurve:
         return self._bound(*self._worst.at(_as_price(mu))).reshape(np.shape(mu))
 
     def _bound(self, acted: IntArray, unsafe: IntArray) -> FloatArray:
-        if self.one_more:
-            unsafe, acted = unsafe + 1, acted + 1
-        bad = unsafe * self.odds
-        share = np.ones(np.shape(acted))
-        np.divide(bad, bad + (acted - unsafe), out=share, where=acted > 0)
-        return share + self.slack
+        return share_of_unsafe(acted, unsafe, self.one_more, self.odds) + self.slack
 
     def counts(self, mu: Floats) -> tuple[IntArray, IntArray]:
         """How many measurements are acted on (no radius).
