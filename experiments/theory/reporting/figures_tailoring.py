@@ -73,7 +73,7 @@ def _causes(panel: Axes, why: pd.DataFrame) -> None:
         panel.errorbar(
             one["value"], place, xerr=[[one["value"] - one["low"]], [one["high"] - one["value"]]],
             marker=figures.MARKERS[0 if width == "wide" else 1], markersize=3.5, elinewidth=0.8,
-            color=figures.PALETTE[0 if width == "wide" else 1],
+            color="#000000" if width == "wide" else GREY,
         )  # fmt: skip
         labels.append(f"{capacity}, {width},\n{data}")
     panel.axvline(0, color=GREY, linewidth=0.8)
