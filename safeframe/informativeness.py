@@ -339,6 +339,19 @@ def lipschitz_lower(
     return float((changed[apart] / moved[apart]).max()) if apart.any() else 0.0
 
 
+def alternating_runs(n: int, runs: int) -> BoolArray:
+    """Every other of some runs of consecutive cases: a half of data whose neighbours depend on each other.
+
+    Args:
+        n: cases, at least 0.
+        runs: of them, as equally long as can be; at most n are made.
+
+    Returns:
+        (n,) bool, True in the second run, the fourth and so on.
+    """
+    return (np.arange(n) * min(runs, n) // max(n, 1)) % 2 == 1
+
+
 class HalvesRadius:
     """xi between two halves of labelled cases, for thresholds within a reach.
 

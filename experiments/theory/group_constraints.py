@@ -20,11 +20,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.support.results.ratios import mean_interval
 from experiments.theory.config import GroupConstraintsConfig
 from experiments.theory.laws.threshold_laws import EDGE, ThresholdLaw, of_risk, unsafe_probability
-from experiments.theory.promises import jobs
-from safeframe.certificates.cases import clopper_pearson_lower, clopper_pearson_upper
+from experiments.theory.promises import broken_promises, jobs
 from safeframe.groups.constraint import Constraint
 from safeframe.guard.calibration import calibrate_evidence
 from safeframe.guard.evidence import Evidence
@@ -161,24 +159,10 @@ def counted(
             for k, r_t in enumerate(levels):
                 worst, pooled, acceptance = found[:, i, j, k].T
                 promised = (pooled if constraint == "pooled" else worst) / r_t
-                broken = int((promised > 1.0 + 1e-9).sum())
-                mean, low, high = mean_interval(promised)
                 rows.append(
-                    {
-                        "kind": kind,
-                        "constraint": constraint,
-                        "rule": rule,
-                        "n": n,
-                        "r_t": r_t,
-                        "repeats": config.repeats,
-                        "broken": broken,
-                        "share_broken": broken / config.repeats,
-                        "broken_low": clopper_pearson_lower(broken, config.repeats, 0.025),
-                        "broken_high": clopper_pearson_upper(broken, config.repeats, 0.025),
-                        "nominal": config.delta if rule == "certified" else np.nan,
-                        "mean_ratio": mean,
-                        "ratio_low": low,
-                        "ratio_high": high,
+                    {"kind": kind, "constraint": constraint, "rule": rule, "n": n, "r_t": r_t}
+                    | broken_promises(promised, config.delta if rule == "certified" else np.nan)
+                    | {
                         "worst_ratio": float(worst.mean() / r_t),
                         "pooled_ratio": float(pooled.mean() / r_t),
                         "acceptance": float(acceptance.mean()),

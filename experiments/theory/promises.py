@@ -231,6 +231,27 @@ def _logits(measurement: np.ndarray) -> np.ndarray:
     return np.column_stack([np.zeros(len(measurement)), measurement[:, 0] - EDGE])
 
 
+def broken_promises(ratio: np.ndarray, nominal: float) -> dict[str, Any]:
+    """How often, and by how much on average, the true risk was above what was promised.
+
+    ratio: (repeats,) true risk over r_t; nominal: the share that may be above, NaN where none is stated.
+    Intervals: 95 %, Clopper-Pearson and t.
+    """
+    repeats, broken = len(ratio), int((ratio > 1.0 + 1e-9).sum())
+    mean, low, high = mean_interval(ratio)
+    return {
+        "repeats": repeats,
+        "broken": broken,
+        "share_broken": broken / repeats,
+        "broken_low": clopper_pearson_lower(broken, repeats, 0.025),
+        "broken_high": clopper_pearson_upper(broken, repeats, 0.025),
+        "nominal": nominal,
+        "mean_ratio": mean,
+        "ratio_low": low,
+        "ratio_high": high,
+    }
+
+
 def counted(
     setting: Setting,
     config: PromisesConfig | ShrinkageConfig,
@@ -247,24 +268,10 @@ def counted(
     rows = []
     for i, rule in enumerate(rules):
         for j, r_t in enumerate(levels):
-            ratio = risk[:, i, j] / r_t
-            broken = int((ratio > 1.0 + 1e-9).sum())
-            mean, low, high = mean_interval(ratio)
             rows.append(
-                {
-                    "setting": setting.name,
-                    "rule": rule,
-                    "n": n,
-                    "r_t": r_t,
-                    "repeats": config.repeats,
-                    "broken": broken,
-                    "share_broken": broken / config.repeats,
-                    "broken_low": clopper_pearson_lower(broken, config.repeats, 0.025),
-                    "broken_high": clopper_pearson_upper(broken, config.repeats, 0.025),
-                    "nominal": config.delta if rule == "certified" else np.nan,
-                    "mean_ratio": mean,
-                    "ratio_low": low,
-                    "ratio_high": high,
+                {"setting": setting.name, "rule": rule, "n": n, "r_t": r_t}
+                | broken_promises(risk[:, i, j] / r_t, config.delta if rule == "certified" else np.nan)
+                | {
                     "acceptance": float(acceptance[:, i, j].mean()),
                     "best": setting.best(r_t),
                     "refused": int((acceptance[:, i, j] == 0.0).sum()),

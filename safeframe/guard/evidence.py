@@ -10,6 +10,7 @@ import numpy as np
 
 from safeframe.guard.report import EVERYTHING
 from safeframe.guard.settings import GuardSettings
+from safeframe.informativeness import alternating_runs
 from safeframe.types import BoolArray, FloatArray, IntArray, LabelArray, SafeframeError
 
 
@@ -173,7 +174,7 @@ def halves(evidence: Evidence, blocks: int) -> np.ndarray:
     """
     n = len(evidence.margin)
     if evidence.block is None:
-        return (np.arange(n) * min(blocks, n) // max(n, 1)) % 2 == 1
+        return alternating_runs(n, blocks)
     _, first, inverse = np.unique(evidence.block, return_index=True, return_inverse=True)
     order = np.argsort(np.argsort(first))
     return order[inverse] % 2 == 1

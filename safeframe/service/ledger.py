@@ -45,7 +45,7 @@ from typing import Any, Literal
 import numpy as np
 
 from safeframe.service.monitoring.bets import open_unit
-from safeframe.service.monitoring.entries import check_state, checked_labels
+from safeframe.service.monitoring.entries import checked_labels, restoring
 from safeframe.tensors import to_numpy
 from safeframe.types import BoolArray, IntArray, SafeframeError
 
@@ -256,15 +256,12 @@ class BudgetLedger:
         Raises:
             SafeframeError: on what is no state of a ledger, or of another format.
         """
-        check_state(state, "BudgetLedger", _FORMAT)
-        try:
+        with restoring(state, "BudgetLedger", _FORMAT, "ledger"):
             settings = ("r_t", "reserve", "per", "late", "recover_after", "strictest")
             ledger = cls(**{name: state[name] for name in settings})
             for name in _COUNTS:
                 setattr(ledger, name, int(state[name]))
             ledger.waiting = set(state["waiting"])
-        except KeyError as error:
-            raise SafeframeError(f"the state of the ledger lacks {error.args[0]!r}") from error
         return ledger
 
 

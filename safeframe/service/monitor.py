@@ -31,9 +31,9 @@ import numpy as np
 
 from safeframe.service.monitoring.bets import LOWEST, Bets, open_unit, rung_value
 from safeframe.service.monitoring.detector import ChangeDetector
-from safeframe.service.monitoring.entries import check_state, checked_labels
+from safeframe.service.monitoring.entries import checked_labels, restoring
 from safeframe.service.monitoring.report import MonitorReport
-from safeframe.types import IntArray, SafeframeError
+from safeframe.types import IntArray
 
 ALTERNATIVES = (1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 """Multiples of r_t that the alarm bets on."""
@@ -247,9 +247,8 @@ class RiskMonitor:
         Raises:
             SafeframeError: on what is no state of a monitor, or of another format.
         """
-        check_state(state, "RiskMonitor", _FORMAT)
         names = ("r_t", "alpha", "alternatives", "weights", "lower_alternatives", "arl")
-        try:
+        with restoring(state, "RiskMonitor", _FORMAT, "monitor"):
             monitor = cls(**{name: state[name] for name in names})
             monitor.n, monitor.unsafe = int(state["n"]), int(state["unsafe"])
             monitor._rung, monitor._most = int(state["rung"]), float(state["most"])
@@ -258,6 +257,4 @@ class RiskMonitor:
             monitor._least_at = np.array(state["least_at"], dtype=np.int64)
             if monitor.detector is not None:
                 monitor.detector.restore(state["detector"])
-        except KeyError as error:
-            raise SafeframeError(f"the state of the monitor lacks {error.args[0]!r}") from error
         return monitor

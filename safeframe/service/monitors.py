@@ -27,7 +27,7 @@ import numpy as np
 
 from safeframe.service.monitor import ALTERNATIVES, RiskMonitor
 from safeframe.service.monitoring.bets import open_unit
-from safeframe.service.monitoring.entries import check_state, checked_labels
+from safeframe.service.monitoring.entries import checked_labels, restoring
 from safeframe.service.monitoring.report import MonitorReport
 from safeframe.tensors import to_numpy
 from safeframe.types import SafeframeError
@@ -234,12 +234,9 @@ class RiskMonitors:
         Raises:
             SafeframeError: on what is no state of monitors, or of another format.
         """
-        check_state(state, "RiskMonitors", _FORMAT)
-        try:
+        with restoring(state, "RiskMonitors", _FORMAT, "monitors"):
             parts = {key: RiskMonitor.from_state(part) for key, part in state["groups"]}
             found = cls({key: part.r_t for key, part in parts.items()}, alpha=state["alpha"])
             found.monitors = parts
             found.rounds, found.alarm_at, found.behind = state["rounds"], state["alarm_at"], state["behind"]
-        except KeyError as error:
-            raise SafeframeError(f"the state of the monitors lacks {error.args[0]!r}") from error
         return found

@@ -17,6 +17,7 @@ import pandas as pd
 from experiments.safetygym.agents.agent import Agent
 from experiments.safetygym.guard.classifier import Classifier
 from experiments.safetygym.states.internal_data import Shard
+from safeframe.informativeness import alternating_runs
 from safeframe.risk_curve import RiskCurve
 from safeframe.selected_risk import SelectedRiskCurve
 from safeframe.threshold_rule import Rule, ThresholdRule
@@ -107,13 +108,13 @@ class Calibration:
         self.cases = [_Cases.of(classifier, agent, shard, mode, seed + i) for i, shard in enumerate(joined)]
         self._rules: dict[tuple[int, ...], ThresholdRule] = {}
         self._bounds: dict[tuple[tuple[int, ...], float], np.ndarray] = {}
+        self._grids: dict[float, np.ndarray] = {}
 
     def _rule(self, group: tuple[int, ...]) -> ThresholdRule:
         """The rule on the joined data of some behaviours."""
         if group not in self._rules:
             cases = _Cases.join([self.cases[i] for i in group])
-            n = len(cases.margin)
-            odd = (np.arange(n) * min(STRETCHES, n) // n) % 2 == 1
+            odd = alternating_runs(len(cases.margin), STRETCHES)
             if self.mode == "accepted":
                 found = ThresholdRule(cases.margin, cases.unsafe, self.rule, odd, few=True)
             else:
@@ -137,12 +138,14 @@ class Calibration:
     def grid(self, r_t: float) -> np.ndarray:
         """Thresholds among which that for r_t is found, ascending: quantiles of the unsafe margins, moved by
         the radius either way, and inf."""
+        if self._at(r_t) in self._grids:
+            return self._grids[self._at(r_t)]
         shift = SQRT2 * self.radius(r_t)
         edges = np.concatenate([cases.margin[cases.unsafe == 1] for cases in self.cases] or [np.empty(0)])
         edges = np.concatenate([edges - shift, edges + shift])
         if len(edges):
             edges = np.unique(np.quantile(edges, np.linspace(0.0, 1.0, GRID)))
-        return np.append(edges, np.inf)
+        return self._grids.setdefault(self._at(r_t), np.append(edges, np.inf))
 
     def _curve(self, group: tuple[int, ...], r_t: float) -> SelectedRiskCurve | RiskCurve | None:
         """The curve of a group with what r_t adds to it; None where nothing is promised."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -42,18 +44,27 @@ def checked_labels(label: Any, accepted: Any = None) -> IntArray:
     return labels[kept]
 
 
-def check_state(state: Any, kind: str, version: int) -> None:
-    """Check that a state is of the kind that is wanted.
+@contextmanager
+def restoring(state: Any, kind: str, version: int, what: str) -> Iterator[None]:
+    """What goes on from a state reads it within this context.
 
     Args:
         state: what was saved.
         kind: the name that it must bear.
         version: the format that it must have.
+        what: it is a state of, in words.
+
+    Returns:
+        A context in which an entry that is missing is an error in words.
 
     Raises:
-        SafeframeError: where it is not.
+        SafeframeError: on a state of another kind or format, or one that lacks what is read.
     """
     if not isinstance(state, dict) or state.get("kind") != kind:
         raise SafeframeError(f"this is no state of a {kind}; pass what its state() gave")
     if state.get("format") != version:
         raise SafeframeError(f"the state has format {state.get('format')!r}; this version reads {version}")
+    try:
+        yield
+    except KeyError as error:
+        raise SafeframeError(f"the state of the {what} lacks {error.args[0]!r}") from error
