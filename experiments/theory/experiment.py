@@ -21,15 +21,10 @@ from experiments.theory import (
     certificates,
     coverage,
     dependence,
-    group_constraints,
     leak,
     libraries,
-    monitoring,
-    priced,
-    promises,
     quality,
     sensitivities,
-    shrinkage,
     tailoring,
     theorem_1,
     theorem_2,
@@ -37,6 +32,7 @@ from experiments.theory import (
     validity,
 )
 from experiments.theory.config import TheoryConfig
+from experiments.theory.guards import group_constraints, monitoring, priced, promises, shrinkage
 from experiments.theory.reporting.figures import draw
 from experiments.theory.reporting.report import headline, summary
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.theory import group_constraints
+from experiments.theory.guards import group_constraints
 from safeframe.guard.settings import Certified
 from safeframe.threshold_rule import Conservative, PlugIn
 

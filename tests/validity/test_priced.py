@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.theory import priced
-from experiments.theory.priced import Draw
+from experiments.theory.guards import priced
+from experiments.theory.guards.priced import Draw
 from safeframe.guard.calibration import calibrate_evidence
 from safeframe.guard.evidence import Evidence
 from safeframe.guard.settings import Certified, GuardSettings, Priced

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.theory import promises
+from experiments.theory.guards import promises
 from experiments.theory.laws import threshold_laws
 from safeframe.guard.report import EVERYTHING
 from safeframe.guard.settings import Certified

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.theory import shrinkage
 from experiments.theory.config import ShrinkageConfig
+from experiments.theory.guards import shrinkage
 from safeframe.guard.calibration import calibrate_evidence
 from safeframe.guard.report import EVERYTHING
 from safeframe.guard.settings import GuardSettings

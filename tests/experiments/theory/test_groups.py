@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from experiments.theory import group_constraints, shrinkage
 from experiments.theory.config import GroupConstraintsConfig, ShrinkageConfig
+from experiments.theory.guards import group_constraints, shrinkage
 from experiments.theory.laws import threshold_laws
 from experiments.theory.reporting import claims_groups, figures_groups
 from safeframe.guard.report import EVERYTHING

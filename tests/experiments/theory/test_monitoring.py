@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.support.results.claims import NAME
-from experiments.theory import monitoring
 from experiments.theory.config import MonitorConfig
+from experiments.theory.guards import monitoring
 from experiments.theory.reporting import claims_monitor
 from experiments.theory.reporting.figures_monitor import monitor as figure
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.theory import priced
 from experiments.theory.config import PricedConfig
+from experiments.theory.guards import priced
 from experiments.theory.reporting import claims_priced
 from experiments.theory.reporting.figures_priced import priced as figure
 from safeframe.priced.envelope import chosen

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.theory import promises
 from experiments.theory.config import PromisesConfig
+from experiments.theory.guards import promises
 from experiments.theory.laws import threshold_laws
 from experiments.theory.reporting import claims_promises
 from experiments.theory.reporting.figures_promises import promises as figure

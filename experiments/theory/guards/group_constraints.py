@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 
 from experiments.theory.config import GroupConstraintsConfig
+from experiments.theory.guards.promises import broken_promises, jobs
 from experiments.theory.laws.threshold_laws import EDGE, ThresholdLaw, of_risk, unsafe_probability
-from experiments.theory.promises import broken_promises, jobs
 from safeframe.groups.constraint import Constraint
 from safeframe.guard.calibration import calibrate_evidence
 from safeframe.guard.evidence import Evidence

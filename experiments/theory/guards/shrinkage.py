@@ -25,6 +25,8 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from experiments.theory.config import ShrinkageConfig
+from experiments.theory.guards.promises import RULES as OTHERS
+from experiments.theory.guards.promises import Calibrations, Setting, counted, plain_draw
 from experiments.theory.laws.threshold_laws import (
     EDGE,
     NOISE,
@@ -33,8 +35,6 @@ from experiments.theory.laws.threshold_laws import (
     plain,
     unsafe_probability,
 )
-from experiments.theory.promises import RULES as OTHERS
-from experiments.theory.promises import Calibrations, Setting, counted, plain_draw
 from safeframe.guard.evidence import Evidence
 from safeframe.shrinkage import Shrinkage
 
@@ -53,7 +53,7 @@ WEEK, CORRELATION = 25, 0.5
 
 
 def run(config: ShrinkageConfig, rng: np.random.Generator) -> pd.DataFrame:
-    """One row per state, rule, n and r_t: see :func:`experiments.theory.promises.counted`."""
+    """One row per state, rule, n and r_t: see :func:`experiments.theory.guards.promises.counted`."""
     rows: list[dict[str, Any]] = []
     for setting in settings(config):
         own = rng.spawn(1)[0]

@@ -1,0 +1,1 @@
+"""What guards promise, counted on laws that are known: rules, groups, prices, monitors."""
