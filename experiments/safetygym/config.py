@@ -92,9 +92,9 @@ class EvaluationConfig:
     steps_at_r_t: int = setting(1_000_000, "Control steps at the run's own r_t.", low=1000)
     baseline_steps: int = setting(500_000, "Control steps of each agent without a guard.", low=1000)
     rule: str = setting(
-        "plug_in",
-        "From internal test data to thresholds where xi is given: plug_in is the paper's, xi and nothing "
-        "else; conservative counts one unsafe case more than was seen. With a measured xi it is always "
+        "conservative",
+        "From internal test data to thresholds where xi is given: conservative counts one unsafe case more "
+        "than was seen; plug_in is the paper's, xi and nothing else. With a measured xi it is always "
         "conservative, with the mass that the radius leaves out.",
         choices=RULES,
     )
