@@ -136,12 +136,13 @@ def _ends(axes: Axes, rows: pd.DataFrame, rail: float) -> None:
     """r_t at the ends of ours' curve."""
     if rows.empty:
         return
-    for at, place in ((0, (-4, 7)), (-1, (-4, 5))):
+    for at, place in ((0, (5, 15)), (-1, (5, -9))):  # clear of the curve, which rises to the right
         row = rows.iloc[at]
         height = max(row["cost"], rail)
         text = f"$r_t$ = {power(row['r_t'])}"
-        axes.annotate(text, (row["return"], height), place, textcoords="offset points", ha="right",
-                      fontsize=6.5, color=LOOKS["ours"]["color"])  # fmt: skip
+        axes.annotate(text, (row["return"], height), place, textcoords="offset points", ha="left",
+                      fontsize=6.5, color=LOOKS["ours"]["color"], zorder=5,
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})  # fmt: skip
 
 
 def power(value: float) -> str:
