@@ -49,7 +49,7 @@ class DataConfig:
     order: list[int] = setting(
         [0, 1, 2, 3],
         "The role of each quarter, in order of time: 0 training, 1 internal test for training, 2 validation, "
-        "3 internal test for validation, each once or more, -1 left out; a longer file may have more than four.",
+        "3 internal test for validation, each once or more, -1 left out: more than four for a longer file.",
     )
 
 
