@@ -221,14 +221,16 @@ def summary(runs: Sequence[Saved]) -> str:
         "plug-in thresholds of the year calibrated on, in use in another year; over r_t: share of unsafe\n"
         "hours among the accepted; its odds over those of r_t are cases (one unsafe hour more than was\n"
         "seen) x U (unsafe hours accepted) x L (safe hours accepted) x prior (odds of an unsafe hour)",
-        f"{'product':<14}{'r_t':>8}{'over r_t':>10}" + "".join(f"{name:>9}" for name in FACTORS),
+        f"{'product':<14}{'year from':>12}{'r_t':>8}{'over r_t':>10}"
+        + "".join(f"{name:>9}" for name in FACTORS),
     ]
     for row in found.to_dict("records"):
         if np.isclose(row["r_t"], SHOWN, rtol=1e-6).any():
             values = (f"{row[name]:.2f}" if np.isfinite(row[name]) else "-" for name in FACTORS)
             over = f"{row['over']:.2f}" if np.isfinite(row["over"]) else "-"
             lines.append(
-                f"{row['product']:<14}{row['r_t']:>8.3g}{over:>10}" + "".join(f"{v:>9}" for v in values)
+                f"{row['product']:<14}{row['start']:>12}{row['r_t']:>8.3g}{over:>10}"
+                + "".join(f"{v:>9}" for v in values)
             )
     return "\n".join(lines)
 

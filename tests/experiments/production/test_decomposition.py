@@ -146,7 +146,7 @@ def test_runs_that_saw_the_same_hours_share_the_draws_of_weeks():
 
 def test_summary_and_claims(runs, tmp_path):
     text = decomposition.summary(runs[:1])
-    assert "product-1         0.01" in text
+    assert "product-1       2024-01-02    0.01" in text
     paths = decomposition.publish(
         {ORDER: runs}, "synthetic", "laptop", Target(tmp_path, tmp_path / "claims.csv")
     )
