@@ -106,7 +106,7 @@ def load_eia(
             f"{path}: series {', '.join(constant)} constant in the training quarter; it cannot be scaled to "
             "[0, 10]; name four other columns"
         )
-    notes = []
+    notes, oddities = [], quality.oddities(raw, times, wanted, in_training)
     if columns is None:
         share = ((training - minimum) / (maximum - minimum) * SCALE_TOP < UNSAFE_BELOW).mean(axis=0)
         keep = np.sort(np.argsort(-share, kind="stable")[:N_PRODUCTS])
@@ -129,7 +129,7 @@ def load_eia(
         order=order,
         source=f"eia:{path.name}",
         notes=notes,
-        oddities=quality.oddities(raw, times, wanted, in_training),
+        oddities=oddities,
     )
     tell(data)
     return data
@@ -152,7 +152,9 @@ def _check_columns(table: Table, columns: Sequence[str] | None, available: list[
     missing = [name for name in columns if name not in available]
     if missing:
         _check_wide(table, available)
-        raise SafeframeError(f"{path}: columns missing: {', '.join(missing)}; {there}")
+        close = [near for name in missing for near in available if near.casefold() == name.casefold()]
+        advice = f"; is {', '.join(close)} meant?" if close else ""
+        raise SafeframeError(f"{path}: columns missing: {', '.join(missing)}; {there}{advice}")
 
 
 def _check_wide(table: Table, available: list[str]) -> None:

@@ -67,9 +67,9 @@ def read(path: Path, needed: str) -> Table:
     if name.endswith(".parquet"):
         return _parquet(path, needed)
     text = _text(path, next(end for end in FORMATS[::-1] if name.endswith(end)))
+    text = text.rstrip("\r\n\x00 ") + "\n"
     if not text.strip():
         raise SafeframeError(f"{path}: the file is empty; a header with {needed} is needed")
-    text = text.rstrip("\r\n\x00 ") + "\n"
     header = [cell.strip() for cell in next(csv.reader(io.StringIO(text)))]
     _check_separator(path, header, text.splitlines()[0], needed)
     _check_names(path, header)
@@ -102,7 +102,8 @@ def _text(path: Path, end: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SafeframeError(f"{path}: not a readable CSV: no UTF-8 text: {error}") from error
+        line = content[: error.start].count(b"\n") + 1
+        raise SafeframeError(f"{path}: not a readable CSV: line {line} is no UTF-8 text") from error
 
 
 def _zipped(path: Path) -> bytes:
@@ -146,8 +147,8 @@ def _parquet(path: Path, needed: str) -> Table:
         frame = pd.read_parquet(path)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise SafeframeError(f"{path}: cannot be read (damaged or cut off?): {error}") from error
-    if needed not in frame.columns and frame.index.name == needed:
-        frame = frame.reset_index()
+    if needed not in frame.columns and isinstance(frame.index, pd.DatetimeIndex):
+        frame = frame.reset_index()  # its name is judged as that of a column
     header = [str(name).strip() for name in frame.columns]
     _check_names(path, header)
     cells = pd.DataFrame(

@@ -210,11 +210,28 @@ def test_archives_that_cannot_be_read(tmp_path):
         ("no.csv.xz", b"text"),
         ("no.zip", b"text"),
         ("empty.csv.gz", gzip.compress(b"")),
+        ("nothing.csv", bytes(500)),
         ("utf16.csv", table().to_csv(index=False).encode("utf-16")),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(SafeframeError, match=name):
             load_eia(tmp_path / name)
+
+
+def test_names_that_differ_in_case_and_an_index_without_a_name(tmp_path):
+    with pytest.raises(SafeframeError, match=r"columns missing: EAST; .*; is east meant\?"):
+        load_eia(write(tmp_path, table()), ["north", "south", "EAST", "west"], **SMALL)
+    frame = table().assign(utc_hour=TIMES).set_index("utc_hour").rename_axis(None)
+    frame.to_parquet(tmp_path / "demand.parquet")
+    with pytest.raises(SafeframeError, match="if index holds the times in UTC, call it utc_hour"):
+        load_eia(tmp_path / "demand.parquet", NAMES, **SMALL)
+
+
+def test_a_letter_of_another_alphabet_is_found_by_its_line(tmp_path):
+    text = table().to_csv(index=False).encode() + "2021-04-01 00:00,\u00e9,1,2,3\n".encode("latin-1")
+    (tmp_path / "latin.csv").write_bytes(text)
+    with pytest.raises(SafeframeError, match=f"line {HOURS + 2} is no UTF-8 text"):
+        load_eia(tmp_path / "latin.csv", NAMES, **SMALL)
 
 
 def test_zero_demand_is_taken_and_said(tmp_path):
