@@ -114,7 +114,7 @@ plt.show()
 
 # %%
 clock = Clock(lead=data.lead, delay=24, renew=WEEK, window=8760)
-years = [data.where(role) for role in ORDER[:3]]
+years = data.by_period(*ORDER[:3])
 service = InService(risk, data.unsafe, data.target_hour, calibration, year, years, clock)
 plug_in, careful = (service.thresholds(SERVICES[name], calibration, [R_T])[0] for name in ("static_plug_in", "worst_product_strict"))
 figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")

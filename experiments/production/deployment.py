@@ -48,7 +48,7 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
         this.data.target_hour,
         this.test,
         use,
-        [this.data.where(quarter) for quarter in _KNOWN],
+        this.data.by_period(*_KNOWN),
         clock,
     )
     tables: dict[str, list[pd.DataFrame]] = {SERVED: [], ALARMS: []}

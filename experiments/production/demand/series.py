@@ -147,6 +147,11 @@ class DemandData:
         """Index (k,) of the cases that lie in the given quarters, in order of time."""
         return np.flatnonzero(np.isin(self.quarter, [int(q) for q in quarters]))
 
+    def by_period(self, *quarters: int) -> list[np.ndarray]:
+        """The same apart for each quarter of time (a role may have several), in order of time."""
+        index = self.where(*quarters)
+        return [index[self.period[index] == k] for k in np.unique(self.period[index])]
+
     def calendar_features(self) -> np.ndarray:
         """(n, 6) float32 sine and cosine of hour of day, day of week and day of year of the target hour."""
         angle = 2 * np.pi * self.calendar / np.array([24.0, 7.0, 365.25])

@@ -147,7 +147,8 @@ def _parquet(path: Path, needed: str) -> Table:
         frame = pd.read_parquet(path)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise SafeframeError(f"{path}: cannot be read (damaged or cut off?): {error}") from error
-    if needed not in frame.columns and isinstance(frame.index, pd.DatetimeIndex):
+    in_index = frame.index.name == needed or isinstance(frame.index, pd.DatetimeIndex)
+    if needed not in frame.columns and in_index:
         frame = frame.reset_index()  # its name is judged as that of a column
     header = [str(name).strip() for name in frame.columns]
     _check_names(path, header)

@@ -55,6 +55,8 @@ def test_more_years_than_four(tmp_path):
     raw = frame[NAMES].to_numpy()
     low, high = raw[47:247].min(axis=0), raw[47:247].max(axis=0)  # both training quarters set the scale
     np.testing.assert_allclose(data.series, np.clip((raw - low) / (high - low) * 10, 0, 10), rtol=1e-5)
+    known = data.by_period(Quarter.TRAINING, Quarter.INTERNAL_TEST_TRAINING, Quarter.INTERNAL_TEST_VALIDATION)
+    assert [int(data.target_hour[index[0]]) for index in known] == [47, 147, 347, 447]
     assert (data.target_hour[data.quarter == Quarter.VALIDATION] == np.arange(547, 647)).all()
     assert (data.target_hour[data.quarter == Quarter.INTERNAL_TEST_TRAINING] == np.arange(347, 447)).all()
     with pytest.raises(SafeframeError, match=r"the series have 599; 600 are needed \(6 quarters of 100\)"):
