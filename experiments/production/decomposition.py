@@ -13,11 +13,15 @@ import numpy as np
 import pandas as pd
 
 from experiments.production.demand.series import HOURS_PER_WEEK, DemandData
-from experiments.production.records import LIKELIHOODS_COLUMNS
+from experiments.production.records import CALIBRATED_ON, LIKELIHOODS_COLUMNS
 
 
 def likelihoods(
-    scale: np.ndarray, tau: np.ndarray, levels: Sequence[float], data: DemandData
+    scale: np.ndarray,
+    tau: np.ndarray,
+    levels: Sequence[float],
+    data: DemandData,
+    calibration: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """The counts of every product, r_t, year and week.
 
@@ -26,6 +30,7 @@ def likelihoods(
         tau: (levels, p) thresholds: accepted is what lies below.
         levels: (levels,) the r_t that they were chosen for.
         data: the n cases.
+        calibration: index of the cases that the thresholds were chosen on; None: all of that year.
 
     Returns:
         A row for each, columns `records.LIKELIHOODS_COLUMNS`; weeks count from the first hour of a year.
@@ -33,6 +38,8 @@ def likelihoods(
     parts = []
     for period, start in enumerate(data.starts):
         mine = np.flatnonzero(data.period == period)
+        if calibration is not None and mine.size and data.quarter[mine[0]] == CALIBRATED_ON:
+            mine = np.intersect1d(mine, calibration)
         if not mine.size:
             continue
         hour = data.target_hour[mine]

@@ -63,7 +63,9 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
     true = this.data.demand[use].astype(np.float64)
     counting.count(ORACLE, plan(this.problem, true, true >= UNSAFE_BELOW).action)
     taus = in_service.thresholds(SERVICES["static_plug_in"], this.test, counting.levels)
-    tables[LIKELIHOODS] = [decomposition.likelihoods(in_service.scale, taus, counting.levels, this.data)]
+    tables[LIKELIHOODS] = [
+        decomposition.likelihoods(in_service.scale, taus, counting.levels, this.data, this.test)
+    ]
     tables[WEEKLY] = counting.weekly
     for name, parts in tables.items():
         with atomic_path(context.directory / f"{name}.parquet") as path:

@@ -40,6 +40,15 @@ def test_counts_are_those_of_a_loop(data):
         assert (row.accepted_safe, row.accepted_unsafe) == ((kept & ~bad).sum(), (kept & bad).sum())
 
 
+def test_of_the_year_calibrated_on_only_what_was_calibrated_on_counts(data):
+    some = data.where(Quarter.INTERNAL_TEST_VALIDATION)[::3]
+    found = likelihoods(np.zeros(data.unsafe.shape), np.ones((1, 4)), [0.1], data, some)
+    sums = (
+        found[found["product"] == data.names[0]].groupby("role")[["accepted_safe", "accepted_unsafe"]].sum()
+    )
+    assert sums.sum(axis=1).to_dict() == {0: 400, 1: 400, 2: 400, 3: len(some)}
+
+
 def test_factors_by_hand():
     """r_t = 1/11, odds .1. Calibrated: 900 safe, 99 unsafe, 450 and 19 accepted; U+ = 19/99 + 1/100."""
     calibrated, used = np.array([900.0, 99, 450, 19]), np.array([800.0, 200, 320, 60])
