@@ -112,14 +112,15 @@ class Counted:
     def drawn(self, years: Sequence[int], draws: int = DRAWS) -> np.ndarray:
         """(4, draws, products, levels) the same in a bootstrap of runs and weeks, one fewer of each.
 
-        The draws of runs are common to all years, those of weeks to runs that saw the same hours.
+        The draws of runs are common to all years. Those of weeks are common to runs that saw the same hours,
+        and to years of equal length, so that a season is compared with itself.
         """
         kinds = np.unique(self.group, return_inverse=True)[1]
         runs = len(kinds)
         of_runs = np.random.default_rng(0).multinomial(max(runs - 1, 1), np.full(runs, 1 / runs), size=draws)
         parts = [self.counts[name][:, years].transpose(0, 1, 4, 2, 3) for name in COUNTS]
         weeks = parts[0].shape[1] * parts[0].shape[2]
-        of_weeks = np.random.default_rng([1, *years]).multinomial(
+        of_weeks = np.random.default_rng([1, weeks]).multinomial(
             weeks - 1, np.full(weeks, 1 / weeks), size=(draws, int(kinds.max()) + 1)
         )
         flat = (of_runs[:, :, None] * of_weeks[:, kinds]).reshape(draws, -1).astype(float)
@@ -172,8 +173,8 @@ def table(runs: Sequence[Saved]) -> pd.DataFrame:
 
     Columns: the four counts in that year and in the one calibrated on (`calibrated_*`), summed over runs;
     `over`, the share of unsafe hours among the accepted over r_t; `excess` and FACTORS with 95 % intervals
-    over runs and weeks (`cases` has none: thresholds are what they are); `largest`, the factor that is most
-    of an excess.
+    over runs and weeks of the year (`cases` has none: thresholds are what they are); `largest`, the factor
+    that is most of an excess.
     """
     counted = Counted(runs)
     calibrated_on = counted.years(CALIBRATED_ON)
