@@ -19,6 +19,7 @@ THEORY_NOTEBOOK = REPOSITORY / "notebooks" / "theory_in_two_dimensions.py"
 SERVICE_NOTEBOOK = REPOSITORY / "notebooks" / "a_guard_in_service.py"
 CHAT_NOTEBOOK = REPOSITORY / "notebooks" / "guard_a_chat_model.py"
 PRODUCTION_NOTEBOOK = REPOSITORY / "notebooks" / "plan_production.py"
+ROBOT_NOTEBOOK = REPOSITORY / "notebooks" / "a_robot_among_hazards.py"
 
 
 def printed_by(path: Path) -> tuple[str, int]:
@@ -104,6 +105,20 @@ def test_the_notebook_of_a_year_of_production_runs_and_its_guard_keeps_its_word(
     assert max(over["plug-in, kept"]) > 1.2  # what the last part explains
     assert max(over["worst product, weekly"]) <= 1
     assert len(re.findall(r"odds over those of r_t [\d.]+ = cases", printed)) == 12
+    assert printed.rstrip().endswith("True")
+
+
+def test_the_notebook_of_a_robot_runs_and_its_guard_keeps_it_out_of_hazards(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    printed, pictures = printed_by(ROBOT_NOTEBOOK)
+    assert pictures == 3
+    one, both = re.findall(r"alone: return ([\d.]+), steps in a hazard: ([\d,]+)", printed)
+    guarded = re.findall(r"guarded: return ([\d.]+), steps in a hazard: ([\d,]+) of 64,000", printed)
+    assert int(one[1]) > 0
+    assert "guarded: return" in printed.split("alone: return")[1]
+    assert int(guarded[0][1]) <= 64  # r_t = 1e-3
+    assert int(both[1].replace(",", "")) > 1000
+    assert float(guarded[0][0]) > 18
     assert printed.rstrip().endswith("True")
 
 
