@@ -3,8 +3,8 @@
     python scripts/keep_episodes.py results/runs/safetygym/<id> ...
 
 Writes results/episodes: two GIFs for each robot, and episodes.json (task, r_t, seed, steps in a hazard,
-return, command, commit). The run of a robot that is there already is replaced. Only runs from a clean tree are kept,
-unless --dirty is given.
+return, command, commit). The run of a robot that is there already is replaced. Only runs from a clean tree
+are kept, unless --dirty is given.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def build(contents: Contents) -> str:
         UserError: if Plotly is missing.
         ResultsError: if a file that is to be shown is missing or lacks a column.
     """
-    parts = list(contents.parts)
+    code, parts = plotly(), list(contents.parts)
     bodies = "".join(_experiment(part, contents, parts) for part in parts)
     links = "".join(f'<li><a href="#{part.experiment}">{escape(part.title)}</a></li>' for part in parts)
     head, rows = markup.markdown_table(contents.headlines)
@@ -86,7 +86,7 @@ Made from commit <code>{escape(contents.version)}</code>; intervals are 95 %.</p
 <section id="ledger"><h2>All claims</h2><p>Every row of <code>results/claims.csv</code>.</p>
 {markup.details(f"The ledger, {len(contents.everything):,} rows", search + whole)}</section>
 </main>"""
-    return _document(body)
+    return _document(body, code)
 
 
 def _experiment(part: Part, contents: Contents, parts: list[Part]) -> str:
@@ -107,7 +107,7 @@ def _experiment(part: Part, contents: Contents, parts: list[Part]) -> str:
     )
 
 
-def _document(body: str) -> str:
+def _document(body: str, code: str) -> str:
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
@@ -117,7 +117,7 @@ def _document(body: str) -> str:
 <title>safeframe: what was measured</title>
 <style>{style}</style></head>
 <body>{body}
-<script>{plotly()}</script>
+<script>{code}</script>
 <script>{script}</script>
 </body></html>
 """
