@@ -13,6 +13,7 @@ cache (`stages.py`).
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import shutil
 import time
@@ -26,7 +27,7 @@ from omegaconf import OmegaConf
 
 from experiments.support import manifest, progress, tracking
 from experiments.support.config import BaseConfig, identity, output_root, run_id
-from experiments.support.errors import StorageError
+from experiments.support.errors import StorageError, UserError
 from experiments.support.files import REPOSITORY, atomic_write, input_checksum, write_json
 from experiments.support.locks import exclusive
 from experiments.support.registry import Experiment
@@ -34,9 +35,13 @@ from experiments.support.results import frames
 from experiments.support.runs.code import fingerprint
 from experiments.support.runs.stages import Stage
 from experiments.support.seeding import Seeds, limit_threads
+from experiments.support.tracking import keys
+from safeframe.types import SafeframeError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+WEIGHTS = (".pt", ".safetensors")
+"""How files of trained weights end."""
 
 
 class RunContext:
@@ -64,6 +69,7 @@ class RunContext:
             for key, path in config.inputs().items()
         }
         self._rows: list[dict[str, Any]] = []
+        self.weights: dict[str, Path] = {}
 
     @contextlib.contextmanager
     def stage(
@@ -98,6 +104,10 @@ class RunContext:
                 "hash": stage.hash,
                 "reused": stage.reused,
             }
+            if self._tracker.watching and sources is not None:
+                for path in sorted(stage.directory.glob("*")):
+                    if path.suffix in WEIGHTS:
+                        self.weights[name] = path
             log.info("%s: %.1f s%s", name, seconds, " (from the cache)" if stage.reused else "")
 
     def cache(
@@ -151,6 +161,36 @@ class RunContext:
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Mirror numbers to the tracker, if there is one. What a result rests on belongs in `record`."""
         self._tracker.log({name: float(value) for name, value in metrics.items()}, step)
+
+    def watched(self, name: str, loss: Callable[..., Any], every: int = 10) -> Callable[..., Any]:
+        """A loss that tells the tracker its value at every so many calls; itself where nobody tracks.
+
+        Args:
+            name: of the training.
+            loss: a function whose result is a scalar tensor.
+            every: calls between two values that are told.
+
+        Returns:
+            A function with the same arguments and result.
+        """
+        if not self._tracker.watching:
+            return loss
+        calls = 0
+
+        def told(*arguments: Any, **named: Any) -> Any:
+            nonlocal calls
+            value = loss(*arguments, **named)
+            if calls % every == 0:
+                self.trained(name, calls, float(value.detach()))
+            calls += 1
+            return value
+
+        return told
+
+    def trained(self, name: str, step: int, loss: float) -> None:
+        """Tell the tracker, if there is one, a training's loss after some steps (NaN is not told)."""
+        if loss == loss:
+            self._tracker.trained(name, step, loss)
 
     def progress(self, iterable: Iterable | None, description: str, total: int | None = None):
         """Iterate with a progress bar (`progress=false` turns it off)."""
@@ -262,14 +302,40 @@ def _run(experiment: Experiment, config: BaseConfig, directory: Path, cache: Pat
     _finish(record, directory, context, started)
     done = {"sha256": sums, "code": code, "files": files}
     write_json(directory / "DONE", done)
-    tracker.finish(_summary(frame))
+    if tracker.watching:
+        _tell(
+            experiment,
+            config,
+            tracker,
+            tracking.Record(directory, frame, context.stage_times, context.weights),
+        )
 
 
 def _mirror(experiment: Experiment, config: BaseConfig, directory: Path) -> None:
     """Show a run that is done to the tracker, if it was made without one."""
-    if config.tracking.mode != "none" and not (directory / "wandb").exists():
+    if not tracking.mirrored(config.tracking, directory):
         tracker = tracking.start(config.tracking, directory, experiment.name, identity(config))
-        tracker.finish(_summary(frames.read(directory)))
+        about = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+        _tell(
+            experiment,
+            config,
+            tracker,
+            tracking.Record(directory, frames.read(directory), about.get("stages", {})),
+        )
+
+
+def _tell(
+    experiment: Experiment, config: BaseConfig, tracker: tracking.Tracker, record: tracking.Record
+) -> None:
+    """The results of a run that is done, with the figures that its report draws."""
+    draw = getattr(experiment.module, "report", None)
+    try:
+        if draw is not None:
+            draw(config, record.directory, record.frame)
+    except (SafeframeError, UserError, OSError) as error:  # the entry shows it when it prints the report
+        log.warning("the tracker gets no figures: %s", error)
+    tracker.results(record)
+    tracker.finish(keys.summary(record.frame))
 
 
 def _finish(record: dict[str, Any], directory: Path, context: RunContext | None, started: float) -> None:
@@ -285,11 +351,6 @@ def _finish(record: dict[str, Any], directory: Path, context: RunContext | None,
         "hardware": manifest.hardware(),
     }
     write_json(directory / "manifest.json", record)
-
-
-def _summary(frame: pd.DataFrame) -> dict[str, float]:
-    means = frame.groupby(["method", "metric"])["value"].mean().dropna()
-    return {f"{method}/{metric}": float(value) for (method, metric), value in means.items()}
 
 
 def code_of(experiment: Experiment) -> str:
