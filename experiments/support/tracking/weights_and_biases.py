@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from experiments.support.config import TrackingConfig
 from experiments.support.errors import TrackingError
 from experiments.support.tracking import keys, sweeps
@@ -59,7 +61,7 @@ class WandbTracker:
         self._define(keys.R_T, sorted({name for row in rows for name in row} - {keys.R_T}), "none")
         for row in rows:
             self.run.log(row)
-        shown: dict[str, Any] = {keys.TABLE: self.wandb.Table(dataframe=record.frame.astype(object))}
+        shown: dict[str, Any] = {keys.TABLE: self._table(record.frame)}
         for name, path in keys.pictures(record.directory).items():
             moving = path.suffix == ".gif"
             shown[name] = self.wandb.Video(str(path), format="gif") if moving else self.wandb.Image(str(path))
@@ -84,6 +86,12 @@ class WandbTracker:
             self.run.define_metric(over, hidden=True, summary="none")
             for name in names:
                 self.run.define_metric(name, step_metric=over, summary=kept)
+
+    def _table(self, frame: pd.DataFrame) -> Any:
+        """A data frame as W&B's table; what is missing is None."""
+        whole = frame.astype(object).to_numpy().tolist()
+        data = [[None if pd.isna(cell) else cell for cell in row] for row in whole]
+        return self.wandb.Table(columns=[str(name) for name in frame.columns], data=data)
 
     def _keep(self, name: str, kind: str, paths: list[Path]) -> None:
         """Files as an artifact: W&B stores each content once, and makes a version only of a new content."""

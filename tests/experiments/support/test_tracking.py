@@ -31,6 +31,13 @@ class FakeRun:
 
     def __init__(self) -> None:
         self.logged, self.summary, self.exit_code = [], {}, None
+        self.defined, self.artifacts = {}, {}
+
+    def define_metric(self, name, step_metric=None, hidden=False, summary=None) -> None:
+        self.defined[name] = step_metric
+
+    def log_artifact(self, artifact) -> None:
+        self.artifacts[artifact.name] = sorted(artifact.manifest.entries)
 
     def log(self, metrics, step=None) -> None:
         self.logged.append((metrics, step))
@@ -56,9 +63,18 @@ def test_what_is_mirrored(run_toy, fake):
     assert options["id"] == directory.name
     assert options["config"]["r_t"] == 0.001
     assert "tracking" not in options["config"]
+    assert (options["group"], options["job_type"], options["tags"]) == ("single runs", "toy", ["laptop"])
     frame = frames.read(directory).set_index("metric")
-    assert run.logged[0][0] == {"mean": frame.loc["mean", "value"]}
-    assert run.summary == {"toy/mean": frame.loc["mean", "value"], "toy/above": frame.loc["above", "value"]}
+    mean, above = frame.loc["mean", "value"], frame.loc["above", "value"]
+    assert run.logged[0][0] == {"mean": mean}
+    assert run.logged[1][0] == {"curve/r_t": 0.001, "curve/toy/above": above, "curve/toy/mean": mean}
+    assert set(run.logged[2][0]) == {"results"}
+    assert run.defined["curve/toy/mean"] == "curve/r_t"
+    seconds = {"seconds/toy-data", "seconds/toy-train"}
+    assert set(run.summary) == {"toy/mean", "toy/above"} | seconds
+    assert (run.summary["toy/mean"], run.summary["toy/above"]) == (mean, above)
+    kept = ["config.yaml", "manifest.json", "results.csv", "results.parquet"]
+    assert run.artifacts == {f"results-{directory.name}": kept}
     assert run.exit_code == 0
 
 
@@ -68,7 +84,7 @@ def test_a_run_that_was_done_without_tracking_is_mirrored_later(run_toy, fake):
     assert calls == []
     assert run_toy("tracking=wandb") == directory
     assert calls[0]["id"] == directory.name
-    assert set(run.summary) == {"toy/mean", "toy/above"}
+    assert {"toy/mean", "toy/above", "seconds/toy-train"} <= set(run.summary)
     (directory / "wandb").mkdir()
     run_toy("tracking=wandb")
     assert len(calls) == 1
@@ -122,5 +138,6 @@ def test_nothing_to_upload(tmp_path, capsys):
 def test_no_tracker_accepts_everything(tmp_path):
     tracker = tracking.start(TrackingConfig(), tmp_path, "toy", {})
     tracker.log({"x": 1.0}, step=3)
+    tracker.trained("network", 3, 0.5)
     tracker.finish({"x": 1.0})
     assert list(tmp_path.iterdir()) == []
