@@ -19,7 +19,7 @@ GUARDED = ("ours", "ours_xi_0", "ours_certified", "cross_entropy")
 DASHBOARD = Dashboard(
     experiment="production",
     title="Production planning",
-    about="Violations and revenue of a plan under a chance constraint, over the threshold and over the cases.",
+    about="Violations and revenue of a plan under a chance constraint, over threshold and cases.",
     sections=(
         Section(
             "Promise",

@@ -8,9 +8,6 @@ from typing import Any
 from experiments.support.errors import TrackingError
 from experiments.support.tracking.panels import Bars, Dashboard, Lines, Media, Panel, Points
 
-ACROSS = 3
-"""Panels side by side."""
-
 
 def workspace(dashboard: Dashboard, project: str, entity: str | None) -> Any:
     """A workspace: runs of the experiment, grouped by sweep, under the dashboard's sections.
@@ -81,13 +78,12 @@ def report(dashboard: Dashboard, project: str, entity: str | None) -> Any:
     )
 
 
-def specification(dashboard: Dashboard, project: str, entity: str | None = None) -> dict[str, Any]:
-    """Workspace and report as they would be sent, as plain data. Nothing is sent.
+def specification(dashboard: Dashboard, project: str) -> dict[str, Any]:
+    """Workspace and report as they would be sent, as plain data. Nothing is sent, and no account is needed.
 
     Args:
         dashboard: what is shown.
         project: on Weights & Biases.
-        entity: user or team.
 
     Returns:
         {"experiment", "keys", "workspace", "report"}; `keys` are those that the panels name.
@@ -95,16 +91,9 @@ def specification(dashboard: Dashboard, project: str, entity: str | None = None)
     return {
         "experiment": dashboard.experiment,
         "keys": sorted({key for panel in dashboard.panels for key in panel.keys}),
-        "workspace": _plain(workspace(dashboard, project, entity)),
-        "report": _plain(
-            report(dashboard, project, None) if entity is None else report_of(dashboard, project)
-        ),
+        "workspace": _plain(workspace(dashboard, project, None)),
+        "report": _plain(report(dashboard, project, None)),
     }
-
-
-def report_of(dashboard: Dashboard, project: str) -> Any:
-    """The report without asking for the project's id, which only a logged-in machine can."""
-    return report(dashboard, project, None)
 
 
 def _plain(thing: Any) -> dict[str, Any]:
