@@ -237,10 +237,19 @@ def value_at(content: Mapping[str, Any], key: str) -> Any:
     return place
 
 
+def directory_of(experiment: Experiment, config: BaseConfig) -> Path:
+    """Where the run of a configuration is, or will be."""
+    return output_root(config) / experiment.name / run_id(config)
+
+
+def is_done(experiment: Experiment, config: BaseConfig) -> bool:
+    """Whether the run would be skipped."""
+    return not config.force and (directory_of(experiment, config) / "DONE").exists()
+
+
 def perform(experiment: Experiment, config: BaseConfig) -> Path:
     """Do a run unless it is done; return its directory. Safe to call from several processes at once."""
-    root = output_root(config)
-    directory = root / experiment.name / run_id(config)
+    root, directory = output_root(config), directory_of(experiment, config)
     with exclusive(directory.parent / ".locks" / f"{directory.name}.lock", f"the run {shown(directory)}"):
         if config.force and directory.exists():
             shutil.rmtree(directory)

@@ -58,7 +58,7 @@ class TensorBoardTracker:
             event = self._summary(value=[self._summary.Value(tag=name, image=image)])
             self.writer._get_file_writer().add_summary(event)
         columns = ["method", "metric", "r_t", "value", "low", "high", "n"]
-        self.writer.add_text(keys.TABLE, _markdown(record.frame[columns].head(500).astype(str)))
+        self.writer.add_text(keys.TABLE, _markdown(record.frame[columns].head(500)))
 
     def finish(self, summary: dict[str, Any], failed: bool = False) -> None:
         """The run among others: its settings beside its summary."""
@@ -82,4 +82,4 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _markdown(table: Any) -> str:
     """A data frame of text as a Markdown table."""
     lines = [list(table.columns), ["---"] * table.shape[1], *table.to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
