@@ -68,7 +68,7 @@ DASHBOARD = Dashboard(
             "The tidy results, the figures that the run drew, and how long stages took.",
             (
                 Rows("Results"),
-                Media("Figures", ("figures/figure_4",)),
+                Media("Figures", ("figures/figure_4_run",)),
                 Bars("Seconds of stages", ("seconds/cross_entropy", "seconds/margins")),
             ),
         ),

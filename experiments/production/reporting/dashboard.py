@@ -65,7 +65,7 @@ DASHBOARD = Dashboard(
             "The tidy results, the figures that the run drew, and how long stages took.",
             (
                 Rows("Results"),
-                Media("Figures", ("figures/figure_2",)),
+                Media("Figures", ("figures/figure_2a_2b",)),
                 Bars("Seconds of stages", ("seconds/demand", "seconds/cross_entropy")),
             ),
         ),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from experiments.support.tracking.panels import Bars, Dashboard, Points, Rows, Section
+from experiments.support.tracking.panels import Bars, Dashboard, Media, Points, Rows, Section
+
+PARTS = ("theorem_1", "theorem_2", "theorem_3", "validity", "promises")
 
 DASHBOARD = Dashboard(
     experiment="theory",
@@ -33,6 +35,14 @@ DASHBOARD = Dashboard(
                 Bars("Plug-in thresholds: promises broken", ("guard/guard/promises/broken_max/plug_in",)),
             ),
         ),
-        Section("Results", "The tidy results.", (Rows("Results"),)),
+        Section(
+            "Results",
+            "The tidy results, the figures that the run drew, and how long its parts took.",
+            (
+                Rows("Results"),
+                Media("Figures", tuple(f"figures/theory_theorem_{i}" for i in (1, 2, 3))),
+                Bars("Seconds of parts", tuple(f"seconds/{part}" for part in PARTS)),
+            ),
+        ),
     ),
 )

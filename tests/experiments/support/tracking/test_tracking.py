@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+import wandb_file
 
 from experiments.support import tracking
 from experiments.support.config import TrackingConfig
@@ -122,9 +123,24 @@ def test_offline_with_the_real_package(command, tmp_path):
     done = command("tracking=wandb", WANDB_MODE="offline")
     assert done.returncode == 0, done.stderr
     (mirror,) = (tmp_path / "runs" / "toy").glob("*/wandb/offline-run-*")
-    assert list(mirror.glob("*.wandb"))
-    assert (mirror.parents[1] / "DONE").exists()
+    directory = mirror.parents[1]
+    assert (directory / "DONE").exists()
     assert sync_wandb.waiting(tmp_path / "runs") == [mirror]
+    written = wandb_file.read(mirror)
+    frame = frames.read(directory).set_index("metric")
+    assert written.summary["toy/mean"] == frame.loc["mean", "value"]
+    (curve,) = [row for row in written.history if "curve/r_t" in row]
+    assert curve["curve/toy/above"] == frame.loc["above", "value"]
+    assert written.steps["curve/toy/above"] == "curve/r_t"
+    assert (f"results-{directory.name}", "results") in written.artifacts
+
+
+@pytest.mark.long
+def test_the_runs_of_a_sweep_are_a_group(command, tmp_path):
+    done = command("seed=0,1", "tracking=wandb", multirun=True, WANDB_MODE="offline")
+    assert done.returncode == 0, done.stderr
+    mirrors = list((tmp_path / "runs" / "toy").glob("*/wandb/offline-run-*"))
+    assert [wandb_file.read(path).run.run_group for path in mirrors] == ["over seed"] * 2
 
 
 def test_nothing_to_upload(tmp_path, capsys):
@@ -141,3 +157,24 @@ def test_no_tracker_accepts_everything(tmp_path):
     tracker.trained("network", 3, 0.5)
     tracker.finish({"x": 1.0})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_is_told_now_and_then_and_not_touched_without_a_tracker(toy, tmp_path, fake):
+    import torch
+
+    from experiments.support import registry
+    from experiments.support.runs.running import RunContext
+
+    def loss(x):
+        return torch.tensor(float(x), requires_grad=True)
+
+    run, _ = fake
+    experiment, config = registry.get("toy"), toy("tracking=wandb")
+    alone = RunContext(experiment, config, tmp_path, tmp_path, tracking.NoTracker())
+    assert alone.watched("network", loss) is loss
+    tracker = tracking.start(config.tracking, tmp_path, "toy", {})
+    watched = RunContext(experiment, config, tmp_path, tmp_path, tracker).watched("network", loss, every=3)
+    assert [float(watched(x).detach()) for x in range(5)] == [0, 1, 2, 3, 4]
+    keys = ("train/network/step", "train/network/loss")
+    assert [(row[keys[0]], row[keys[1]]) for row, _ in run.logged] == [(0, 0.0), (3, 3.0)]
+    assert run.defined[keys[1]] == keys[0]
