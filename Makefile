@@ -14,7 +14,7 @@
 #                   are given:  make figure-4 PKU=/path/to/candidates.jsonl.gz DIASAFETY=/path/to/diasafety
 # make results      everything that is committed under results/
 # make compare      what the paper states beside ours      make compare ARGS=--all     the whole ledger
-# make report       one page of everything that is committed: site/report.html (no network)
+# make report       one page of everything that is committed: build/report.html (no network)
 # make dashboards   a workspace and a report on Weights & Biases for each experiment (needs a key), or as files:
 #                   make dashboards ARGS="--offline results/runs/dashboards"
 # make test-browser the report in headless Chromium (apt install chromium)

@@ -1,6 +1,6 @@
 """The report: one HTML page of everything that is committed under results/ (make report):
 
-    python scripts/report.py                      # writes site/report.html
+    python scripts/report.py                      # writes build/report.html
     python scripts/report.py --to elsewhere.html
 
 The page loads nothing: figures, episodes, charts and their code are part of it. Nothing is run or measured.
@@ -30,7 +30,7 @@ from scripts import compare
 from scripts.fill_tables import fill
 
 PARTS = (production.PART, safetygym.PART, llm.PART, theory.PART)
-PLACE = REPOSITORY / "site" / "report.html"
+PLACE = REPOSITORY / "build" / "report.html"
 COLUMNS = {"ours [95 %]": "shown", "paper": "paper", "what differs": "differs"}
 
 

@@ -122,6 +122,20 @@ def test_the_ledger_can_be_searched(opened):
     assert "theorem_1_failures" in rows.first.inner_text()
 
 
+def test_moving_pictures_can_be_stopped(opened):
+    page = opened()
+    kinds = "Array.from(document.querySelectorAll('img.moving')).map(one => one.src.slice(0, 14))"
+    moving = page.evaluate(kinds)
+    assert set(moving) == {"data:image/gif"}
+    page.locator(".still").scroll_into_view_if_needed()
+    page.wait_for_function("Array.from(document.querySelectorAll('img.moving')).every(one => one.complete)")
+    page.locator(".still").press("Enter")
+    assert set(page.evaluate(kinds)) == {"data:image/png"}
+    assert page.locator(".still").get_attribute("aria-pressed") == "true"
+    page.locator(".still").press("Enter")
+    assert page.evaluate(kinds) == moving
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1600, "light"), (360, "dark")])
 def test_axe_finds_nothing_serious(opened, width, scheme):
     axe = pytest.importorskip("axe_core_python.sync_playwright", reason="needs axe-core-python")

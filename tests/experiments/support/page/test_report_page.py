@@ -167,6 +167,18 @@ def test_charts_show_the_committed_tables(page):
                 assert text.endswith(f"seeds {seeds}")
 
 
+def test_episodes_are_shown_with_what_was_counted(page):
+    committed = json.loads((RESULTS / "episodes" / "episodes.json").read_text())
+    moving = [given for tag, given in page.tags if tag == "img" and given.get("class") == "moving"]
+    assert len(moving) == 2 * len(committed) >= 4
+    for about, pair in zip(committed, zip(moving[::2], moving[1::2], strict=True), strict=True):
+        for kind, given in zip(("unguarded", "guarded"), pair, strict=True):
+            assert given["src"].startswith("data:image/gif;base64,")
+            counted = f"{about[kind]['steps_in_a_hazard']} of {about['steps']} steps inside a hazard"
+            assert f"{about['task']} from above" in given["alt"]
+            assert counted in given["alt"]
+
+
 def test_every_committed_run_has_its_manifest(page, report):
     text = report.read_text(encoding="utf-8")
     runs = [

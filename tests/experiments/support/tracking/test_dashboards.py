@@ -67,6 +67,11 @@ def test_the_specification_holds_every_panel_and_needs_no_account(one, monkeypat
         for panel in one.panels:
             for key in panel.keys:
                 assert f'{key}"' in text, (kind, panel.title, key)
+    runs = content["workspace"]["spec"]["section"]["runSets"][0]
+    assert [(one_["key"]["name"], one_["value"]) for one_ in runs["filters"]["filters"]] == [
+        ("jobType", one.experiment)
+    ]
+    assert [group["name"] for group in runs["grouping"]] == ["group"]
     shown = content["workspace"]["spec"]["section"]["panelBankConfig"]["sections"]
     assert [section["name"] for section in shown] == [section.title for section in one.sections]
     for section, expected in zip(shown, one.sections, strict=True):
