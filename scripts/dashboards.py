@@ -15,8 +15,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiments.llm.reporting import dashboard as llm
@@ -30,7 +28,7 @@ from experiments.support.results import claims, collect
 from experiments.support.results.publish import RESULTS
 from experiments.support.tracking import dashboards
 from experiments.support.tracking.panels import Dashboard
-from experiments.support.tracking.weights_and_biases import has_key
+from experiments.support.tracking.weights_and_biases import has_key, table
 from experiments.theory.reporting import dashboard as theory
 from scripts.report import PARTS
 
@@ -61,11 +59,7 @@ def claims_run(experiment: str, project: str, entity: str | None, mode: str, dir
         settings=wandb.Settings(silent=True, disable_git=True),
     )  # fmt: skip
     ledger = claims.read(RESULTS / "claims.csv")
-    own = ledger[ledger["experiment"] == experiment]
-    rows = [
-        [None if pd.isna(cell) else cell for cell in row] for row in own.astype(object).to_numpy().tolist()
-    ]
-    run.log({"claims": wandb.Table(columns=list(own.columns), data=rows)})
+    run.log({"claims": table(wandb, ledger[ledger["experiment"] == experiment])})
     names = sections.figures_of(PARTS, RESULTS / "figures")[experiment]
     place = RESULTS / "figures"
     run.log({

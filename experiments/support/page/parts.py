@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777", "#A6761D")
+"""The colours of the figures, less black and yellow, which are lost on a dark or a light ground."""
 
 
 @dataclass(frozen=True)

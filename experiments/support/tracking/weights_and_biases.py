@@ -61,7 +61,7 @@ class WandbTracker:
         self._define(keys.R_T, sorted({name for row in rows for name in row} - {keys.R_T}), "none")
         for row in rows:
             self.run.log(row)
-        shown: dict[str, Any] = {keys.TABLE: self._table(record.frame)}
+        shown: dict[str, Any] = {keys.TABLE: table(self.wandb, record.frame)}
         for name, path in keys.pictures(record.directory).items():
             moving = path.suffix == ".gif"
             shown[name] = self.wandb.Video(str(path), format="gif") if moving else self.wandb.Image(str(path))
@@ -87,18 +87,19 @@ class WandbTracker:
             for name in names:
                 self.run.define_metric(name, step_metric=over, summary=kept)
 
-    def _table(self, frame: pd.DataFrame) -> Any:
-        """A data frame as W&B's table; what is missing is None."""
-        whole = frame.astype(object).to_numpy().tolist()
-        data = [[None if pd.isna(cell) else cell for cell in row] for row in whole]
-        return self.wandb.Table(columns=[str(name) for name in frame.columns], data=data)
-
     def _keep(self, name: str, kind: str, paths: list[Path]) -> None:
         """Files as an artifact: W&B stores each content once, and makes a version only of a new content."""
         artifact = self.wandb.Artifact(name, type=kind)
         for path in paths:
             artifact.add_file(str(path), name=path.name)
         self.run.log_artifact(artifact)
+
+
+def table(wandb: Any, frame: pd.DataFrame) -> Any:
+    """A data frame as a `wandb.Table`; what is missing is None."""
+    whole = frame.astype(object).to_numpy().tolist()
+    data = [[None if pd.isna(cell) else cell for cell in row] for row in whole]
+    return wandb.Table(columns=[str(name) for name in frame.columns], data=data)
 
 
 def tags(config: dict[str, Any]) -> list[str]:
