@@ -25,7 +25,7 @@ from experiments.safetygym.config import SafetyGymConfig
 from experiments.safetygym.evaluation import entries
 from experiments.safetygym.evaluation.episodes import summarise
 from experiments.safetygym.evaluation.jobs import Job, blocks, spread, was_run
-from experiments.safetygym.evaluation.rendering import guarded_episode
+from experiments.safetygym.evaluation.rendering import guarded_episode, unguarded_episode
 from experiments.safetygym.guard.calibration import Calibrated, Calibration
 from experiments.safetygym.guard.candidate_calibration import CandidateCalibration
 from experiments.safetygym.guard.classifier import Classifier
@@ -80,9 +80,10 @@ class Experiment(GuardStages):
         self.gap(classifier, found[c.r_t], stages)
         self.evaluate(classifier, found)
         policy = GuardedPolicy(self.agent, Guard(classifier, found[c.r_t].tau), [c.seed, 5], self.task)
-        guarded_episode(
-            policy, calibration, c.r_t, self.context.directory, self.context.seeds.integer("episode")
-        )
+        layout = self.context.seeds.integer("episode")
+        guarded_episode(policy, calibration, c.r_t, self.context.directory, layout)
+        alone = GuardedPolicy(self.agent, None, [c.seed, 5], self.task)
+        unguarded_episode(alone, self.context.directory, layout)
 
     @property
     def levels(self) -> list[float]:

@@ -55,8 +55,12 @@ def test_a_run_leaves_tables_episodes_and_pictures(done):
     names = {path.name for path in done.iterdir()}
     wanted = {"config.yaml", "manifest.json", "results.csv", "results.parquet", "DONE"}
     assert wanted | {"episodes.parquet", "episode.gif", "episode.png"} <= names
-    with Image.open(done / "episode.gif") as gif:
-        assert gif.n_frames > 50
+    for name in ("episode", "episode_unguarded"):
+        with Image.open(done / f"{name}.gif") as gif:
+            assert gif.n_frames > 50
+        numbers = json.loads((done / f"{name}.json").read_text())
+        assert numbers["steps"] == 400
+        assert 0 <= numbers["steps_in_a_hazard"] <= 400
     episodes = pd.read_parquet(done / "episodes.parquet")
     assert len(episodes) == 4  # two at either threshold
 
