@@ -25,7 +25,7 @@ from experiments.safetygym.config import SafetyGymConfig
 from experiments.safetygym.evaluation import entries
 from experiments.safetygym.evaluation.episodes import summarise
 from experiments.safetygym.evaluation.jobs import Job, blocks, spread, was_run
-from experiments.safetygym.evaluation.rendering import guarded_episode, unguarded_episode
+from experiments.safetygym.evaluation.rendering import LAYOUTS, guarded_episode, pair_of_episodes
 from experiments.safetygym.guard.calibration import Calibrated, Calibration
 from experiments.safetygym.guard.candidate_calibration import CandidateCalibration
 from experiments.safetygym.guard.classifier import Classifier
@@ -80,10 +80,12 @@ class Experiment(GuardStages):
         self.gap(classifier, found[c.r_t], stages)
         self.evaluate(classifier, found)
         policy = GuardedPolicy(self.agent, Guard(classifier, found[c.r_t].tau), [c.seed, 5], self.task)
-        layout = self.context.seeds.integer("episode")
-        guarded_episode(policy, calibration, c.r_t, self.context.directory, layout)
+        guarded_episode(
+            policy, calibration, c.r_t, self.context.directory, self.context.seeds.integer("episode")
+        )
         alone = GuardedPolicy(self.agent, None, [c.seed, 5], self.task)
-        unguarded_episode(alone, self.context.directory, layout)
+        layouts = [self.context.seeds.integer("episodes shown", i) for i in range(LAYOUTS)]
+        pair_of_episodes(policy, alone, calibration, c.r_t, self.context.directory, layouts)
 
     @property
     def levels(self) -> list[float]:

@@ -30,7 +30,18 @@ def ledger_rows(ledger: pd.DataFrame, wanted: Iterable[dict[str, Any]], label: s
         label: of the table.
     """
     known = {(row["claim"], row["data"], row["preset"]): row for row in charts.records(ledger)}
-    head = ["claim", "data", "preset", "ours [95 %]", "paper", "what differs", "n", "seeds", "command", "commit"]
+    head = [
+        "claim",
+        "data",
+        "preset",
+        "ours [95 %]",
+        "paper",
+        "what differs",
+        "n",
+        "seeds",
+        "command",
+        "commit",
+    ]
     lines, given = [], []
     for one in wanted:
         row = known.get((one["claim"], one["data"], one["preset"]))
@@ -161,7 +172,9 @@ def episodes(results: Path) -> str:
             text = f"{how[0].upper()}{how[1:]}: {counted}, return {numbers_['return']:.1f}."
             shown = markup.image(file, alt, size).replace("<img", '<img class="moving"')
             cells.append(f"<figure>{shown}<figcaption>{escape(text)}</figcaption></figure>")
-        command = f"<code>{escape(about['command'])}</code>, commit <code>{escape(about['commit'][:12])}</code>"
+        command = (
+            f"<code>{escape(about['command'])}</code>, commit <code>{escape(about['commit'][:12])}</code>"
+        )
         intro = (
             f"The same agent, layout and seed ({about['seed']}) twice. Blue: hazards; green: goal; red ring: "
             "a step inside a hazard. Beside the guarded robot: its candidate actions, coloured by the bound "
@@ -193,6 +206,16 @@ def manifests(raw: Path, experiment: str) -> str:
             ])  # fmt: skip
     if not lines:
         return ""
-    head = ["run", "preset", "seed", "command", "commit", "finished (UTC)", "seconds", "processor", "all of it"]
+    head = [
+        "run",
+        "preset",
+        "seed",
+        "command",
+        "commit",
+        "finished (UTC)",
+        "seconds",
+        "processor",
+        "all of it",
+    ]
     content = markup.table(head, lines, f"Runs of {experiment}")
     return markup.details(f"The {len(lines)} runs behind these results", content)
