@@ -1,4 +1,4 @@
-"""Small pieces of HTML: escaped text, tables, images, and the one kind of Markdown table that templates use."""
+"""Small pieces of HTML: escaped text, tables, pictures, and tables that templates write in Markdown."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def number(text: str, value: float) -> str:
 
 
 def inline(text: str) -> str:
-    """Markdown within a cell: code, emphasis, and links, of which the words stay (they lead out of the page)."""
+    """Markdown within a cell: code, emphasis, and links, of which only the words stay."""
     text = escape(text.strip())
     text = re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", text)
     text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)

@@ -71,11 +71,13 @@ def build(contents: Contents) -> str:
     body = f"""
 <a class="skip" href="#main">Skip to the results</a>
 <header><h1>safeframe: what was measured</h1>
-<p>Chance constraints around AI models, after <cite>arXiv 2504.20924</cite>: an action is taken only where a bound on the
-probability that it is unsafe is at most a threshold r_t, and a default action everywhere else. This page shows every committed
-result: claims beside the paper's, figures, and the runs behind them. It loads nothing from elsewhere.
+<p>Chance constraints around AI models, after <cite>arXiv 2504.20924</cite>: an action is taken only where a
+bound on the probability that it is unsafe is at most a threshold r_t, and a default action everywhere else.
+This page shows every committed result: claims beside the paper's, figures, and the runs behind them. It loads
+nothing from elsewhere.
 Made from commit <code>{escape(contents.version)}</code>; intervals are 95 %.</p>
-<nav aria-label="Sections"><ul><li><a href="#short">What reproduced</a></li>{links}<li><a href="#ledger">All claims</a></li></ul></nav>
+<nav aria-label="Sections"><ul><li><a href="#short">What reproduced</a></li>{links}
+<li><a href="#ledger">All claims</a></li></ul></nav>
 <button type="button" id="theme">Dark or light</button></header>
 <main id="main" tabindex="-1">
 <section id="short"><h2>What reproduced</h2>{short}

@@ -145,7 +145,8 @@ def figure(name: str, place: Path, note: str = "") -> str:
         size = opened.width // 2, opened.height // 2  # saved at 200 points an inch
     shown = markup.scrolling(markup.image(picture, alt, size), f"Figure {name}{note}", "scroll picture")
     head = f"<b>{escape(name)}{escape(note)}.</b> "
-    return f'<figure id="figure-{name}{"-paper" if note else ""}">{shown}<figcaption>{head}{escape(text)}</figcaption></figure>'
+    place_ = f"figure-{name}{'-paper' if note else ''}"
+    return f'<figure id="{place_}">{shown}<figcaption>{head}{escape(text)}</figcaption></figure>'
 
 
 def first_sentence(text: str) -> str:
@@ -160,28 +161,28 @@ def episodes(results: Path) -> str:
     if not path.is_file():
         return ""
     parts = []
-    for robot, about in json.loads(path.read_text(encoding="utf-8")).items():
+    for about in json.loads(path.read_text(encoding="utf-8")):
         cells = []
         for kind in ("unguarded", "guarded"):
-            file, numbers_ = path.parent / about[kind]["file"], about[kind]
+            file, own = path.parent / about[kind]["file"], about[kind]
             with Image.open(file) as opened:
                 size = opened.size
-            counted = f"{numbers_['steps_in_a_hazard']} of {numbers_['steps']} steps inside a hazard"
+            counted = f"{own['steps_in_a_hazard']} of {about['steps']} steps inside a hazard"
+            counted += f", return {own['return']:.1f}"
             how = "without the guard" if kind == "unguarded" else f"under the guard, r_t = {about['r_t']:g}"
-            alt = f"{about['task']} from above, {how}: {counted}, return {numbers_['return']:.1f}."
-            text = f"{how[0].upper()}{how[1:]}: {counted}, return {numbers_['return']:.1f}."
+            alt = f"{about['task']} from above, {how}: {counted}."
             shown = markup.image(file, alt, size).replace("<img", '<img class="moving"')
+            text = f"{how[0].upper()}{how[1:]}: {counted}."
             cells.append(f"<figure>{shown}<figcaption>{escape(text)}</figcaption></figure>")
-        command = (
-            f"<code>{escape(about['command'])}</code>, commit <code>{escape(about['commit'][:12])}</code>"
-        )
         intro = (
-            f"The same agent, layout and seed ({about['seed']}) twice. Blue: hazards; green: goal; red ring: "
-            "a step inside a hazard. Beside the guarded robot: its candidate actions, coloured by the bound "
-            f"on their risk, the chosen one framed. From {command}."
+            f"The same agent in the same layout twice, seed {about['seed']}. Most layouts show no difference: "
+            f"this is number {about['layout']} of {about['layouts']}, the first in which the agent alone "
+            "enters a hazard. Blue: hazards; green: goal; red: a step inside a hazard. Beside the guarded "
+            "robot: its candidate actions, coloured by the bound on their risk, the chosen one framed. From "
+            f"<code>{escape(about['command'])}</code>, commit <code>{escape(about['commit'][:12])}</code>."
         )
-        shown = f'<div class="pair">{"".join(cells)}</div>'
-        parts.append(f"<section><h4>{escape(about['task'])}</h4><p>{intro}</p>{shown}</section>")
+        pair = f'<div class="pair">{"".join(cells)}</div>'
+        parts.append(f"<section><h4>{escape(about['task'])}</h4><p>{intro}</p>{pair}</section>")
     stop = '<button type="button" class="still" aria-pressed="false">Stop the moving pictures</button>'
     return f"<h3>Episodes</h3><p>{stop}</p>{''.join(parts)}" if parts else ""
 
