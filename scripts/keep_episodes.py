@@ -1,9 +1,9 @@
-"""Keep the pair of episodes of finished Safety Gym runs for the report, guarded and not, with what was counted:
+"""Keep pairs of episodes of finished Safety Gym runs for the report, guarded and not, and what was counted:
 
     python scripts/keep_episodes.py results/runs/safetygym/<id> ...
 
-Writes results/episodes: two GIFs for each robot, and episodes.json (task, r_t, seed, steps in a hazard, return,
-command, commit). The run of a robot that is there already is replaced. Only runs from a clean tree are kept,
+Writes results/episodes: two GIFs for each robot, and episodes.json (task, r_t, seed, steps in a hazard,
+return, command, commit). The run of a robot that is there already is replaced. Only runs from a clean tree are kept,
 unless --dirty is given.
 """
 

@@ -54,8 +54,8 @@ PART = Part(
     experiment="production",
     title="Production planning",
     about="Four products are planned a day ahead from the last 24 hours of demand. Where demand turns out "
-    "too low, having made the product was a mistake, a violation. The guard lets a product be made only in hours "
-    "in which the bound on the probability of a violation is at most the threshold r_t.",
+    "too low, having made the product was a mistake, a violation. The guard lets a product be made only "
+    "in hours in which the bound on the probability of a violation is at most the threshold r_t.",
     figures=("figure_2_eia", "figure_2_synthetic", "figure_2_*", "production_*"),
     frontiers=tuple(one for source, name in SOURCES.items() for one in _frontiers(source, name)),
 )

@@ -56,8 +56,8 @@ def pair_of_episodes(
 ) -> Path:
     """The same layout with and without the guard: episode_guarded.gif, episode_unguarded.gif, episodes.json.
 
-    Most layouts show no difference, so the first of `seeds` is taken in which the agent alone enters a hazard
-    within 400 steps (the first of all if there is none); the file says which, and among how many.
+    A layout shows a difference only if the agent alone enters a hazard in it within 400 steps: the first such
+    one of `seeds` is taken (the first of all if there is none); the file says which, and among how many.
 
     Args:
         guarded: the policy under its guard.

@@ -175,9 +175,8 @@ def episodes(results: Path) -> str:
             text = f"{how[0].upper()}{how[1:]}: {counted}."
             cells.append(f"<figure>{shown}<figcaption>{escape(text)}</figcaption></figure>")
         intro = (
-            f"The same agent in the same layout twice, seed {about['seed']}. Most layouts show no difference: "
-            f"this is number {about['layout']} of {about['layouts']}, the first in which the agent alone "
-            "enters a hazard. Blue: hazards; green: goal; red: a step inside a hazard. Beside the guarded "
+            f"The same agent in the same layout twice, seed {about['seed']}: number {about['layout']} of "
+            f"{about['layouts']} layouts, the first in which the agent alone enters a hazard. Blue: hazards; green: goal; red: a step inside a hazard. Beside the guarded "
             "robot: its candidate actions, coloured by the bound on their risk, the chosen one framed. From "
             f"<code>{escape(about['command'])}</code>, commit <code>{escape(about['commit'][:12])}</code>."
         )
