@@ -8,12 +8,17 @@
 # make figures      every figure, table and claim from the raw results that are committed; runs nothing
 # make figure-2     the sweep behind figures 2A and 2B (resumes what is unfinished), its raw results, then the figures
 # make deployment   the sweep of guards in service through a year (resumes), then its tables and figures with those of figure 2
+# make decomposition   where thresholds of one year fail in another: the sweep behind the table (resumes), then as above
 # make figure-3     the sweeps behind figure 3 (robots and seeds, n_t, ablations; resumes), then the figures
 # make theory       the theorems as experiments (about five minutes), their tables, figures and claims
 # make figure-4     the sweeps behind figure 4 (r_t and n_t; resumes), then the figures; recorded answers too where their paths
 #                   are given:  make figure-4 PKU=/path/to/candidates.jsonl.gz DIASAFETY=/path/to/diasafety
 # make results      everything that is committed under results/
 # make compare      what the paper states beside ours      make compare ARGS=--all     the whole ledger
+# make report       one page of everything that is committed: build/report.html (no network)
+# make dashboards   a workspace and a report on Weights & Biases for each experiment (needs a key), or as files:
+#                   make dashboards ARGS="--offline results/runs/dashboards"
+# make test-browser the report in headless Chromium (apt install chromium)
 # make bench-sim    the simulator: environment steps a second, against a plain MuJoCo loop
 # make bench-llm    language models: candidates a second of generation, scoring, classification
 # make bench        all benchmarks            make clean       remove what can be made again (not runs, not .venv)
@@ -29,7 +34,7 @@ ARGS ?=
 KEEP ?=
 READY := $(VENV)/.ready
 
-.PHONY: setup run run-eia test test-long lint docs format bench bench-sim bench-llm figures figure-2 deployment figure-3 figure-4 theory results compare clean
+.PHONY: setup run run-eia test test-long lint docs format bench bench-sim bench-llm figures figure-2 deployment decomposition figure-3 figure-4 theory results compare report dashboards test-browser clean
 
 setup: $(READY)
 ifneq ($(origin PYTHON),file)
@@ -100,6 +105,11 @@ deployment: $(READY)
 	$(PY) scripts/gather.py figure-2 $(KEEP)
 	$(PY) scripts/figures.py figure-2 $(KEEP)
 
+decomposition: $(READY)
+	$(PY) run.py -m +sweep=decomposition $(ARGS)
+	$(PY) scripts/gather.py figure-2 $(KEEP)
+	$(PY) scripts/figures.py figure-2 $(KEEP)
+
 figure-3: $(READY)
 	for sweep in figure-3 figure-3-n_t figure-3-ablations; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
 	$(PY) scripts/gather.py figure-3 $(KEEP)
@@ -124,6 +134,16 @@ results: figure-2 deployment figure-3 figure-4 theory bench
 
 compare: $(READY)
 	$(PY) scripts/compare.py $(ARGS)
+
+report: $(READY)
+	$(PY) scripts/report.py $(ARGS)
+
+dashboards: $(READY)
+	$(PY) scripts/dashboards.py $(ARGS)
+
+test-browser: $(READY)
+	$(PY) -m pip install --quiet -r requirements-browser.txt
+	$(PY) -m pytest tests/experiments/support/page $(ARGS)
 
 clean:
 	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist site *.egg-info
