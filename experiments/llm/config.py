@@ -128,6 +128,36 @@ class AnswerTailoringSettings(TailoringSettings):
 
 
 @dataclass
+class RulesConfig:
+    """Further rules on the same margins: methods ours_priced, ours_one_more, ...; off by default."""
+
+    scale: str = setting(
+        "none",
+        "How P(harmful) is read off the margin, by which risk is priced: none (these methods are left out), "
+        "logistic or isotonic.",
+        choices=("none", "logistic", "isotonic"),
+    )
+    share: float = setting(
+        0.25,
+        "Share of the internal test prompts that the scale is fitted on; the others are counted.",
+        above=0,
+        below=1,
+    )
+
+
+@dataclass
+class CapacityConfig:
+    """How much of the classifier ours trains; as it stands, LoRA's adapters."""
+
+    weights: str = setting(
+        "lora",
+        "What ours trains, by cross-entropy and then by the approximate loss: LoRA's adapters, or all "
+        "weights (the fully tuned baseline is then its warm-up).",
+        choices=("lora", "all"),
+    )
+
+
+@dataclass
 class EvaluationConfig:
     """Calibration, and what is counted on the validation prompts."""
 
@@ -167,6 +197,8 @@ class LLMConfig(BaseConfig):
     tailored: TailoredConfig = section(TailoredConfig)
     evaluation: EvaluationConfig = section(EvaluationConfig)
     tailoring: AnswerTailoringSettings = section(AnswerTailoringSettings, later=True)
+    rules: RulesConfig = section(RulesConfig, later=True)
+    capacity: CapacityConfig = section(CapacityConfig, later=True)
 
     def validate(self) -> None:
         super().validate()
@@ -177,6 +209,10 @@ class LLMConfig(BaseConfig):
             raise ConfigError(
                 f"models.shares has {len(self.models.shares)} numbers and models.prompts {files} files: one"
                 " each is needed"
+            )
+        if self.capacity.weights == "all" and not self.classifier.fully_tuned:
+            raise ConfigError(
+                "capacity.weights=all begins with the fully tuned classifier: set classifier.fully_tuned=true"
             )
         if self.transfer.path and self.source != "recorded":
             raise ConfigError("transfer.path is for source=recorded; other sources have no recorded answers")

@@ -18,9 +18,11 @@ import pandas as pd
 from experiments.llm.answers.pools import Pool
 from experiments.llm.guard.calibration import Choice
 from experiments.llm.guard.choosing import accepted, decide
+from experiments.llm.guard.rules import PriceChoice, priced_answers
 from experiments.llm.records import BLOCK_COLUMNS
 from experiments.support.results.ratios import exact
 from safeframe.optimisation.candidates import DEFAULT
+from safeframe.risk_scale import RiskScale
 
 BLOCKS = 50
 """Validation prompts are cut into so many blocks, the units of the bootstrap."""
@@ -58,6 +60,18 @@ class Evaluation:
             at = {"r_t": choice.r_t, "xi": choice.radius, "n_t": self.n_t}
             self.count(method, index, **at)
             self._accepted(method, accepted(margin, choice.tau, self.pool, covered), at)
+
+    def priced(
+        self,
+        method: str,
+        margin: np.ndarray,
+        choices: Iterable[PriceChoice],
+        scale: RiskScale,
+    ) -> None:
+        """A guard that charges for risk, at every r_t; margin: (n, k) of the validation candidates."""
+        for choice in choices:
+            index = priced_answers(margin, self.pool, self.default_reward, choice, scale)
+            self.count(method, index, r_t=choice.r_t, xi=choice.radius, n_t=self.n_t)
 
     def with_knob(self, method: str, margin: np.ndarray, taus: dict[float, float], rule: str) -> None:
         """A classifier with fixed thresholds; taus: knob -> tau."""

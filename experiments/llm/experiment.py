@@ -11,6 +11,7 @@ Methods ("rank": the feasible candidate of highest reward; "sample": the first f
 - ours: tailored classifier, rank, threshold for the selected answer, radius configured or measured
 - ours_accepted: the same with the threshold for an accepted candidate (the paper's event)
 - ours_paper: the same with the paper's sampling instead of ranking
+- ours_priced, ours_one_more, ours_shrinkage, ...: further rules on the same margins (`guard.rules`)
 - ours_xi_0, ours_accepted_xi_0: ours, ours_accepted with radius 0
 - cross_entropy, cross_entropy_xi_0: the warm-up classifier (LoRA) in the place of ours, ours_xi_0
 - cross_entropy_accepted: LoRA with cross-entropy and bias correction alone: accepted event, radius 0
@@ -47,6 +48,7 @@ from experiments.llm.guard import baselines, classifier, coverage, tailored
 from experiments.llm.guard.backends import Backend, DecoderBackend, MiniLMBackend, place_of, spread
 from experiments.llm.guard.calibration import Calibrator
 from experiments.llm.guard.judge import judge_of, recorded_rows
+from experiments.llm.guard.rules import GATES, PRICES, Rules, fitting_part
 from experiments.llm.records import BLOCKS_TABLE, CANDIDATES_TABLE
 from experiments.llm.transfer import Calibrated, other_configuration, transfer
 from experiments.support.files import atomic_path
@@ -124,7 +126,7 @@ class Experiment:
 
         return self._cached(name, lora, compute, {})
 
-    def tailored(self, warm: nn.Module, margin: np.ndarray) -> nn.Module:
+    def tailored(self, warm: nn.Module, margin: np.ndarray, lora: bool = True) -> nn.Module:
         """The warm-up classifier trained on by the approximate loss at the run's r_t; margin (n, k): its own
         on the training prompts.
         """
@@ -159,7 +161,7 @@ class Experiment:
         depends = {name: self.context.value(name) for name in ("r_t", "tailored")}
         depends |= {"xi": self.config.evaluation.xi, "xi_mass": self.config.evaluation.xi_mass}
         depends |= {"warm": classifier.digest(warm), "margin": margin}
-        return self._cached("tailored", True, compute, depends)
+        return self._cached("tailored", lora, compute, depends)
 
     def _fold(self) -> Fold | None:
         """Candidates of the prompts that no training saw, to choose among checkpoints; prompts are blocks."""
@@ -231,7 +233,10 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
     full = this.classifier("fully_tuned", lora=False) if settings.classifier.fully_tuned else None
     with context.stage("margins of the warm-up"):
         warm_train = this.margin("cross_entropy", warm, "train")
-    ours = this.tailored(warm, warm_train)
+        start, before = warm, warm_train
+        if full is not None and settings.capacity.weights == "all":
+            start, before = full, this.margin("fully_tuned", full, "train")
+    ours = this.tailored(start, before, lora=start is warm)
 
     with context.stage("margins"):
         names = {"ours": ours, "cross_entropy": warm} | ({"fully_tuned": full} if full else {})
@@ -266,6 +271,16 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
             thresholds, ours_train[this.pool["train"].mask], settings.evaluation.delta
         )
         counting.guarded("learn_then_test", validation["ours"], certified)
+        if (kind := settings.rules.scale) != "none":
+            fits = fitting_part(n, settings.rules.share, context.seeds.generator("rules"))
+            usual = this.source.default_reward(calibration.prompt)
+            for by in ("ours", "cross_entropy"):
+                rules = Rules(test[by], calibration, usual, kind, fits)
+                for rule in GATES:
+                    counting.guarded(f"{by}_{rule}", validation[by], rules.gate(rule, thresholds))
+                for rule in PRICES:
+                    prices = rules.price(rule, thresholds, fixed, share, settings.evaluation.delta)
+                    counting.priced(f"{by}_{rule}", validation[by], prices, rules.scale)
         for name, rule in (("rejection_sampling", "sample"), ("rejection_best", "rank")) if full else ():
             levels = baselines.rejection_thresholds()
             counting.with_knob(name, validation["fully_tuned"], levels, rule)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from experiments.llm.models.drawing import drawn
 from experiments.llm.models.key_value_cache import reserved_cache
 from experiments.llm.models.language_model import end_tokens, memory_guard, revision
+from experiments.llm.models.runtime import own_attention
 from experiments.llm.models.tokenizer import Encoded
 from experiments.support.errors import CacheError
 from experiments.support.files import atomic_path, hash_of
@@ -80,6 +81,7 @@ class Generated:
 
 
 @torch.inference_mode()
+@own_attention()
 def sample(
     model: Any,
     prompts: Encoded,

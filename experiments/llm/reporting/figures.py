@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NAMES = {
     "ours": "ours",
+    "ours_priced": "ours, risk priced",
     "ours_accepted": "ours, calibrated per accepted candidate",
     "ours_paper": "ours, the paper's event and sampling",
     "ours_xi_0": r"ours, $\xi$ = 0",
@@ -39,6 +40,7 @@ NAMES = {
 HOLLOW: dict[str, Any] = {"linestyle": "--", "markerfacecolor": "white"}
 LOOKS: dict[str, dict[str, Any]] = {
     "ours": {"color": "#0072B2", "marker": "o"},
+    "ours_priced": {"color": "#CC3311", "marker": "o"},
     "ours_accepted": {"color": "#56B4E9", "marker": "o", **HOLLOW},
     "ours_paper": {"color": "#009E73", "marker": "^", **HOLLOW},
     "ours_xi_0": {"color": "#E69F00", "marker": "D", **HOLLOW},
@@ -52,10 +54,18 @@ LOOKS: dict[str, dict[str, Any]] = {
     "best_of_k": {"color": "#000000", "marker": "D"},
 }
 IN_A = (
-    "ours", "cross_entropy_accepted", "learn_then_test", "rejection_sampling", "rejection_best", "ppo_lag",
-    "ai", "best_of_k",
+    "ours", "ours_priced", "cross_entropy_accepted", "learn_then_test", "rejection_sampling",
+    "rejection_best", "ppo_lag", "ai", "best_of_k",
 )  # fmt: skip
-IN_B = ("ours", "ours_accepted", "ours_paper", "ours_xi_0", "cross_entropy_accepted", "learn_then_test")
+IN_B = (
+    "ours",
+    "ours_priced",
+    "ours_accepted",
+    "ours_paper",
+    "ours_xi_0",
+    "cross_entropy_accepted",
+    "learn_then_test",
+)
 TITLES = {
     "synthetic": "synthetic conversations",
     "synthetic_ppo_lag": "synthetic conversations, guard around PPO-Lag",
@@ -63,6 +73,7 @@ TITLES = {
     "pku": "PKU-SafeRLHF, human labels",
     "diasafety": "DiaSafety, judge's labels",
     "hub": "pretrained models",
+    "chat": "a small chat model, cost model's labels",
 }
 GREY = "#555555"
 
