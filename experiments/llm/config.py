@@ -14,6 +14,8 @@ from experiments.support.tailoring_settings import TailoringSettings
 
 SOURCES = ("synthetic", "recorded", "hub", "chat")
 FORMATS = ("pku", "diasafety")
+MINILM = "minilm"
+"""models.classifier of a pool that was prepared: MiniLM with its last layer trained."""
 THRESHOLDS = common.ten_thresholds(3)
 """Ten thresholds, equally spaced in logarithms, in [1e-3, 1]."""
 DIASAFETY_FILES = {
@@ -146,6 +148,18 @@ class RulesConfig:
 
 
 @dataclass
+class PreparedConfig:
+    """What was made before, on another machine for instance."""
+
+    pool: str | None = setting(
+        None,
+        "File of a pool of answers with rewards and labels (pool.npz of scripts/guard_chat_model.py), which "
+        "source=chat takes instead of making one; models.classifier=minilm and models.default_reward go "
+        "with it.",
+    )
+
+
+@dataclass
 class CapacityConfig:
     """How much of the classifier ours trains; as it stands, LoRA's adapters."""
 
@@ -199,6 +213,7 @@ class LLMConfig(BaseConfig):
     tailoring: AnswerTailoringSettings = section(AnswerTailoringSettings, later=True)
     rules: RulesConfig = section(RulesConfig, later=True)
     capacity: CapacityConfig = section(CapacityConfig, later=True)
+    prepared: PreparedConfig = section(PreparedConfig, later=True)
 
     def validate(self) -> None:
         super().validate()
@@ -214,6 +229,8 @@ class LLMConfig(BaseConfig):
             raise ConfigError(
                 "capacity.weights=all begins with the fully tuned classifier: set classifier.fully_tuned=true"
             )
+        if self.prepared.pool and (self.source != "chat" or self.models.classifier != MINILM):
+            raise ConfigError(f"prepared.pool needs source=chat and models.classifier={MINILM}")
         if self.transfer.path and self.source != "recorded":
             raise ConfigError("transfer.path is for source=recorded; other sources have no recorded answers")
 
@@ -222,6 +239,8 @@ class LLMConfig(BaseConfig):
         return common.fixed_radius(self.evaluation.xi)
 
     def inputs(self) -> dict[str, str]:
+        if self.prepared.pool:
+            return {"prepared.pool": self.prepared.pool}
         if self.source != "recorded":
             return self.models.files(self.source == "synthetic", self.source == "chat")
         if not self.data.path:

@@ -39,6 +39,7 @@ from experiments.llm.answers.chat import ChatSource
 from experiments.llm.answers.features import save_array
 from experiments.llm.answers.hub import HubSource
 from experiments.llm.answers.pools import SPLITS, Pool, Source
+from experiments.llm.answers.prepared import PreparedSource
 from experiments.llm.answers.recorded_source import RecordedSource
 from experiments.llm.answers.synthetic import SyntheticSource
 from experiments.llm.candidates import candidates_table, real_rows
@@ -70,6 +71,8 @@ def make_source(settings: LLMConfig, context: RunContext) -> Source:
     """The configured source of candidate answers."""
     if settings.source == "recorded":
         return RecordedSource(settings, context, judge_of)
+    if settings.prepared.pool:
+        return PreparedSource(settings, context)
     if settings.source == "chat":
         return ChatSource(settings.models, settings.pools, context)
     kind = SyntheticSource if settings.source == "synthetic" else HubSource
@@ -78,7 +81,7 @@ def make_source(settings: LLMConfig, context: RunContext) -> Source:
 
 def backend_of(source: Any, settings: LLMConfig) -> Backend:
     """The classification model for a source's texts."""
-    if isinstance(source, RecordedSource):
+    if isinstance(source, RecordedSource | PreparedSource):
         return MiniLMBackend(source.mini, source.hidden, source.rows_of, settings.classifier)
     return DecoderBackend(source, settings.classifier)
 
@@ -105,9 +108,8 @@ class Experiment:
         self.backend = backend_of(self.source, settings)
         tables = {split: self.backend.table(pool) for split, pool in self.pool.items()}
         self.table = {split: table for split, (table, _) in tables.items()}
-        self.cut = self.source.hidden.cut if isinstance(self.source, RecordedSource) else sum(
-            cut for _, cut in tables.values()
-        )  # fmt: skip
+        states = getattr(self.source, "hidden", None)
+        self.cut = states.cut if states is not None else sum(cut for _, cut in tables.values())
 
     def classifier(self, name: str, lora: bool) -> nn.Module:
         """A classifier trained by cross-entropy on the training prompts, from the cache if there is one."""
@@ -214,7 +216,7 @@ class Experiment:
 
     def _keys(self) -> dict[str, Any]:
         content = vars(self.config)
-        later = ("tailoring",) if self.context.has("tailoring") else ()
+        later = [name for name in ("tailoring", "prepared") if self.context.has(name)]
         return {key: self.context.value(key) for key in (*_KEYS, *later) if key in content}
 
     def _progress(self, name: str) -> Any:
@@ -294,8 +296,9 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
         if isinstance(this.source, RecordedSource):
             counting.rows += recorded_rows(this.source, ours, chosen["ours"], counting.n_t)
         counting.rows += [{"method": "texts", "metric": "truncated", "value": float(this.cut), "n": this.cut}]
-        if isinstance(this.source, HubSource):
-            counting.rows += real_rows(pool, default, this.source.cut_prompts(pool))
+        if isinstance(this.source, HubSource | PreparedSource):
+            cut = this.source.cut_prompts(pool) if isinstance(this.source, HubSource) else None
+            counting.rows += real_rows(pool, default, cut)
             judged = {"train": {"ours": ours_train, "cross_entropy": warm_train}, "validation": validation}
             judged["internal_test"] = {by: this.margin(by, names[by], "internal_test") for by in test}
             rewards = {split: this.source.default_reward(found.prompt) for split, found in this.pool.items()}
