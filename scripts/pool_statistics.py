@@ -83,6 +83,7 @@ def main() -> None:
     add = bench.parser.add_argument
     add("pool", type=Path)
     add("--cost", type=Path, help="cost model in folds, with its held_out.parquet")
+    add("--more", type=Path, help="cost model with further labels, to compare its held_out.parquet")
     add("--reward", type=Path, help="reward model in folds; it rates the default answer")
     add("--default-prompts", type=int, default=240, help="how many of the prompts, to save time")
     add("--labels", help="answers that people labelled, which --cost was trained on in folds")
@@ -101,6 +102,9 @@ def main() -> None:
     for kind in ("cost", "reward"):
         if folder := getattr(options, kind):
             tables.append(held_out(kind, folder))
+    if options.more:
+        more = held_out("cost", options.more)
+        tables.append(more.assign(part="cost model with more labels, people's labels"))
     if options.reward:
         rows = np.random.default_rng(0).permutation(len(pool.prompt))[: options.default_prompts]
         some = pool.subset(rows)
@@ -117,7 +121,7 @@ def main() -> None:
     bench.show(table)
     command = f"{bench.command} pool.npz --cost DIR --reward DIR --labels FILE --at {options.at}"
     for row in table[table["metric"].isin(CLAIMED)].to_dict("records"):
-        if row["part"] == "all":
+        if row["part"] == "all" or "more labels" in row["part"]:
             continue
         found = Spread(row["value"], row["low"], row["high"])
         name = f"llm.chat.{row['metric']}"
