@@ -20,7 +20,7 @@ from experiments.support.results import collect
 from experiments.support.results.largest import largest_ratio
 from experiments.support.results.points import CurvePoints
 from experiments.support.results.ratios import ratio, share_interval
-from experiments.support.results.saved import Saved
+from experiments.support.results.saved import NoRuns, Saved
 
 FREE = ("seed", "evaluation.n_t", "evaluation.cost_limits", "data.path", "transfer.path", "transfer.format")
 """Settings that pooled runs may differ in."""
@@ -28,10 +28,14 @@ SYNTHETIC: dict[str, dict[str, str | None]] = {
     "synthetic": {"models.ai": None, "models.labels": "cost_model"},
     "synthetic_ppo_lag": {"models.ai": "ppo_lag_0.05", "models.labels": "cost_model"},
     "synthetic_truth": {"models.ai": None, "models.labels": "world"},
+    "synthetic_capacity": {"models.ai": None, "models.labels": "cost_model"},
+    "synthetic_capacity_ppo_lag": {"models.ai": "ppo_lag_0.05", "models.labels": "cost_model"},
 }
 """What tells runs on synthetic conversations apart (configs/sweep/figure-4*.yaml): the cost model's labels,
-the guard around the PPO-Lag model, and labels drawn from the known P(harm).
+the guard around the PPO-Lag model, labels drawn from the known P(harm); and with `CAPACITY` ours trains all
+weights.
 """
+CAPACITY = "synthetic_capacity"
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,15 @@ def load(
         wanted |= {"source": "synthetic"} | SYNTHETIC[data]
     else:
         wanted |= {"source": data}
-    best, notes = collect.comparable(collect.required("llm", wanted, root), FREE)
+    trained = "all" if data.startswith(CAPACITY) else "lora"
+    runs = [
+        run
+        for run in collect.required("llm", wanted, root)
+        if run.setting("capacity.weights", "lora") == trained
+    ]
+    if not runs:
+        raise NoRuns(f"no finished run of llm on {data} in which ours trains {trained}")
+    best, notes = collect.comparable(runs, FREE)
     every = [run for run in best if run.setting("evaluation.n_t") is None]
     found: dict[int, Measured] = {}
     if every:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.llm.reporting import transferred
-from experiments.llm.reporting.comparison import BASELINES, times_safer
+from experiments.llm.reporting.comparison import BASELINES, FURTHER, OURS, times_safer
 from experiments.llm.reporting.measured import Measured, curves
 from experiments.llm.reporting.scaling import scaling_fit, scaling_rows
 from experiments.llm.reporting.transferred import claim_worst
@@ -28,11 +28,25 @@ def write(by_n_t: Mapping[int, Measured], data: str, r_t: float, place: Path = R
     tables = {
         "curves": curves(full),
         "times_safer": times_safer(full),
+        "rules": rule_rows(full),
         "scaling": scaling_rows(by_n_t, r_t) if len(by_n_t) > 1 else pd.DataFrame(),
         "labels": label_rows(full),
         "transfer": transferred.transfer_rows(full, data),
     }
     return write_tables({f"llm_{name}_{data}": table for name, table in tables.items()}, place)
+
+
+def rule_rows(measured: Measured) -> pd.DataFrame:
+    """What further rules on ours' margins are worth: how many times safer than every baseline at its own
+    reward, ours itself (gated, conservative) among them; column ours names the rule.
+    """
+    every = (*BASELINES, OURS)
+    found = [
+        times_safer(measured, rule, baselines=every).query("claimed").assign(ours=rule)
+        for rule in FURTHER
+        if len(measured.where(rule))
+    ]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
 def label_rows(measured: Measured) -> pd.DataFrame:
@@ -84,7 +98,13 @@ def record(
             else:
                 n = row["answered"] + row["ours_answered"]
                 claim(f"times_safer.{method}", row["ratio"], row["low"], row["high"], n)
-    for method in CONSERVATIVE:
+    for row in rule_rows(measured).to_dict("records"):
+        name = f"times_safer_{row['ours']}.{row['method']}"
+        if np.isnan(row["ratio"]):
+            claim.lacks(name, row["note"])
+        else:
+            claim(name, row["ratio"], row["low"], row["high"], row["answered"] + row["ours_answered"])
+    for method in (*CONSERVATIVE, *(rule for rule in FURTHER if len(measured.where(rule)))):
         claim_worst("violation_over_threshold_max", measured, method, claim)
     for name, method in (("default_share", "ours"), ("harmful_at_r_t", "ours"), ("harmful_alone", "ai")):
         at = measured.at(method, r_t) if method == "ours" else int(measured.where(method)[0])
