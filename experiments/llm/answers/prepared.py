@@ -5,7 +5,7 @@
 
 The pool is a file as `scripts/guard_chat_model.py` leaves it. No language model is needed: the classification
 model is MiniLM with LoRA in its last layer, which a processor trains in minutes. A seed draws anew which
-prompts are for training, calibration and validation.
+prompts are for training, calibration and validation; the first `pools.candidates` answers to a prompt count.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class PreparedSource:
             raise ConfigError("models.default_reward=NUMBER is needed with prepared.pool: no model rates it")
         wanted = {name: int(getattr(config.pools, name)) for name in SPLITS}
         total = sum(wanted.values())
-        if total > len(whole.prompt) or whole.shape[1] != config.pools.candidates:
+        if total > len(whole.prompt) or whole.shape[1] < config.pools.candidates:
             raise ConfigError(
                 f"prepared.pool={str(path)!r} has {len(whole.prompt)} prompts with {whole.shape[1]}"
                 f" candidates; pools.train + pools.internal_test + pools.validation are {total},"
                 f" pools.candidates={config.pools.candidates}"
             )
-        self.whole = whole
+        self.whole = whole.first(config.pools.candidates)
         self.index = {prompt: i for i, prompt in enumerate(whole.prompt)}
         order = context.seeds.generator("splits").permutation(len(whole.prompt))[:total]
         ends = np.cumsum(list(wanted.values()))[:-1]
@@ -86,8 +86,8 @@ class PreparedSource:
         """States of all candidates, computed once for all seeds."""
         longest = self.config.classifier.max_tokens or MAX_TOKENS
         depends = {
-            "pool": self.context.value("prepared.pool"), "max_tokens": longest,
-            "precision": self.config.models.precision,
+            "pool": self.context.value("prepared.pool"), "candidates": self.whole.shape[1],
+            "max_tokens": longest, "precision": self.config.models.precision,
         }  # fmt: skip
         prompts, answers, _, _ = self.whole.pairs()
         return self.context.cache(

@@ -56,8 +56,8 @@ LOOKS: dict[str, dict[str, Any]] = {
     "best_of_k": {"color": "#000000", "marker": "D"},
 }
 IN_A = (
-    "ours", "ours_priced", "ours_priced_certified", "cross_entropy_accepted", "learn_then_test", "rejection_sampling",
-    "rejection_best", "ppo_lag", "ai", "best_of_k",
+    "ours", "ours_priced", "ours_priced_certified", "cross_entropy_accepted", "learn_then_test",
+    "rejection_sampling", "rejection_best", "ppo_lag", "ai", "best_of_k",
 )  # fmt: skip
 IN_B = (
     "ours",
