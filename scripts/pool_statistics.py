@@ -104,7 +104,7 @@ def main() -> None:
             tables.append(held_out(kind, folder))
     if options.more:
         more = held_out("cost", options.more)
-        tables.append(more.assign(part="cost model with more labels, people's labels"))
+        tables.append(more.assign(metric="more_" + more["metric"]))
     if options.reward:
         rows = np.random.default_rng(0).permutation(len(pool.prompt))[: options.default_prompts]
         some = pool.subset(rows)
@@ -121,7 +121,7 @@ def main() -> None:
     bench.show(table)
     command = f"{bench.command} pool.npz --cost DIR --reward DIR --labels FILE --at {options.at}"
     for row in table[table["metric"].isin(CLAIMED)].to_dict("records"):
-        if row["part"] == "all" or "more labels" in row["part"]:
+        if row["part"] == "all":
             continue
         found = Spread(row["value"], row["low"], row["high"])
         name = f"llm.chat.{row['metric']}"
