@@ -36,6 +36,8 @@ the guard around the PPO-Lag model, labels drawn from the known P(harm); and wit
 weights.
 """
 CAPACITY = "synthetic_capacity"
+MENDED = "_mended"
+"""Ends the name of a source with the mended approximate loss (configs/ablation/mended_answers)."""
 
 
 @dataclass(frozen=True)
@@ -109,26 +111,31 @@ def checked(table: pd.DataFrame, run: str) -> pd.DataFrame:
 def load(
     data: str, preset: str, where: Mapping[str, Any] | None = None, root: collect.Root = collect.RUNS
 ) -> dict[int, Measured]:
-    """Finished runs on `data` (of `SYNTHETIC`, or "hub", "pku", "diasafety") by n_t, largest first.
+    """Finished runs on `data` (of `SYNTHETIC`, or "hub", "pku", "diasafety", also with `MENDED` behind it) by
+    n_t, largest first.
 
     Runs that differ in more than `FREE` are not pooled: those of the configuration with the most runs (then
     the latest) are taken, and the notes say what was left out. Raises `NoRuns` if there are none.
     """
     wanted: dict[str, Any] = {"preset": preset, **(where or {})}
-    if data in ("pku", "diasafety"):
-        wanted |= {"source": "recorded", "data.format": data}
-    elif data in SYNTHETIC:
-        wanted |= {"source": "synthetic"} | SYNTHETIC[data]
+    source, mended = data.removesuffix(MENDED), data.endswith(MENDED)
+    if source in ("pku", "diasafety"):
+        wanted |= {"source": "recorded", "data.format": source}
+    elif source in SYNTHETIC:
+        wanted |= {"source": "synthetic"} | SYNTHETIC[source]
     else:
-        wanted |= {"source": data}
-    trained = "all" if data.startswith(CAPACITY) else "lora"
+        wanted |= {"source": source}
+    if mended:
+        wanted |= {"tailoring.relative": True}
+    trained = "all" if source.startswith(CAPACITY) else "lora"
     runs = [
         run
         for run in collect.required("llm", wanted, root)
-        if run.setting("capacity.weights", "lora") == trained
+        if (mended or not run.setting("tailoring.relative"))
+        and run.setting("capacity.weights", "lora") == trained
     ]
     if not runs:
-        raise NoRuns(f"no finished run of llm on {data} in which ours trains {trained}")
+        raise NoRuns(f"no finished run of llm on {data}: all have another loss or train other weights")
     best, notes = collect.comparable(runs, FREE)
     every = [run for run in best if run.setting("evaluation.n_t") is None]
     found: dict[int, Measured] = {}
