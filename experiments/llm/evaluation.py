@@ -8,7 +8,7 @@ candidate is accepted), given or not. `true.*` are the same by the known probabi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ import pandas as pd
 from experiments.llm.answers.pools import Pool
 from experiments.llm.guard.calibration import Choice
 from experiments.llm.guard.choosing import accepted, decide
-from experiments.llm.guard.rules import PriceChoice, priced_answers
+from experiments.llm.guard.rules import GATES, PRICES, PriceChoice, Rules, priced_answers
 from experiments.llm.records import BLOCK_COLUMNS
 from experiments.support.results.ratios import exact
 from safeframe.optimisation.candidates import DEFAULT
@@ -60,6 +60,23 @@ class Evaluation:
             at = {"r_t": choice.r_t, "xi": choice.radius, "n_t": self.n_t}
             self.count(method, index, **at)
             self._accepted(method, accepted(margin, choice.tau, self.pool, covered), at)
+
+    def further(
+        self,
+        by: str,
+        margin: np.ndarray,
+        rules: Rules,
+        thresholds: Sequence[float],
+        radius: float | None,
+        share: float,
+        delta: float,
+    ) -> None:
+        """Every further rule on one classifier's margins (n, k), at every r_t; as `Rules.price`."""
+        for rule in GATES:
+            self.guarded(f"{by}_{rule}", margin, rules.gate(rule, thresholds))
+        for rule in PRICES:
+            prices = rules.price(rule, thresholds, radius, share, delta)
+            self.priced(f"{by}_{rule}", margin, prices, rules.scale)
 
     def priced(
         self,

@@ -35,21 +35,20 @@ import pandas as pd
 from torch import nn
 
 from experiments.llm.answers import recorded
-from experiments.llm.answers.chat import ChatSource
 from experiments.llm.answers.features import save_array
 from experiments.llm.answers.hub import HubSource
-from experiments.llm.answers.pools import SPLITS, Pool, Source
+from experiments.llm.answers.pools import SPLITS, Pool
 from experiments.llm.answers.prepared import PreparedSource
 from experiments.llm.answers.recorded_source import RecordedSource
-from experiments.llm.answers.synthetic import SyntheticSource
+from experiments.llm.assembly import backend_of, make_source
 from experiments.llm.candidates import candidates_table, real_rows
 from experiments.llm.config import LLMConfig
 from experiments.llm.evaluation import Evaluation
 from experiments.llm.guard import baselines, classifier, coverage, tailored
-from experiments.llm.guard.backends import Backend, DecoderBackend, MiniLMBackend, place_of, spread
+from experiments.llm.guard.backends import place_of, spread
 from experiments.llm.guard.calibration import Calibrator
 from experiments.llm.guard.judge import judge_of, recorded_rows
-from experiments.llm.guard.rules import GATES, PRICES, Rules, fitting_part
+from experiments.llm.guard.rules import Rules, fitting_part
 from experiments.llm.records import BLOCKS_TABLE, CANDIDATES_TABLE
 from experiments.llm.transfer import Calibrated, other_configuration, transfer
 from experiments.support.files import atomic_path
@@ -65,25 +64,6 @@ from safeframe.types import SQRT2
 HELD_OUT = "held_out"
 """Training prompts that no training sees (`tailoring.selection_share`)."""
 _KEYS = ("source", "data", "pools", "seed", "classifier", "models")
-
-
-def make_source(settings: LLMConfig, context: RunContext) -> Source:
-    """The configured source of candidate answers."""
-    if settings.source == "recorded":
-        return RecordedSource(settings, context, judge_of)
-    if settings.prepared.pool:
-        return PreparedSource(settings, context)
-    if settings.source == "chat":
-        return ChatSource(settings.models, settings.pools, context)
-    kind = SyntheticSource if settings.source == "synthetic" else HubSource
-    return kind(settings.models, settings.pools.candidates, context)
-
-
-def backend_of(source: Any, settings: LLMConfig) -> Backend:
-    """The classification model for a source's texts."""
-    if isinstance(source, RecordedSource | PreparedSource):
-        return MiniLMBackend(source.mini, source.hidden, source.rows_of, settings.classifier)
-    return DecoderBackend(source, settings.classifier)
 
 
 class Experiment:
@@ -278,11 +258,9 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
             usual = this.source.default_reward(calibration.prompt)
             for by in ("ours", "cross_entropy"):
                 rules = Rules(test[by], calibration, usual, kind, fits)
-                for rule in GATES:
-                    counting.guarded(f"{by}_{rule}", validation[by], rules.gate(rule, thresholds))
-                for rule in PRICES:
-                    prices = rules.price(rule, thresholds, fixed, share, settings.evaluation.delta)
-                    counting.priced(f"{by}_{rule}", validation[by], prices, rules.scale)
+                counting.further(
+                    by, validation[by], rules, thresholds, fixed, share, settings.evaluation.delta
+                )
         for name, rule in (("rejection_sampling", "sample"), ("rejection_best", "rank")) if full else ():
             levels = baselines.rejection_thresholds()
             counting.with_knob(name, validation["fully_tuned"], levels, rule)
