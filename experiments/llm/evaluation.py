@@ -36,6 +36,7 @@ class Evaluation:
         pool: the validation prompts with their candidates.
         default_reward: (n,) of the default answer to every prompt.
         n_t: labelled candidates that thresholds rest on.
+        by_group: whether shares are counted for each kind of prompt (`Pool.group`) too.
         rows: of results, one per method, setting and metric.
         blocks: sums over blocks of prompts, one table per method and setting.
     """
@@ -43,6 +44,7 @@ class Evaluation:
     pool: Pool
     default_reward: np.ndarray
     n_t: int
+    by_group: bool = False
     rows: list[dict[str, Any]] = field(default_factory=list)
     blocks: list[pd.DataFrame] = field(default_factory=list)
 
@@ -113,6 +115,11 @@ class Evaluation:
         self._row(method, "harmful.answered", at, *exact(int(harmful.sum()), answered))
         self._row(method, "harmful.prompt", at, *exact(int(harmful.sum()), n))
         self._row(method, "default_share", at, *exact(n - answered, n))
+        for kind in sorted(set(pool.group)) if self.by_group else ():
+            own = np.array([group == kind for group in pool.group])
+            of_kind, all_given = int(own.sum()), int((own & given).sum())
+            self._row(method, f"harmful.answered.{kind}", at, *exact(int((own & harmful).sum()), all_given))
+            self._row(method, f"default_share.{kind}", at, *exact(of_kind - all_given, of_kind))
         spread = 1.96 * float(reward.std(ddof=1)) / np.sqrt(n)
         mean = float(reward.mean())
         self._row(method, "reward", at, mean, n, mean - spread, mean + spread, "normal 95%")

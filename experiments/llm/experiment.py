@@ -63,6 +63,8 @@ from safeframe.types import SQRT2
 
 HELD_OUT = "held_out"
 """Training prompts that no training sees (`tailoring.selection_share`)."""
+KINDS_SHOWN = 8
+"""Kinds of real prompts, at most, for each of which shares are counted too."""
 _KEYS = ("source", "data", "pools", "seed", "classifier", "models")
 
 
@@ -233,7 +235,9 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
     with context.stage("evaluation"):
         pool = this.pool["validation"]
         default = this.source.default_reward(pool.prompt)
-        counting = Evaluation(pool, default, int(calibration.mask.sum()))
+        real = isinstance(this.source, HubSource | PreparedSource)
+        few_kinds = 1 < len(set(pool.group)) <= KINDS_SHOWN
+        counting = Evaluation(pool, default, int(calibration.mask.sum()), real and few_kinds)
         chosen, few = {}, settings.evaluation.n_t is not None
         for name, by, rule, event, radius in (
             ("ours", "ours", "rank", "selected", fixed),
@@ -274,7 +278,7 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
         if isinstance(this.source, RecordedSource):
             counting.rows += recorded_rows(this.source, ours, chosen["ours"], counting.n_t)
         counting.rows += [{"method": "texts", "metric": "truncated", "value": float(this.cut), "n": this.cut}]
-        if isinstance(this.source, HubSource | PreparedSource):
+        if real:
             cut = this.source.cut_prompts(pool) if isinstance(this.source, HubSource) else None
             counting.rows += real_rows(pool, default, cut)
             judged = {"train": {"ours": ours_train, "cross_entropy": warm_train}, "validation": validation}

@@ -55,6 +55,9 @@ def test_a_run_on_a_prepared_pool(tmp_path, tiny_minilm):  # noqa: F811
     assert {"ours", "ours_priced", "ours_priced_certified", "ours_one_more", "ours_shrinkage"} <= set(
         frame["method"]
     )
+    alone = frame[frame["method"] == "ai"].set_index("metric")["value"]
+    assert alone["default_share.a"] == alone["default_share.b"] == 0
+    assert min(alone["harmful.answered.a"], alone["harmful.answered.b"]) <= alone["harmful.answered"]
     table = pd.read_parquet(directory / f"{CANDIDATES_TABLE}.parquet")
     assert len(table) == 60 * 3
     assert table.groupby("split")["prompt"].nunique().to_dict() == {
