@@ -111,7 +111,7 @@ theory: $(READY)
 	$(PY) scripts/figures.py theory $(KEEP)
 
 figure-4: $(READY)
-	for sweep in figure-4 figure-4-ppo_lag figure-4-truth; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
+	for sweep in figure-4 figure-4-ppo_lag figure-4-truth figure-4-capacity figure-4-capacity-ppo_lag; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
 	if test -n "$(PKU)"; then $(PY) run.py -m +sweep=figure-4-recorded data.path="$(PKU)" \
 	  transfer.path=$(if $(DIASAFETY),"$(DIASAFETY)",null) $(ARGS); fi
 	if test -n "$(DIASAFETY)"; then $(PY) run.py -m +sweep=figure-4-recorded data.format=diasafety data.path="$(DIASAFETY)" \

@@ -25,12 +25,15 @@ LABEL_COLUMNS = ["method", "metric", "r_t", "value", "low", "high", "n", "over_t
 
 
 def write(by_n_t: Mapping[int, Measured], data: str, r_t: float, place: Path = RESULTS) -> list[Path]:
-    """tables/llm_{curves,times_safer,scaling,labels,transfer}_<data>.csv; the paths of those with rows."""
+    """tables/llm_{curves,times_safer,rules,groups,scaling,labels,transfer}_<data>.csv; paths of those with
+    rows.
+    """
     full = by_n_t[max(by_n_t)]
     tables = {
         "curves": curves(full),
         "times_safer": times_safer(full),
         "rules": rule_rows(full),
+        "groups": group_rows(full),
         "scaling": scaling_rows(by_n_t, r_t) if len(by_n_t) > 1 else pd.DataFrame(),
         "labels": label_rows(full),
         "transfer": transferred.transfer_rows(full, data),
@@ -49,6 +52,24 @@ def rule_rows(measured: Measured) -> pd.DataFrame:
         if len(measured.where(rule))
     ]
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+def group_rows(measured: Measured) -> pd.DataFrame:
+    """Shares of each kind of real prompt, pooled over runs: harmful among the answers given, default answers;
+    columns method, r_t, knob, group, metric, value, low, high, n. Empty where they were not counted.
+    """
+    frame = measured.frame
+    rows = []
+    for metric in ("harmful.answered", "default_share"):
+        some = frame[frame["metric"].str.startswith(f"{metric}.")]
+        some = some.assign(group=some["metric"].str.removeprefix(f"{metric}."))
+        for key, found in some.groupby(["method", "r_t", "knob", "group"], dropna=False, sort=False):
+            n = found["n"].to_numpy(dtype=float)
+            k = np.round(found["value"].fillna(0.0).to_numpy(float) * n)
+            value, low, high, _ = share_interval(k, n)
+            at = dict(zip(("method", "r_t", "knob", "group"), key, strict=True))
+            rows.append({**at, "metric": metric, "value": value, "low": low, "high": high, "n": int(n.sum())})
+    return pd.DataFrame(rows)
 
 
 def label_rows(measured: Measured) -> pd.DataFrame:
