@@ -107,12 +107,13 @@ def sample(
         logits_to_keep=1,
     )  # fmt: skip
     cache.batch_repeat_interleave(k)
-    logits = output.logits[:, -1].float().repeat_interleave(k, dim=0)
+    logits = output.logits[:, -1].repeat_interleave(k, dim=0)
     mask = None if mask is None else mask.repeat_interleave(k, dim=0)
     alive = torch.arange(total)
     for position in range(sampling.max_tokens):
-        logits = logits / sampling.temperature
-        chosen, log_p = drawn(logits, sampling.top_k, sampling.top_p, generator)
+        chosen, log_p = drawn(
+            logits, sampling.top_k, sampling.top_p, generator, temperature=sampling.temperature
+        )
         score[alive] += log_p.cpu()
         tokens[alive, position] = chosen.to("cpu", torch.int32)
         finished[alive[torch.isin(chosen, last).cpu()]] = True
@@ -131,7 +132,7 @@ def sample(
         logits = model(
             input_ids=chosen[:, None], attention_mask=mask, position_ids=place, past_key_values=cache,
             use_cache=True,
-        ).logits[:, -1].float()  # fmt: skip
+        ).logits[:, -1]  # fmt: skip
         if bool(finished[alive].any()):  # ended but still in the batch: nothing but pads follow
             done = finished[alive].to(device)
             logits[done] = -torch.inf
