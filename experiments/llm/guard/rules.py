@@ -37,12 +37,15 @@ _SEQUENCE = 40  # prices that a certificate walks through
 
 @dataclass(frozen=True)
 class PriceChoice:
-    """A price at one r_t (inf: the default answer always), the level that is charged from, and the radius."""
+    """A price at one r_t (inf: the default answer always), the level that is charged from, the radius, and the
+    gate: only candidates with a smaller margin are considered.
+    """
 
     r_t: float
     price: float
     charged_from: float
     radius: float
+    gate: float = np.inf
 
 
 class Rules:
@@ -83,7 +86,7 @@ class Rules:
             rule = Conservative(radius=0.0, share=0.0)
         found = PriceRule(margin, score, label, self.scale, rule, default_reward=default).prices(thresholds)
         return [
-            PriceChoice(r_t, one.price.mu, one.price.charged_from, one.radius)
+            PriceChoice(r_t, one.price.mu, one.price.charged_from, one.radius, one.price.gate)
             for r_t, one in zip(thresholds, found, strict=True)
         ]
 
@@ -131,7 +134,8 @@ def priced_answers(
     risk = scale.probability(np.where(pool.mask, margin, np.inf))
     value = scores(pool, "rank").astype(np.float64)
     default = np.asarray(default_reward, np.float64)
-    return choose_priced(risk, value, choice.price, choice.charged_from, default).index
+    inside = (margin < choice.gate) & pool.mask
+    return choose_priced(risk, value, choice.price, choice.charged_from, default, inside).index
 
 
 def fitting_part(n: int, share: float, rng: np.random.Generator) -> np.ndarray:

@@ -111,3 +111,19 @@ def test_the_part_is_never_all_or_nothing():
         3,
         25,
     ]
+
+
+def test_a_gate_that_the_rule_joins_is_kept():
+    """With a measured radius the rule may find a price together with a gate; what is given is what was counted."""
+    margin, pool = made(2000, 8)
+    fits = fitting_part(2000, 0.25, np.random.default_rng(8))
+    usual = np.full(2000, -1.0)
+    found = Rules(margin, pool, usual, "logistic", fits)
+    for choice in found.price("priced", THRESHOLDS, None, 0.1, 0.05):
+        index = priced_answers(margin, pool, usual, choice, found.scale)
+        given = np.flatnonzero(index >= 0)
+        assert (margin[given, index[given]] < choice.gate).all()
+        counted = given[~fits[given]]
+        if len(counted):
+            share = (pool.harmful[counted, index[counted]] == 1).mean()
+            assert share <= choice.r_t
