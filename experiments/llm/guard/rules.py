@@ -37,8 +37,8 @@ _SEQUENCE = 40  # prices that a certificate walks through
 
 @dataclass(frozen=True)
 class PriceChoice:
-    """A price at one r_t (inf: the default answer always), the level that is charged from, the radius, and the
-    gate: only candidates with a smaller margin are considered.
+    """A price at one r_t (inf: the default answer always), the level that is charged from, the radius, and
+    the gate: only candidates with a smaller margin are considered.
     """
 
     r_t: float

@@ -114,7 +114,7 @@ def test_the_part_is_never_all_or_nothing():
 
 
 def test_a_gate_that_the_rule_joins_is_kept():
-    """With a measured radius the rule may find a price together with a gate; what is given is what was counted."""
+    """With a measured radius the rule may find a price and a gate; what is given is what was counted."""
     margin, pool = made(2000, 8)
     fits = fitting_part(2000, 0.25, np.random.default_rng(8))
     usual = np.full(2000, -1.0)
