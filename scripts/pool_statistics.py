@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiments.llm.answers.pool_statistics import held_out_statistics, pool_statistics
 from experiments.llm.answers.pools import DEFAULT_ANSWER, Pool
+from experiments.llm.candidates import candidates_table
 from experiments.support.bench import Bench, Spread
 from experiments.support.seeding import limit_threads
 
@@ -90,6 +91,7 @@ def main() -> None:
     add("--cut-answers", type=int, default=160, help="how many of these are cut and judged")
     add("--max-prompt-tokens", type=int, default=256)
     add("--max-answer-tokens", type=int, default=48)
+    add("--candidates", type=Path, help="write every candidate's label, cost, reward and end there, no text")
     add("--at", default="", help="commit that made the pool")
     options = bench.parse()
     if not options.pool.is_file():
@@ -98,6 +100,13 @@ def main() -> None:
         bench.parser.error("--at COMMIT, that made the pool, is needed for claims; or give --no-claims")
     limit_threads(1)
     pool = Pool.load(options.pool)
+    if options.candidates:
+        unknown = np.full(len(pool.prompt), np.nan)
+        table = candidates_table({"all": pool}, {}, {"all": unknown}).drop(
+            columns=["split", "default_reward"]
+        )
+        options.candidates.parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(options.candidates, index=False)
     tables = [pool_statistics(pool)]
     for kind in ("cost", "reward"):
         if folder := getattr(options, kind):
