@@ -26,6 +26,7 @@ from omegaconf import OmegaConf
 
 from experiments.support import manifest, progress, tracking
 from experiments.support.config import BaseConfig, identity, output_root, run_id
+from experiments.support.engine.engine import Engine
 from experiments.support.errors import StorageError
 from experiments.support.files import REPOSITORY, atomic_write, input_checksum, write_json
 from experiments.support.locks import exclusive
@@ -54,6 +55,7 @@ class RunContext:
         self.config = config
         self.directory = directory
         self.seeds = Seeds(config.seed)
+        self.engine = Engine(config.engine, config.threads, config.progress)
         self.stage_times: dict[str, dict[str, Any]] = {}
         self.measurements: dict[str, float] = {}
         self._identity = identity(config)
@@ -245,7 +247,8 @@ def _run(experiment: Experiment, config: BaseConfig, directory: Path, cache: Pat
         context = RunContext(experiment, config, directory, cache, tracker)
         limit_threads(config.threads)
         context.seeds.set_global()
-        frame = context.table(experiment.run(config, context))
+        with contextlib.closing(context.engine):
+            frame = context.table(experiment.run(config, context))
         sums = frames.write(frame, directory)
     except BaseException as error:
         record["status"] = "failed" if isinstance(error, Exception) else "interrupted"

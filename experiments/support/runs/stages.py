@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from experiments.support.engine.engine import Engine
+from experiments.support.engine.store import TaskStore
+from experiments.support.engine.tasks import Form, Task
 from experiments.support.errors import CacheError
 from experiments.support.files import atomic_save, checksum, hash_of, write_json
 from experiments.support.locks import exclusive
@@ -102,6 +105,22 @@ class Stage:
             )
             (self.directory / "checkpoint").unlink(missing_ok=True)
             return value
+
+    def spread(self, engine: Engine, tasks: Sequence[Task], form: Form, description: str) -> Iterator[Any]:
+        """The results of the stage's tasks in their order; those that no run has done before are done now.
+
+        Args:
+            engine: `RunContext.engine`.
+            tasks: all of the stage.
+            form: how results are written.
+            description: for the progress bar.
+
+        Returns:
+            What `Engine.results` yields, and raises.
+        """
+        store = TaskStore(self.directory / "tasks", form)
+        self.reused = all(store.done(task) for task in tasks)
+        return engine.results(tasks, store, description)
 
     def _load(self, record: Path, load: Callable[[Path], T]) -> T:
         advice = f"delete the directory {self.directory} to compute the stage again"

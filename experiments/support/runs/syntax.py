@@ -15,8 +15,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOTS = ("experiments", "safeframe")
-MACHINERY = frozenset({"experiments.support.runs.running", "experiments.support.runs.stages"})
-"""What runs stages and passes their values through: no code of theirs."""
+MACHINERY = frozenset(
+    ["experiments.support.runs.running", "experiments.support.runs.stages", "experiments.support.engine"]
+    + [f"experiments.support.engine.{x}" for x in "engine on_ray settings store tasks worker workers".split()]
+)
+"""What runs stages and their tasks and passes values through: no code of theirs."""
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 Assignment = ast.Assign | ast.AnnAssign | ast.AugAssign
 
