@@ -29,7 +29,7 @@ def calls(folder: Path) -> list[str]:
 
 
 def draw(folder: Path, seed: int, size: int) -> np.ndarray:
-    """Numbers from a stream of the task's own, through a matrix product (whose last bits depend on threads)."""
+    """Numbers from a stream of the task's own, through a matrix product (threads change its last bits)."""
     called(folder, str(seed))
     numbers = np.random.default_rng(seed).normal(size=(size, 3))
     return numbers @ (numbers.T @ numbers)
@@ -92,7 +92,9 @@ def store(folder: Path) -> TaskStore:
 
 def tasks(folder: Path, call, count: int, *more) -> list[Task]:
     """`count` tasks, numbered by their seeds."""
-    return [Task(call, (folder, i, *more), {"seed": i, "more": list(more)}, f"draw {i}") for i in range(count)]
+    return [
+        Task(call, (folder, i, *more), {"seed": i, "more": list(more)}, f"draw {i}") for i in range(count)
+    ]
 
 
 def engine(name: str = "local", workers: int = 1, **more) -> Engine:

@@ -1,1 +1,1 @@
-"""One experiment on many cores or machines: stages as lists of tasks whose results are files (docs/scale.md)."""
+"""One experiment on many cores or machines: stages as tasks whose results are files (docs/scale.md)."""

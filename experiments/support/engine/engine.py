@@ -48,6 +48,13 @@ class Engine:
             return kinds.Processes(count, kinds.loky)
         return kinds.ThisProcess() if count == 1 else kinds.Processes(count, kinds.standard)
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another engine than `local` was asked for: stages that this process does with all its
+        threads are then cut into tasks of one thread each.
+        """
+        return self.settings.name != "local"
+
     def close(self) -> None:
         """End the workers; tasks that they are at are lost."""
         workers = self.__dict__.pop("workers", None)
@@ -102,7 +109,7 @@ class _Work:
         self.deaths = dict.fromkeys(self.waiting, 0)
 
     def give(self) -> None:
-        """Give tasks to workers that have none; those that another process is at come last, to wait for it."""
+        """Give tasks to workers that have none; those that another process is at come last."""
         if not self.missing:
             return
         workers = self.engine.workers
@@ -130,8 +137,8 @@ class _Work:
         task = self.tasks[number]
         if not self.store.done(task):
             raise EngineError(
-                f"task {task.name} was done, but its result is not in {self.store.directory}: workers on other "
-                "machines need that folder at the same path (output=... on a shared file system)"
+                f"task {task.name} was done, but its result is not in {self.store.directory}: workers on "
+                "other machines need that folder at the same path (output=... on a shared file system)"
             )
         self.done[number] = True
         self.missing -= 1
@@ -142,8 +149,8 @@ class _Work:
         if self.deaths[number] > most:
             self._finish()
             raise EngineError(
-                f"task {name}: its worker died {self.deaths[number]} times (killed, or out of memory?); other "
-                "results are kept: take fewer engine.workers, or more engine.retries"
+                f"task {name}: its worker died {self.deaths[number]} times (killed, or out of memory?); "
+                "other results are kept: take fewer engine.workers, or more engine.retries"
             )
         log.warning("task %s: its worker died; the task is begun again", name)
         self.waiting.appendleft(number)
@@ -155,4 +162,3 @@ class _Work:
             for number, outcome in workers.finished(block=True):
                 if outcome is not kinds.DIED and outcome.kind == DONE:
                     self._done(number)
-

@@ -7,6 +7,7 @@ system. Source: Moritz et al., Ray: a distributed framework for emerging AI appl
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any
 
 from experiments.support.engine import worker
@@ -18,7 +19,9 @@ from experiments.support.engine.workers import DIED, packed
 from experiments.support.errors import EngineError
 from experiments.support.files import REPOSITORY
 
-NEEDED = "engine=ray needs the package ray: pip install ray==2.60.0 (the extra `cluster`), or take engine=joblib"
+NEEDED = (
+    "engine=ray needs the package ray: pip install ray==2.60.0 (the extra `cluster`), or take engine=joblib"
+)
 
 
 class RayWorkers:
@@ -48,11 +51,12 @@ class RayWorkers:
             about |= {"num_cpus": settings.workers or threads, "include_dashboard": False}
         if self._mine:
             try:
+                _require_open(address)
                 ray.init(address=address, log_to_driver=False, logging_level="warning", **about)
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 raise EngineError(
-                    f"engine=ray: no cluster at {address!r} ({error}); give engine.address=HOST:PORT of one that "
-                    "runs, or unset RAY_ADDRESS to start Ray on this machine"
+                    f"engine=ray: no cluster at {address!r} ({error}); give engine.address=HOST:PORT of one "
+                    "that runs, or unset RAY_ADDRESS to start Ray on this machine"
                 ) from error
         self.count = settings.workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
         remote = ray.remote(max_retries=0, num_cpus=1, num_gpus=settings.gpus)
@@ -78,8 +82,8 @@ class RayWorkers:
             return self._ray.get(reference)
         except exceptions.RayTaskError as error:  # before the task began: its modules are not found there
             raise EngineError(
-                f"engine=ray: a worker cannot begin its task ({error.cause!r}): this repository and its packages "
-                f"are needed at the same paths as here ({REPOSITORY})"
+                f"engine=ray: a worker cannot begin its task ({error.cause!r}): this repository and its "
+                f"packages are needed at the same paths as here ({REPOSITORY})"
             ) from error
         except exceptions.RayError:
             return DIED
@@ -90,3 +94,10 @@ class RayWorkers:
         self._running = {}
         if self._mine:
             self._ray.shutdown()
+
+
+def _require_open(address: str) -> None:
+    """OSError at once where nothing listens at HOST:PORT; Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=30).close()

@@ -29,7 +29,7 @@ class EngineConfig:
     retries: int = setting(3, "Times that a task is begun again after its worker died.", low=0)
     address: str | None = setting(
         None,
-        "Address of a Ray cluster (engine=ray); null is that of the environment's RAY_ADDRESS, and without one "
-        "Ray is started on this machine.",
+        "Address of a Ray cluster (engine=ray); null is that of the environment's RAY_ADDRESS, and without "
+        "one Ray is started on this machine.",
     )
     gpus: float = setting(0.0, "GPUs that one task takes of the cluster (engine=ray).", low=0)

@@ -1,8 +1,8 @@
 """A folder with the results of a stage's tasks: what is in it is not done again.
 
-<id>.<suffix> is a result and <id>.json, written after it, its record with the checksum: a task counts as done
-once the record is there. Workers write, each task under a lock of its own, so that engines on one folder share
-the work; a lock of a process that died is released by the system.
+<id>.<suffix> is a result and <id>.json, written after it, its record with the checksum: a task counts as
+done once the record is there. Workers write, each task under a lock of its own, so that engines on one folder
+share the work; a lock of a process that died is released by the system.
 """
 
 from __future__ import annotations

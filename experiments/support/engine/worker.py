@@ -20,9 +20,9 @@ from experiments.support.engine.store import TaskStore
 from experiments.support.engine.tasks import Task
 from experiments.support.errors import UserError
 
-ONE_THREAD = {
-    name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-}
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+)
 """Environment of a worker, read by the libraries when they are imported."""
 DONE, BUSY, FAILED = "done", "busy", "failed"
 

@@ -14,6 +14,7 @@ says what to delete.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -104,6 +105,8 @@ class Stage:
                 {"file": path.name, "sha256": checksum(path), "seconds": time.perf_counter() - started},
             )
             (self.directory / "checkpoint").unlink(missing_ok=True)
+            shutil.rmtree(self.directory / "tasks", ignore_errors=True)
+            self.reused = False  # whatever its tasks were
             return value
 
     def spread(self, engine: Engine, tasks: Sequence[Task], form: Form, description: str) -> Iterator[Any]:

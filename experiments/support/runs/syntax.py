@@ -17,7 +17,10 @@ from pathlib import Path
 ROOTS = ("experiments", "safeframe")
 MACHINERY = frozenset(
     ["experiments.support.runs.running", "experiments.support.runs.stages", "experiments.support.engine"]
-    + [f"experiments.support.engine.{x}" for x in "engine on_ray settings store tasks worker workers".split()]
+    + [
+        f"experiments.support.engine.{x}"
+        for x in ["engine", "on_ray", "settings", "store", "tables", "tasks", "worker", "workers"]
+    ]
 )
 """What runs stages and their tasks and passes values through: no code of theirs."""
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef

@@ -137,7 +137,9 @@ def kill_engine(folder: Path, name: str, workers: int) -> None:
     )
     wanted = 5 if workers > 1 else 2
     deadline = time.monotonic() + 60
-    while "2" not in helper.calls(folder) or len(list(helper.store(folder).directory.glob("*.json"))) < wanted:
+    while (
+        "2" not in helper.calls(folder) or len(list(helper.store(folder).directory.glob("*.json"))) < wanted
+    ):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -216,7 +218,9 @@ def test_a_store_that_is_complete_is_only_read(engine, tmp_path):
 def test_a_store_that_cannot_be_written_ends_in_one_line(engine, tmp_path, workers):
     (tmp_path / "stage").write_text("a file where a folder is needed")
     todo = helper.tasks(tmp_path, helper.draw, 2, 3)
-    with pytest.raises(StorageError, match=r"cannot be written: .*choose another place with output") as caught:
+    with pytest.raises(
+        StorageError, match=r"cannot be written: .*choose another place with output"
+    ) as caught:
         list(engine("local", workers).results(todo, helper.store(tmp_path), "draw"))
     assert "\n" not in str(caught.value)
     assert helper.calls(tmp_path) == []

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import signal
+import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import engine_tasks as helper
@@ -14,7 +19,7 @@ from experiments.support.engine.worker import TaskError
 from experiments.support.errors import ConfigError, EngineError
 
 HAS_RAY = pytest.mark.skipif(
-    __import__("importlib.util").util.find_spec("ray") is None,
+    importlib.util.find_spec("ray") is None,
     reason="the package ray is not installed (make test-cluster installs it)",
 )
 
@@ -27,7 +32,9 @@ def cluster():
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     path = os.pathsep.join(filter(None, (str(Path(helper.__file__).parent), str(on_ray.REPOSITORY), before)))
     variables = {**on_ray.worker.ONE_THREAD, "PYTHONPATH": path}
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": variables})
+    ray.init(
+        "local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": variables}
+    )
     yield ray
     ray.shutdown()
 
@@ -68,42 +75,66 @@ def test_an_error_names_its_task_and_results_of_others_are_kept(cluster, tmp_pat
         list(helper.engine("ray", 2, retries=1).results(todo, store, "killed"))
 
 
+def program(folder: Path, settings: str, **environment: str) -> subprocess.CompletedProcess:
+    """A program of its own that does two tasks on engine ray with these settings and prints their sum."""
+    code = (
+        "import pathlib, engine_tasks as h; p = pathlib.Path('.').resolve();"
+        f"e = h.engine('ray', {settings});"
+        "print(sum(v[0] for v in e.results(h.tasks(p, h.fail, 2, -1, False), h.store(p), '')));"
+        "print('workers', e.workers.count if hasattr(e, 'workers') else 0); e.close()"
+    )
+    path = os.pathsep.join([str(on_ray.REPOSITORY), str(Path(helper.__file__).parent)])
+    environment = {"PYTHONPATH": path, "RAY_gcs_rpc_server_connect_timeout_s": "2", **environment}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=180, check=False,
+        env=os.environ | environment,
+    )  # fmt: skip
+
+
 @HAS_RAY
 @pytest.mark.long
-def test_a_run_on_a_ray_of_its_own_and_on_the_one_of_ray_address(command, tmp_path):
-    """The whole command; a cluster is started, found by its address, used, and left running."""
-    import subprocess
-
+def test_a_cluster_that_runs_is_found_by_its_address_and_left_running(tmp_path):
     place = Path(sys.executable).parent / "ray"
-    subprocess.run(
-        [place, "start", "--head", "--port=6399", "--num-cpus=1", "--include-dashboard=false"],
-        check=True, capture_output=True, env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"},
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = ["--head", f"--port={port}", "--num-cpus=3", "--include-dashboard=false", "--block"]
+    head = subprocess.Popen(
+        [place, "start", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"} | token, start_new_session=True,
     )  # fmt: skip
     try:
-        done = command("engine=ray", "progress=false", RAY_ADDRESS="127.0.0.1:6399")
-        assert done.returncode == 0, done.stderr
+        deadline = time.monotonic() + 90
+        while (done := program(tmp_path, "None", RAY_ADDRESS=f"127.0.0.1:{port}", **token)).returncode:
+            assert time.monotonic() < deadline, done.stderr
+        assert done.stdout.split() == ["1.0", "workers", "3"]
+        assert head.poll() is None
+        assert sorted(helper.calls(tmp_path)) == ["0", "1"]
     finally:
-        subprocess.run([place, "stop", "--force"], check=False, capture_output=True)
+        os.killpg(head.pid, signal.SIGKILL)
+        head.wait()
 
 
-def test_without_the_package_the_error_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(EngineError, match=r"pip install ray==2.60.0 \(the extra `cluster`\).*engine=joblib"):
-        list(helper.engine("ray", 1).results(helper.tasks(tmp_path, helper.draw, 1, 3), helper.store(tmp_path), ""))
+@HAS_RAY
+@pytest.mark.long
+def test_ray_is_started_here_where_no_cluster_is_named(tmp_path):
+    done = program(tmp_path, "2")
+    assert done.stdout.split() == ["1.0", "workers", "2"], done.stderr
 
 
 @HAS_RAY
 @pytest.mark.long
 def test_a_cluster_that_is_not_there_is_named(tmp_path):
-    code = (
-        "import pathlib, engine_tasks as h; p = pathlib.Path('.');"
-        "list(h.engine('ray', 1, address='127.0.0.1:1').results(h.tasks(p, h.draw, 1, 3), h.store(p), ''))"
-    )
-    import subprocess
-
-    path = os.pathsep.join([str(on_ray.REPOSITORY), str(Path(helper.__file__).parent)])
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
-        env=os.environ | {"PYTHONPATH": path, "RAY_gcs_rpc_server_connect_timeout_s": "2"},
-    )  # fmt: skip
+    done = program(tmp_path, "1, address='127.0.0.1:1'")
     assert "EngineError: engine=ray: no cluster at '127.0.0.1:1'" in done.stderr
+
+
+def test_without_the_package_the_error_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EngineError, match=r"pip install ray==2.60.0 \(the extra `cluster`\).*engine=joblib"):
+        list(
+            helper.engine("ray", 1).results(
+                helper.tasks(tmp_path, helper.draw, 1, 3), helper.store(tmp_path), ""
+            )
+        )
