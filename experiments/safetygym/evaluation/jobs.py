@@ -11,13 +11,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments.safetygym.agents.checkpoints import load_agent
 from experiments.safetygym.config import SafetyGymConfig
 from experiments.safetygym.evaluation.entries import COLUMNS, EntryLog
 from experiments.safetygym.evaluation.episodes import run_episodes
-from experiments.safetygym.guard.classifier import CLASSIFIERS
-from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
-from experiments.safetygym.sim.task import get_task
+from experiments.safetygym.guard.sent import Sent
 from experiments.support.engine.tables import TABLES
 from experiments.support.engine.tasks import Form, Task
 from experiments.support.files import input_checksum
@@ -88,17 +85,8 @@ def tasks(jobs: list[Job]) -> list[Task]:
 
 def run_job(job: Job) -> Result:
     """Episodes of one block (`run_episodes`) and its entries under a guard (`entries`)."""
-    config, task = job.config, get_task(job.config.task)
-    agent = load_agent(job.agent, task=config.task)
-    guard = None
-    if job.weights is not None:
-        classifier = CLASSIFIERS[config.classifier.kind](
-            task, len(agent.candidates), config.classifier.hidden
-        )
-        classifier.load_state_dict(job.weights)
-        guard = Guard(classifier, job.tau)
-    policy = GuardedPolicy(agent, guard, [job.seed, 1], task)
-    c = config.evaluation
-    log = None if guard is None else EntryLog(policy)
+    policy = Sent(job.config, job.agent, job.weights, job.tau).policy([job.seed, 1])
+    c = job.config.evaluation
+    log = None if policy.guard is None else EntryLog(policy)
     table = run_episodes(policy, job.steps, seed=job.seed, vase=c.vase, judge_every=c.judge_every, log=log)
     return table, pd.DataFrame(columns=list(COLUMNS)) if log is None else log.table

@@ -105,8 +105,7 @@ class Stage:
                 {"file": path.name, "sha256": checksum(path), "seconds": time.perf_counter() - started},
             )
             (self.directory / "checkpoint").unlink(missing_ok=True)
-            shutil.rmtree(self.directory / "tasks", ignore_errors=True)
-            self.reused = False  # whatever its tasks were
+            self.clear()
             return value
 
     def spread(self, engine: Engine, tasks: Sequence[Task], form: Form, description: str) -> Iterator[Any]:
@@ -124,6 +123,11 @@ class Stage:
         store = TaskStore(self.directory / "tasks", form)
         self.reused = all(store.done(task) for task in tasks)
         return engine.results(tasks, store, description)
+
+    def clear(self) -> None:
+        """Forget the tasks, now that the stage keeps what was made of them."""
+        shutil.rmtree(self.directory / "tasks", ignore_errors=True)
+        self.reused = False
 
     def _load(self, record: Path, load: Callable[[Path], T]) -> T:
         advice = f"delete the directory {self.directory} to compute the stage again"
