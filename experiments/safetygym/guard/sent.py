@@ -1,4 +1,4 @@
-"""What is sent to workers of the engine: a policy as a file, weights and thresholds; shards collected there."""
+"""What is sent to workers of the engine: a policy as file, weights and thresholds; shards collected there."""
 
 from __future__ import annotations
 
