@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from experiments.support.files import REPOSITORY, atomic_path
 
 RAW, TABLES = REPOSITORY / "results" / "raw", REPOSITORY / "results" / "tables"
-COLUMNS = ["experiment", "stage", "unit", "units", "seconds", "low", "high", "per_second", "runs",
+COLUMNS = ["name", "experiment", "stage", "unit", "units", "seconds", "low", "high", "per_second", "runs",
            "extrapolated", "hours", "on", "source"]  # fmt: skip
 INTERNAL_TEST = ("safetygym_internal_test_", "safetygym_agreement_")
 CANDIDATES, PROMPTS = 16, 10**6
@@ -36,12 +36,20 @@ def runs_of(preset: str, experiment: str) -> list[dict[str, Any]]:
     return [run for run in content if run["config"]["threads"] == 1]
 
 
-def row(experiment: str, stage: str, unit: str, units: float, seconds: list[float], source: str) -> dict:
+def row(
+    name: str, experiment: str, stage: str, unit: str, units: float, seconds: list[float], source: str
+) -> dict:
     """A measured row: median, extremes and number of runs."""
     value = float(np.median(seconds))
-    return {"experiment": experiment, "stage": stage, "unit": unit, "units": units, "seconds": value,
-            "low": min(seconds), "high": max(seconds), "per_second": units / value, "runs": len(seconds),
+    return {"name": name, "experiment": experiment, "stage": stage, "unit": unit, "units": units,
+            "seconds": value, "low": min(seconds), "high": max(seconds),
+            "per_second": units / value, "runs": len(seconds),
             "extrapolated": False, "on": "one thread", "source": source}  # fmt: skip
+
+
+def short(number: float) -> str:
+    """1000000 as 1e6."""
+    return f"{number:.0e}".replace("+0", "").replace("+", "")
 
 
 def collection(preset: str) -> list[dict]:
@@ -53,16 +61,12 @@ def collection(preset: str) -> list[dict]:
         usual = config["internal_test"]["label"] == "backup" and config["name"] == "ours"
         if usual and "Point" in config["task"] and own and not any(stage["reused"] for stage in own):
             found[config["internal_test"]["n_t"]].append(sum(stage["seconds"] for stage in own))
+    source, rows = f"results/raw/{preset}/safetygym/runs.json", sorted(found.items())
     return [
         row(
-            "safetygym",
-            "internal test data",
-            "cases",
-            n_t,
-            seconds,
-            f"results/raw/{preset}/safetygym/runs.json",
+            f"collect_{preset}_{short(n_t)}", "safetygym", "internal test data", "cases", n_t, seconds, source
         )
-        for n_t, seconds in sorted(found.items())
+        for n_t, seconds in rows
     ]
 
 
@@ -77,7 +81,10 @@ def episodes(preset: str) -> list[dict]:
             found[1000 * int(counts[run["run"]])].append(stage["seconds"])
     largest = sorted(found)[-1:]
     source = f"results/raw/{preset}/safetygym/runs.json"
-    return [row("safetygym", "episodes", "steps", units, found[units], source) for units in largest]
+    return [
+        row(f"episodes_{preset}", "safetygym", "episodes", "steps", units, found[units], source)
+        for units in largest
+    ]
 
 
 def pools() -> list[dict]:
@@ -90,7 +97,7 @@ def pools() -> list[dict]:
                 found[run["config"]["pools"][name]].append(stage["seconds"])
     source = "results/raw/laptop/llm/runs.json"
     return [
-        row("llm", f"pools, {CANDIDATES} candidates a prompt", "prompts", n, s, source)
+        row(f"pools_{n}", "llm", f"pools, {CANDIDATES} candidates a prompt", "prompts", n, s, source)
         for n, s in sorted(found.items())
     ]
 
@@ -103,13 +110,23 @@ def networks() -> list[dict]:
         for name, stage in run["manifest"]["stages"].items()
         if not stage["reused"] and name.startswith(("demand", "gaussian", "cross_entropy", "end_to_end"))
     ]
-    return [row("production", "a network", "networks", 1, seconds, "results/raw/laptop/production/runs.json")]
+    return [
+        row(
+            "network",
+            "production",
+            "a network",
+            "networks",
+            1,
+            seconds,
+            "results/raw/laptop/production/runs.json",
+        )
+    ]
 
 
-def larger(measured: dict, units: float) -> dict:
+def larger(name: str, measured: dict, units: float) -> dict:
     """The rate of a measured row for more units."""
     seconds = units / measured["per_second"]
-    unknown = {"low": np.nan, "high": np.nan, "extrapolated": True}
+    unknown = {"low": np.nan, "high": np.nan, "extrapolated": True, "name": name}
     return {**measured, **unknown, "units": units, "seconds": seconds, "hours": seconds / 3600}
 
 
@@ -120,11 +137,11 @@ def opt() -> list[dict]:
     for what, models in (("generation", 1), ("scoring", 2), ("classification", 1)):
         rate, device = float(rates.loc[what, "candidates_per_s"]), str(rates.loc[what, "device"])
         seconds = PROMPTS * CANDIDATES * models / rate
-        name = f"OPT-1.3B: {what}" + (" by two models" if models == 2 else "")
+        stage = f"OPT-1.3B: {what}" + (" by two models" if models == 2 else "")
         found.append(
-            {"experiment": "llm", "stage": name, "unit": "prompts", "units": PROMPTS, "seconds": seconds,
-             "per_second": PROMPTS / seconds, "extrapolated": True, "hours": seconds / 3600, "on": device,
-             "source": "results/tables/bench_llm_gpu.csv"}
+            {"name": f"opt_{what}", "experiment": "llm", "stage": stage, "unit": "prompts", "units": PROMPTS,
+             "seconds": seconds, "per_second": PROMPTS / seconds, "extrapolated": True,
+             "hours": seconds / 3600, "on": device, "source": "results/tables/bench_llm_gpu.csv"}
         )  # fmt: skip
     return found
 
@@ -133,8 +150,13 @@ def main() -> None:
     cases = [*collection("laptop"), *collection("paper")]
     steps = [*episodes("laptop"), *episodes("paper")]
     prompts = pools()
-    rows = [*cases, *(larger(cases[-1], units) for units in (1e9, 1e10)), *steps, larger(steps[-1], 1e9)]
-    rows += [*prompts, larger(prompts[-1], PROMPTS), *networks(), *opt()]
+    rows = [
+        *cases,
+        *(larger(f"collect_{short(units)}", cases[-1], units) for units in (1e9, 1e10)),
+        *steps,
+        larger("episodes_1e9", steps[-1], 1e9),
+    ]
+    rows += [*prompts, larger("pools_1e6", prompts[-1], PROMPTS), *networks(), *opt()]
     table = pd.DataFrame(rows, columns=COLUMNS)
     with atomic_path(TABLES / "scale.csv") as path:
         table.to_csv(path, index=False, lineterminator="\n", float_format="%.4g")
