@@ -77,6 +77,11 @@ def threads() -> np.ndarray:
     return np.array([torch.get_num_threads(), int(os.environ.get("OMP_NUM_THREADS", "0"))])
 
 
+def read_secret() -> np.ndarray:
+    """A file of the task's own that may not be read."""
+    raise PermissionError(13, "Permission denied", "secret.csv")
+
+
 def save(value: np.ndarray, path: Path) -> None:
     """One array as .npy."""
     np.save(path, value)

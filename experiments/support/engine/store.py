@@ -96,15 +96,17 @@ class TaskStore:
             StorageError: where locks cannot be written.
         """
         path = self.directory / f"{task.id}.lock"
-        try:
-            with contextlib.ExitStack() as stack:
+        left = path.exists()  # by who is at work, or died: who has finished takes it away
+        with contextlib.ExitStack() as stack:
+            try:
                 if wait:
                     stack.enter_context(exclusive(path, f"task {task.name}"))
-                    held = True
-                else:
-                    held = stack.enter_context(unless_taken(path))
-                yield held
-                if held and self.done(task):
-                    path.unlink(missing_ok=True)  # who waited for it finds the record
-        except OSError as error:
-            raise (storage_error(error, path) or error) from error
+                held = wait or stack.enter_context(unless_taken(path))
+            except OSError as error:
+                raise (storage_error(error, path) or error) from error
+            if held and left:
+                for half_written in self.directory.glob(f".{task.id}.*"):
+                    half_written.unlink(missing_ok=True)
+            yield held
+            if held and self.done(task):
+                path.unlink(missing_ok=True)  # who waited for it finds the record

@@ -226,6 +226,24 @@ def test_a_store_that_cannot_be_written_ends_in_one_line(engine, tmp_path, worke
     assert helper.calls(tmp_path) == []
 
 
+def test_what_a_dead_worker_left_half_written_is_taken_away(engine, tmp_path):
+    store, todo = helper.store(tmp_path), helper.tasks(tmp_path, helper.draw, 2, 3)
+    store.directory.mkdir(parents=True)
+    for name in (f"{todo[0].id}.lock", f".{todo[0].id}.abc.tmp.npy", f".{todo[1].id}.abc.tmp.npy"):
+        (store.directory / name).write_text("half")
+    list(engine().results(todo, store, "draw"))
+    left = sorted(path.name for path in store.directory.iterdir() if path.suffix not in (".json", ".npy"))
+    assert left == []
+    # of the second task, whose lock is not there: its worker may be alive on a system without locks
+    assert [path.name for path in store.directory.glob(".*")] == [f".{todo[1].id}.abc.tmp.npy"]
+
+
+def test_an_error_of_a_task_about_a_file_is_not_taken_for_one_of_the_store(engine, tmp_path):
+    task = Task(helper.read_secret, (), {"x": 1}, "secret")
+    with pytest.raises(TaskError, match=r"task secret: PermissionError: .*secret.csv"):
+        list(engine().results([task], helper.store(tmp_path), "x"))
+
+
 def test_results_that_nobody_asks_for_end_the_workers(engine, tmp_path):
     todo = helper.tasks(tmp_path, helper.wait_first, 4, 2)
     with_engine = engine("local", 2)
