@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from experiments.support.engine.settings import EngineConfig
 from experiments.support.engine.store import TaskStore
 from experiments.support.engine.tasks import Form, Task
 from experiments.support.errors import ConfigError
+from experiments.support.files import REPOSITORY
 
 
 def called(folder: Path, name: str) -> None:
@@ -112,3 +115,21 @@ def main(folder: Path, name: str, workers: int) -> None:
     with_engine = engine(name, workers)
     list(with_engine.results(tasks(folder, wait_first, 6, 2), store(folder), "killed"))
     with_engine.close()
+
+
+def kill_engine(folder: Path, name: str, workers: int) -> None:
+    """Start the helper's program, wait until nothing but its third task is left to do, and kill it."""
+    code = f"import pathlib, engine_tasks as h; h.main(pathlib.Path({str(folder)!r}), {name!r}, {workers})"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)])},
+        stderr=subprocess.PIPE,
+    )
+    wanted = 5 if workers > 1 else 2
+    deadline = time.monotonic() + 120
+    while "2" not in calls(folder) or len(list(store(folder).directory.glob("*.json"))) < wanted:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()

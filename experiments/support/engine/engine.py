@@ -127,6 +127,7 @@ class _Work:
                 self._finish()
                 raise (outcome.error or EngineError)(outcome.message)
             elif outcome.kind == BUSY:
+                log.info("task %s: another process is at work on it", self.tasks[number].name)
                 self.busy.add(number)
                 self.waiting.append(number)
             else:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import engine_tasks as helper
@@ -127,32 +125,12 @@ def test_a_task_that_cannot_be_sent_is_refused(engine, tmp_path):
         list(engine("local", 2).results([task], helper.store(tmp_path), "x"))
 
 
-def kill_engine(folder: Path, name: str, workers: int) -> None:
-    """Start the helper's program, wait until nothing but its third task is left to do, and kill it."""
-    code = f"import pathlib, engine_tasks as h; h.main(pathlib.Path({str(folder)!r}), {name!r}, {workers})"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(HELPERS)])},
-        stderr=subprocess.PIPE,
-    )
-    wanted = 5 if workers > 1 else 2
-    deadline = time.monotonic() + 60
-    while (
-        "2" not in helper.calls(folder) or len(list(helper.store(folder).directory.glob("*.json"))) < wanted
-    ):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-
-
 @pytest.mark.parametrize(
     ("name", "workers"),
     [("local", 1), ("local", 2), pytest.param("joblib", 2, marks=pytest.mark.long)],
 )
 def test_a_killed_engine_goes_on_with_what_was_under_way(engine, tmp_path, name, workers):
-    kill_engine(tmp_path, name, workers)
+    helper.kill_engine(tmp_path, name, workers)
     before = helper.calls(tmp_path)
     todo = helper.tasks(tmp_path, helper.wait_first, 6, 2)
     values = list(engine("local", 1).results(todo, helper.store(tmp_path), "killed"))

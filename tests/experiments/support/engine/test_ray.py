@@ -125,6 +125,17 @@ def test_ray_is_started_here_where_no_cluster_is_named(tmp_path):
 
 @HAS_RAY
 @pytest.mark.long
+def test_a_killed_command_goes_on_with_what_was_under_way(tmp_path):
+    helper.kill_engine(tmp_path, "ray", 2)
+    before = helper.calls(tmp_path)
+    todo = helper.tasks(tmp_path, helper.wait_first, 6, 2)
+    values = list(helper.engine("local", 1).results(todo, helper.store(tmp_path), "killed"))
+    assert [value[0] for value in values] == [0, 1, 2, 3, 4, 5]
+    assert helper.calls(tmp_path)[len(before) :] == ["2"]
+
+
+@HAS_RAY
+@pytest.mark.long
 def test_a_cluster_that_is_not_there_is_named(tmp_path):
     done = program(tmp_path, "1, address='127.0.0.1:1'")
     assert "EngineError: engine=ray: no cluster at '127.0.0.1:1'" in done.stderr
