@@ -5,7 +5,7 @@
 
 For each engine (local, joblib; ray where it is installed) and 1 and 2 workers: seconds until the first of two
 tasks that do nothing is done (workers start), milliseconds a task of more of them (sending, lock, two files,
-checksum), and seconds of tasks that keep a processor at work. The speed-up is a ratio within one repeat, so
+checksum), and seconds of tasks that keep a processor at work. The speed-up is a ratio of times of one run, so
 that it does not depend on the day; other work on the machine still moves it. Writes
 results/tables/bench_engine.csv with the commit and the machine.
 """
@@ -24,7 +24,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiments.support import manifest
-from experiments.support.bench import Bench, quotient, spread, timed
+from experiments.support.bench import Bench, Spread, quotient, spread, timed
 from experiments.support.engine.engine import Engine
 from experiments.support.engine.measuring import NUMBER, nothing, work
 from experiments.support.engine.settings import ENGINES, EngineConfig
@@ -36,9 +36,13 @@ STEPS = 1_500_000
 """Of a task that keeps a processor at work: about a tenth of a second where nothing else runs."""
 
 
-def once(name: str, workers: int, tasks: int, heavy: int) -> tuple[float, float, float]:
-    """(seconds to the first results, seconds a task that does nothing, seconds of all heavy tasks)."""
-    engine = Engine(EngineConfig(name, workers))
+def measured(
+    name: str, workers: int, tasks: int, heavy: int, repeats: int
+) -> tuple[float, list[float], list[float]]:
+    """(seconds to the first results, then of each repeat: seconds a task that does nothing, seconds of all
+    heavy tasks).
+    """
+    engine, light, full = Engine(EngineConfig(name, workers)), [], []
     with tempfile.TemporaryDirectory() as folder:
         store = TaskStore(Path(folder), NUMBER)
 
@@ -46,15 +50,18 @@ def once(name: str, workers: int, tasks: int, heavy: int) -> tuple[float, float,
             return timed(lambda: list(engine.results(todo, store, "bench")), time.perf_counter)[0]
 
         begun = seconds([Task(nothing, (i,), {"first": i}, "first") for i in range(2)])
-        light = seconds([Task(nothing, (i,), {"light": i}, "light") for i in range(tasks)]) / tasks
-        full = seconds([Task(work, (i, STEPS), {"heavy": i}, "heavy") for i in range(heavy)])
+        for repeat in range(repeats):
+            key = {"repeat": repeat}
+            todo = [Task(nothing, (i,), {**key, "light": i}, "light") for i in range(tasks)]
+            light.append(seconds(todo) / tasks)
+            full.append(seconds([Task(work, (i, STEPS), {**key, "heavy": i}, "heavy") for i in range(heavy)]))
     engine.close()
     return begun, light, full
 
 
 def main() -> None:
     bench = Bench("bench_engine", __doc__, experiment="support")
-    bench.parser.add_argument("--tasks", type=int, default=50, help="tasks that do nothing (50)")
+    bench.parser.add_argument("--tasks", type=int, default=30, help="tasks that do nothing (30)")
     bench.parser.add_argument("--heavy", type=int, default=8, help="tasks that compute (8)")
     bench.parser.add_argument("--repeats", type=int, default=3, help="of everything (3)")
     options = bench.parse()
@@ -66,17 +73,17 @@ def main() -> None:
     rows = []
     for name in names:
         found = {
-            workers: [once(name, workers, options.tasks, options.heavy) for _ in range(options.repeats)]
+            workers: measured(name, workers, options.tasks, options.heavy, options.repeats)
             for workers in (1, 2)
         }
-        for workers, repeats in found.items():
-            begun, light, full = (spread(list(values)) for values in zip(*repeats, strict=True))
-            faster = quotient(spread([repeat[2] for repeat in found[1]]), full)
+        for workers, (begun, lights, fulls) in found.items():
+            light, full = spread(lights), spread(fulls)
+            faster = Spread(1.0, 1.0, 1.0) if workers == 1 else quotient(spread(found[1][2]), full)
             rows.append(
                 {
                     "engine": name,
                     "workers": workers,
-                    "start_seconds": begun.value,
+                    "start_seconds": begun,
                     "task_ms": 1e3 * light.value,
                     "task_ms_low": 1e3 * light.low,
                     "task_ms_high": 1e3 * light.high,
