@@ -16,7 +16,8 @@ from pathlib import Path
 
 ROOTS = ("experiments", "safeframe")
 MACHINERY = frozenset(
-    ["experiments.support.runs.running", "experiments.support.runs.stages", "experiments.support.engine"]
+    ["experiments.support.engine"]
+    + [f"experiments.support.runs.{name}" for name in ("context", "running", "stages")]
     + [
         f"experiments.support.engine.{x}"
         for x in ["engine", "on_ray", "settings", "store", "tables", "tasks", "worker", "workers"]
