@@ -9,6 +9,7 @@
 # make figures      every figure, table and claim from the raw results that are committed; runs nothing
 # make figure-2     the sweep behind figures 2A and 2B (resumes what is unfinished), its raw results, then the figures
 # make deployment   the sweep of guards in service through a year (resumes), then its tables and figures with those of figure 2
+# make decomposition   where thresholds of one year fail in another: the sweep behind the table (resumes), then as above
 # make figure-3     the sweeps behind figure 3 (robots and seeds, n_t, ablations; resumes), then the figures
 # make theory       the theorems as experiments (about five minutes), their tables, figures and claims
 # make figure-4     the sweeps behind figure 4 (r_t and n_t; resumes), then the figures; recorded answers too where their paths
@@ -34,7 +35,7 @@ ARGS ?=
 KEEP ?=
 READY := $(VENV)/.ready
 
-.PHONY: setup run run-eia test test-long test-cluster lint docs format bench bench-sim bench-llm figures figure-2 deployment figure-3 figure-4 theory results compare report dashboards test-browser clean
+.PHONY: setup run run-eia test test-long test-cluster lint docs format bench bench-sim bench-llm figures figure-2 deployment decomposition figure-3 figure-4 theory results compare report dashboards test-browser clean
 
 setup: $(READY)
 ifneq ($(origin PYTHON),file)
@@ -106,6 +107,11 @@ figure-2: $(READY)
 
 deployment: $(READY)
 	$(PY) run.py -m +sweep=deployment $(ARGS)
+	$(PY) scripts/gather.py figure-2 $(KEEP)
+	$(PY) scripts/figures.py figure-2 $(KEEP)
+
+decomposition: $(READY)
+	$(PY) run.py -m +sweep=decomposition $(ARGS)
 	$(PY) scripts/gather.py figure-2 $(KEEP)
 	$(PY) scripts/figures.py figure-2 $(KEEP)
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.production.records import ALARMS, ORACLE, SERVED, SOURCES, WEEKLY
-from experiments.production.reporting import deployment, figures, measured, report, scaling
+from experiments.production.records import ALARMS, LIKELIHOODS, ORACLE, SERVED, SOURCES, WEEKLY
+from experiments.production.reporting import decomposition, deployment, figures, measured, report, scaling
 from experiments.production.reporting.comparison import times_safer
 from experiments.support.results.collect import Root
 from experiments.support.results.points import unique
@@ -19,7 +19,7 @@ from experiments.support.results.saved import Saved
 
 EXPERIMENT = "production"
 SWEEP = "python run.py -m +sweep=figure-2"
-TABLES = (WEEKLY, SERVED, ALARMS)
+TABLES = (WEEKLY, SERVED, ALARMS, LIKELIHOODS)
 """Raw tables beside the tidy results."""
 
 
@@ -35,8 +35,9 @@ def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
     found, _ = load(preset, where, root)
     kept = [run for by_n_t in found.values() for pool in by_n_t.values() for run in pool.saved]
     for source in SOURCES:
-        for some in deployment.load(source, preset, where, root).values():
-            kept += some
+        for room in (deployment, decomposition):
+            for some in room.load(source, preset, where, root).values():
+                kept += some
     return unique(kept)
 
 
@@ -72,4 +73,6 @@ def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -
     for source in SOURCES:
         served = deployment.load(source, preset, where, root)
         paths += deployment.publish(served, source, preset, target)
+        moved = decomposition.load(source, preset, where, root)
+        paths += decomposition.publish(moved, source, preset, target)
     return paths
