@@ -99,6 +99,7 @@ bench-llm: $(READY)
 
 figures: $(READY)
 	$(PY) scripts/figures.py $(ARGS)
+	$(PY) scripts/scale.py
 
 figure-2: $(READY)
 	$(PY) run.py -m +sweep=figure-2 $(ARGS)
