@@ -198,11 +198,10 @@ def generate(
     for number, start in enumerate(progress(starts)):
         path = None if directory is None else directory / f"{key}_{number:05d}.npz"
         if path is not None and path.exists():
-            parts.append(_read(path))
+            parts.append(read(path))
             continue
         piece = take(prompts, np.arange(start, min(start + sampling.shard, len(prompts.ids))))
-        generator = torch.Generator(device=model.device).manual_seed(hash_to_seed(seed, number))
-        part = _shard(model, tokenizer, piece, sampling, generator)
+        part = made_shard(model, tokenizer, piece, sampling, seed, number)
         if path is not None:
             with atomic_path(path) as temporary:
                 np.savez(temporary, **vars(part))
@@ -215,6 +214,14 @@ def generate(
 def hash_to_seed(*values: int) -> int:
     """One seed of several numbers."""
     return int(np.random.SeedSequence(list(values)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def made_shard(
+    model: Any, tokenizer: Any, prompts: Encoded, sampling: Sampling, seed: int, number: int
+) -> Generated:
+    """Answers to the prompts of one shard, from the random stream of its number."""
+    generator = torch.Generator(device=model.device).manual_seed(hash_to_seed(seed, number))
+    return _shard(model, tokenizer, prompts, sampling, generator)
 
 
 def _shard(
@@ -241,7 +248,8 @@ def _shard(
     return Generated(tokens, score, finished)
 
 
-def _read(path: Path) -> Generated:
+def read(path: Path) -> Generated:
+    """Answers from their file; CacheError if it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as content:
             return Generated(**{name: content[name] for name in Generated.__annotations__})
