@@ -3,6 +3,7 @@
 # make run          set up (once) and run the first experiment: laptop preset, one seed, synthetic demand
 # make run-eia      the same on real demand:  make run-eia DATA=/path/to/demand.csv.gz
 # make test         the fast tests            make test-long   the slow ones
+# make test-cluster the engine on a Ray started here (installs ray, the extra `cluster`)
 # make lint         style, types, import rules, links of the documents
 # make docs         fill the result tables of README and docs, build docs/ as a site (site/index.html; no network)
 # make figures      every figure, table and claim from the raw results that are committed; runs nothing
@@ -34,7 +35,7 @@ ARGS ?=
 KEEP ?=
 READY := $(VENV)/.ready
 
-.PHONY: setup run run-eia test test-long lint docs format bench bench-sim bench-llm figures figure-2 deployment decomposition figure-3 figure-4 theory results compare report dashboards test-browser clean
+.PHONY: setup run run-eia test test-long test-cluster lint docs format bench bench-sim bench-llm figures figure-2 deployment decomposition figure-3 figure-4 theory results compare report dashboards test-browser clean
 
 setup: $(READY)
 ifneq ($(origin PYTHON),file)
@@ -67,6 +68,10 @@ test: $(READY)
 test-long: $(READY)
 	$(PY) -m pytest -m long $(ARGS)
 
+test-cluster: $(READY)
+	$(PY) -m pip install --quiet "$$(grep '^ray==' requirements-optional.txt)"
+	$(PY) -m pytest tests/experiments/support/engine $(ARGS)
+
 lint: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -94,6 +99,7 @@ bench-llm: $(READY)
 
 figures: $(READY)
 	$(PY) scripts/figures.py $(ARGS)
+	$(PY) scripts/scale.py
 
 figure-2: $(READY)
 	$(PY) run.py -m +sweep=figure-2 $(ARGS)
@@ -121,7 +127,7 @@ theory: $(READY)
 	$(PY) scripts/figures.py theory $(KEEP)
 
 figure-4: $(READY)
-	for sweep in figure-4 figure-4-ppo_lag figure-4-truth; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
+	for sweep in figure-4 figure-4-ppo_lag figure-4-truth figure-4-capacity figure-4-capacity-ppo_lag; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
 	if test -n "$(PKU)"; then $(PY) run.py -m +sweep=figure-4-recorded data.path="$(PKU)" \
 	  transfer.path=$(if $(DIASAFETY),"$(DIASAFETY)",null) $(ARGS); fi
 	if test -n "$(DIASAFETY)"; then $(PY) run.py -m +sweep=figure-4-recorded data.format=diasafety data.path="$(DIASAFETY)" \
