@@ -87,7 +87,13 @@ class Experiment:
         return np.sort(self.context.seeds.generator("n_t").choice(index, n_t, replace=False))
 
     def network(
-        self, name: str, outputs: int, hidden: int, loss: supervised.BatchLoss, depends: dict | None = None
+        self,
+        name: str,
+        outputs: int,
+        hidden: int,
+        loss: supervised.BatchLoss,
+        depends: dict | None = None,
+        kind: type[nn.Module] = SequenceNetwork,
     ) -> nn.Module:
         """A supervised network, from the cache if it has been trained before."""
 
@@ -102,9 +108,10 @@ class Experiment:
                 self.context.seeds.integer(name),
                 stage.checkpoint,
                 lambda steps: self._progress(steps, name),
+                kind,
             )
 
-        return self._cached(name, outputs, hidden, compute, depends or {})
+        return self._cached(name, outputs, hidden, compute, depends or {}, kind)
 
     def tailored(self, name: str, warm: nn.Module, predicted: np.ndarray, conservative: bool) -> nn.Module:
         """The warm-up classifier trained on by the approximate loss at the run's r_t."""
@@ -162,11 +169,19 @@ class Experiment:
         ]
         return torch.tensor(SQRT2 * np.array(radius) / margin.std(axis=0), dtype=torch.float32)
 
-    def _cached(self, name: str, outputs: int, hidden: int, compute: Any, depends: dict) -> nn.Module:
+    def _cached(
+        self,
+        name: str,
+        outputs: int,
+        hidden: int,
+        compute: Any,
+        depends: dict,
+        kind: type[nn.Module] = SequenceNetwork,
+    ) -> nn.Module:
         products, calendar = self.problem.n_products, self.inputs.calendar.shape[1]
 
         def load(path: Path) -> nn.Module:
-            network = SequenceNetwork(products, outputs, hidden, calendar)
+            network = kind(products, outputs, hidden, calendar)
             network.load_state_dict(torch.load(path, weights_only=True))
             return network.eval()
 

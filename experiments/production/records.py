@@ -8,6 +8,14 @@ ORACLE = "oracle"
 """The method that knows demand."""
 WEEKLY = "weekly"
 """Table of sums over the hours of each week of validation, a row for each point and week."""
+CONSTRAINTS = ("per_product", "pooled", "worst_product")
+"""What is promised: every product's share with thresholds of its own, the share of all together, or every
+product's with one threshold for all."""
+CHOICES = ("gated", "priced")
+CALIBRATIONS = ("static", "weekly")
+PRODUCTS = "products"
+"""Table of product-hours made and violations among them, a row for each point of the guard, product and
+week."""
 POINT = ["method", "r_t", "knob"]
 WEEKLY_COLUMNS = (*POINT, "week", "hours", "produced", "violations", "revenue")
 SERVICES = (
