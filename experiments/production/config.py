@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from experiments.production.demand.series import N_PRODUCTS, check_order, first_target
-from experiments.production.records import CALIBRATIONS, CHOICES, CONSTRAINTS, SERVICES, SOURCES
+from experiments.production.records import CALIBRATIONS, CHOICES, CONSTRAINTS, PARTS, SERVICES, SOURCES
 from experiments.support import common_settings as common
 from experiments.support.config import BaseConfig
 from experiments.support.errors import ConfigError
@@ -163,6 +163,18 @@ class EvaluationConfig:
         "From cases to a bound: the shrinkage bound with z = 1.645 and dispersion 8 (strict) or 1 and 4, the "
         "conservative rule, or the share that was seen.",
         choices=("strict", "shrinkage", "conservative", "plug_in"),
+    )
+    crossed: bool = setting(
+        True,
+        "Both halves of the calibration quarter fit the risk of the other and bear thresholds; false: odd "
+        "weeks fit, even weeks bear.",
+    )
+    parts: list[str] = setting(
+        list(PARTS),
+        "What is measured: guard, ours under every constraint; binary, the paper's classifier with the "
+        "ablations of its parts; baselines, the paper's and strong ones.",
+        choices=PARTS,
+        at_least_one="part",
     )
     delta: float = common.delta(0.05)
     thresholds: list[float] = common.thresholds(THRESHOLDS, at_least_one="threshold")

@@ -16,11 +16,10 @@ from experiments.production.guard import knobs
 from experiments.production.guard.calibration import calibrate, certified_gates
 from experiments.production.models.networks import Inputs
 from experiments.production.planning import PlanTable, ProductionProblem, produced, revenue, violations
+from experiments.production.records import CHOSEN
 from safeframe.threshold_rule import Calibrated
 
 _LEVEL = 0.95
-CHOSEN = "_chosen"
-"""After a method's name: with the knob chosen on the calibration quarter for each r_t."""
 
 
 class Evaluation:

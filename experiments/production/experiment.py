@@ -38,7 +38,7 @@ from experiments.production.config import ProductionConfig
 from experiments.production.demand.series import UNSAFE_BELOW, Quarter
 from experiments.production.demand.synthetic import truth_probability
 from experiments.production.guard.curves import Curve, Guarded, all_curves
-from experiments.production.guard.score import Halves, calibrated, joined_scores
+from experiments.production.guard.score import Calibrated, calibrated, joined_scores
 from experiments.production.models import history, safety, supervised
 from experiments.production.planning import PlanTable
 from experiments.production.preparation import Experiment
@@ -64,32 +64,37 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
     this = Experiment(config, context)
     p, hidden, small = this.problem.n_products, config.model.hidden, config.model.classifier_hidden
 
+    parts, binary = set(config.evaluation.parts), config.model.classifier == "binary"
     demand_network = this.network("demand", p, hidden, supervised.demand_loss(this.inputs))
-    warm = this.network("cross_entropy", p, small, supervised.cross_entropy(this.inputs))
     predicted = this.inputs.outputs(demand_network)
-    tailored = this.tailored("tailored", warm, predicted, conservative=True)
-    tailored_xi_0 = this.tailored("tailored_xi_0", warm, predicted, conservative=False)
-    margins = {
-        name: this.inputs.outputs(network)
-        for name, network in (("tailored", tailored), ("tailored_xi_0", tailored_xi_0), ("warm", warm))
-    }
     table = PlanTable(this.problem, predicted)
-    halves = Halves.of(this.test, this.data.target_hour)
-    scores = [margins["tailored"]] if config.model.classifier == "binary" else _joined(this)
+    margins: dict[str, np.ndarray] = {}
+    if binary or parts != {"guard"}:
+        warm = this.network("cross_entropy", p, small, supervised.cross_entropy(this.inputs))
+        margins["warm"] = this.inputs.outputs(warm)
+        if binary or "binary" in parts:
+            for name, conservative in (("tailored", True), ("tailored_xi_0", False)):
+                network = this.tailored(name, warm, predicted, conservative)
+                margins[name] = this.inputs.outputs(network)
 
-    with context.stage("guard"):
-        _guard(this, calibrated(scores, this.data, halves), halves, table)
-    with context.stage("binary"):
-        _binary(this, margins, table)
-    with context.stage("baselines"):
+    if "guard" in parts:
+        scores = [margins["tailored"]] if binary else _joined(this)
+        with context.stage("guard"):
+            _guard(this, _calibrated(this, scores), table)
+    if "binary" in parts:
+        with context.stage("binary"):
+            _binary(this, margins, table)
+    if "baselines" in parts:
         _papers_baselines(this, predicted, table)
-        _strong_baselines(this, predicted, margins["warm"], halves, table)
-        _limits(this, table)
+        _strong_baselines(this, predicted, margins["warm"], table)
+    _limits(this, table, "baselines" in parts)
 
     counting = this.evaluation
-    for name, parts in ((WEEKLY, counting.weekly), (PRODUCTS, counting.by_product)):
+    for name, found in ((WEEKLY, counting.weekly), (PRODUCTS, counting.by_product)):
+        if not found:
+            continue
         with atomic_path(context.directory / f"{name}.parquet") as path:
-            pd.concat(parts, ignore_index=True).to_parquet(path, index=False)
+            pd.concat(found, ignore_index=True).to_parquet(path, index=False)
     return pd.DataFrame(counting.rows)
 
 
@@ -103,13 +108,15 @@ def _joined(this: Experiment) -> list[np.ndarray]:
     return joined_scores(safety.heads(this.inputs.outputs(network), this.data.demand), this.data)
 
 
-def _guard(this: Experiment, probability: np.ndarray, halves: Halves, table: PlanTable) -> None:
+def _calibrated(this: Experiment, scores: list[np.ndarray]) -> Calibrated:
+    return calibrated(scores, this.data, this.test, this.config.evaluation.crossed)
+
+
+def _guard(this: Experiment, risk: Calibrated, table: PlanTable) -> None:
     """Ours as configured, and under every constraint, choice and calibration."""
     counting, settings = this.evaluation, this.config.evaluation
     known = [this.data.where(quarter) for quarter in _KNOWN]
-    guarded = Guarded(
-        probability, this.data, halves, counting.validation, known, this.config.service, table
-    )
+    guarded = Guarded(risk, this.data, counting.validation, known, this.config.service, table)
     configured = Curve(settings.constraint, settings.choice, settings.calibration)
     for curve in all_curves():
         gates = guarded.gates(curve, settings.rule, counting.levels)
@@ -150,7 +157,7 @@ def _papers_baselines(this: Experiment, predicted: np.ndarray, table: PlanTable)
 
 
 def _strong_baselines(
-    this: Experiment, predicted: np.ndarray, margin: np.ndarray, halves: Halves, table: PlanTable
+    this: Experiment, predicted: np.ndarray, margin: np.ndarray, table: PlanTable
 ) -> None:
     """Methods that the paper does not have, each as good as we could make it."""
     counting, p = this.evaluation, this.problem.n_products
@@ -159,13 +166,14 @@ def _strong_baselines(
     _law(this, "forecast_law", mean, spread, SPREADS)
     error = (mean - this.data.demand) / spread
     errors = history.recent_errors(error, this.data.target_hour, this.data.lead)
-    risk = log_odds(calibrated([(UNSAFE_BELOW - mean) / spread, *errors], this.data, halves))
+    joined = _calibrated(this, [(UNSAFE_BELOW - mean) / spread, *errors])
+    risk = log_odds(joined.probability)
 
     def behind(score: np.ndarray, knob: float, cases: np.ndarray) -> np.ndarray:
         return table.action(score[cases] < -knob, cases)
 
     counting.swept(
-        "forecast_law_errors", ODDS, lambda knob, cases: behind(risk, knob, cases), halves.counted
+        "forecast_law_errors", ODDS, lambda knob, cases: behind(risk, knob, cases), joined.counted
     )
     counting.swept(
         "two_stage_margin", MARGINS, lambda knob, cases: behind(UNSAFE_BELOW - predicted, knob, cases)
@@ -188,10 +196,10 @@ def _mean_and_spread(this: Experiment, network: nn.Module) -> tuple[np.ndarray, 
     return mean.double().numpy(), spread.double().numpy()
 
 
-def _limits(this: Experiment, table: PlanTable) -> None:
+def _limits(this: Experiment, table: PlanTable, truth: bool) -> None:
     """What knowing the law would give (synthetic demand), and what knowing the demand does."""
     counting, data = this.evaluation, this.data
-    if data.truth_mean is not None:
+    if truth and data.truth_mean is not None:
         risk = log_odds(truth_probability(data))
         counting.swept("truth", ODDS, lambda knob, cases: table.action(risk[cases] < -knob, cases))
     true = data.demand[counting.validation].astype(np.float64)

@@ -1,6 +1,6 @@
 """The curves of the guard: what is promised, how it is chosen, and whether thresholds are renewed.
 
-All count calibrated probabilities on the half of the calibration quarter that did not fit them. Gated, a
+All count calibrated probabilities on cases that did not fit them (`guard.score`). Gated, a
 product may be made where its probability is below a threshold: one of its own (`per_product`), one for all
 products at which every product's own bound holds (`worst_product`), or at which that of all together does
 (`pooled`). Priced (`safeframe.priced`), a product is made where the revenue that it adds is worth
@@ -19,7 +19,7 @@ import numpy as np
 from experiments.production.config import ServiceConfig
 from experiments.production.demand.series import DemandData
 from experiments.production.guard.calibration import odd_weeks
-from experiments.production.guard.score import Halves
+from experiments.production.guard.score import Calibrated
 from experiments.production.guard.service import Clock, InService, Service
 from experiments.production.planning import PlanTable
 from experiments.production.records import CALIBRATIONS, CHOICES, CONSTRAINTS
@@ -70,9 +70,8 @@ class Guarded:
     """The guard of one score on the validation quarter.
 
     Args:
-        probability: (n, p) calibrated.
+        risk: calibrated.
         data: the cases.
-        halves: of the calibration quarter.
         use: (h,) the cases in use.
         known: cases of each known quarter, whose shares of unsafe hours make the prior interval.
         service: when labels come and thresholds are renewed.
@@ -81,9 +80,8 @@ class Guarded:
 
     def __init__(
         self,
-        probability: np.ndarray,
+        risk: Calibrated,
         data: DemandData,
-        halves: Halves,
         use: np.ndarray,
         known: Sequence[np.ndarray],
         service: ServiceConfig,
@@ -92,7 +90,7 @@ class Guarded:
         clock = Clock(data.lead, service.delay, service.renew, service.window)
         self.table, self.use = table, use
         self.served = InService(
-            probability, data.unsafe, data.target_hour, halves.counted, use, known, clock
+            risk.probability, data.unsafe, data.target_hour, risk.counted, use, known, clock
         )
 
     def gates(self, curve: Curve, rule: str, levels: Sequence[float]) -> np.ndarray:
