@@ -93,12 +93,14 @@ class ModelConfig:
     classifier_hidden: int = setting(8, "Units of the binary classifier (paper: as many, or half).", low=1)
     classifier: str = setting(
         "joined",
-        "What the guard's risk is made of: binary is the paper's classifier, trained by the approximate loss; "
+        "What the guard's risk is made of: binary, the paper's classifier, trained by the approximate loss; "
         "joined, two heads of one network and how its forecast did lately.",
         choices=("joined", "binary"),
     )
     safety_hidden: int = setting(
-        15, "Units of the network with two heads; 15 have fewer parameters than a demand network of 16.", low=1
+        15,
+        "Units of the network with two heads; 15 have fewer weights than a demand network of 16.",
+        low=1,
     )
 
 
@@ -153,7 +155,7 @@ class EvaluationConfig:
         choices=CHOICES,
     )
     calibration: str = setting(
-        "weekly",
+        "static",
         "Thresholds of the guard: static, for the largest share of unsafe hours of any known quarter; or "
         "weekly, counted anew from labels that came a day late (service.renew, service.delay).",
         choices=CALIBRATIONS,

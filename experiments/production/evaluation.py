@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.stats import beta
-from torch import nn
 
 from experiments.production.config import ProductionConfig
 from experiments.production.demand.series import HOURS_PER_WEEK, DemandData, Quarter

@@ -156,12 +156,12 @@ def _papers_baselines(this: Experiment, predicted: np.ndarray, table: PlanTable)
     counting.swept("end_to_end", amounts, lambda penalty, cases: amounts[penalty][cases])
 
 
-def _strong_baselines(
-    this: Experiment, predicted: np.ndarray, margin: np.ndarray, table: PlanTable
-) -> None:
+def _strong_baselines(this: Experiment, predicted: np.ndarray, margin: np.ndarray, table: PlanTable) -> None:
     """Methods that the paper does not have, each as good as we could make it."""
     counting, p = this.evaluation, this.problem.n_products
-    gaussian = this.network("gaussian", 2 * p, this.config.model.hidden, supervised.gaussian_loss(this.inputs))
+    gaussian = this.network(
+        "gaussian", 2 * p, this.config.model.hidden, supervised.gaussian_loss(this.inputs)
+    )
     mean, spread = _mean_and_spread(this, gaussian)
     _law(this, "forecast_law", mean, spread, SPREADS)
     error = (mean - this.data.demand) / spread
@@ -172,9 +172,7 @@ def _strong_baselines(
     def behind(score: np.ndarray, knob: float, cases: np.ndarray) -> np.ndarray:
         return table.action(score[cases] < -knob, cases)
 
-    counting.swept(
-        "forecast_law_errors", ODDS, lambda knob, cases: behind(risk, knob, cases), joined.counted
-    )
+    counting.swept("forecast_law_errors", ODDS, lambda knob, cases: behind(risk, knob, cases), joined.counted)
     counting.swept(
         "two_stage_margin", MARGINS, lambda knob, cases: behind(UNSAFE_BELOW - predicted, knob, cases)
     )

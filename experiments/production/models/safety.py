@@ -96,6 +96,4 @@ class Heads:
 def heads(output: np.ndarray, demand: np.ndarray) -> Heads:
     """From the network's outputs and demand (n, p) of the same cases."""
     mean, scale, odds = (part.numpy() for part in parts(torch.from_numpy(output)))
-    return Heads(
-        (UNSAFE_BELOW - mean) / scale, odds[:, :, CUTS.index(UNSAFE_BELOW)], (mean - demand) / scale
-    )
+    return Heads((UNSAFE_BELOW - mean) / scale, odds[:, :, CUTS.index(UNSAFE_BELOW)], (mean - demand) / scale)

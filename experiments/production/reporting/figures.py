@@ -98,7 +98,9 @@ def against_revenue(axes: Axes, table: pd.DataFrame, methods: Sequence[str], rai
         user = table[table["method"] == method + CHOSEN]
         look = looks.look(method)
         height = np.where(user["zero"], rail, 100 * user["violation"])
-        axes.scatter(user["revenue_share"], height, marker="x", s=14, linewidth=0.8, color=look["color"], zorder=3)
+        axes.scatter(
+            user["revenue_share"], height, marker="x", s=14, linewidth=0.8, color=look["color"], zorder=3
+        )
         labels.append(_label(rows, look, rail, method == OURS))
     axes.set_xlim(*RANGE)
     shown = table[table["revenue_share"].between(*RANGE)]

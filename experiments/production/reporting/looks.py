@@ -68,7 +68,12 @@ def look(method: str) -> dict[str, Any]:
     base = method.removesuffix(CHOSEN)
     style: dict[str, Any] = {"label": NAMES.get(base, base), "color": _COLOURS.get(base, "#777777")}
     if method.endswith(CHOSEN):
-        return style | {"label": f"{style['label']}, chosen", "linestyle": ":", "marker": "x", "linewidth": 0.8}
+        return style | {
+            "label": f"{style['label']}, chosen",
+            "linestyle": ":",
+            "marker": "x",
+            "linewidth": 0.8,
+        }
     style |= {"marker": _MARKERS.get(base, ""), "linewidth": 2.2 if base == "ours" else 1.2}
     return style | ({"linestyle": "--"} if base.endswith("_static") or base == "truth" else {})
 

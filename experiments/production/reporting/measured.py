@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.production.records import COMMITTED_ORDER, ORACLE, PARTS, POINT, PRODUCTS, WEEKLY, WEEKLY_COLUMNS
+from experiments.production.records import (
+    COMMITTED_ORDER,
+    ORACLE,
+    PARTS,
+    POINT,
+    PRODUCTS,
+    WEEKLY,
+    WEEKLY_COLUMNS,
+)
 from experiments.support.errors import ResultsError
 from experiments.support.results import collect
 from experiments.support.results.points import CurvePoints
@@ -226,9 +234,7 @@ def other_orders(
 _FREE = ("seed", "data.path", "evaluation.parts")
 
 
-def _figure_2(
-    source: str, preset: str, where: Mapping[str, Any] | None, root: collect.Root
-) -> list[Saved]:
+def _figure_2(source: str, preset: str, where: Mapping[str, Any] | None, root: collect.Root) -> list[Saved]:
     wanted = {"data.source": source, "preset": preset, **(where or {})}
     return [run for run in collect.required("production", wanted, root) if run.has(PRODUCTS)]
 

@@ -315,7 +315,7 @@ def test_products_add_up_to_the_weeks(done):
 def test_ours_is_the_curve_that_is_configured(done):
     sums = weekly(done).set_index("method")
     columns = ["r_t", "week", "produced", "violations", "revenue"]
-    configured = sums.loc["ours_worst_product_weekly", columns].reset_index(drop=True)
+    configured = sums.loc["ours_worst_product_static", columns].reset_index(drop=True)
     pd.testing.assert_frame_equal(sums.loc["ours", columns].reset_index(drop=True), configured)
 
 
@@ -323,7 +323,7 @@ def test_parts_and_the_paper_s_classifier(done):
     """The guard alone, on the binary classifier: its networks are trained, no others."""
     run = perform(
         done.parents[1], "model.classifier=binary", "evaluation.parts=[guard]", "evaluation.constraint=pooled",
-        "evaluation.choice=priced", "evaluation.calibration=static", "evaluation.rule=conservative",
+        "evaluation.choice=priced", "evaluation.calibration=weekly", "evaluation.rule=conservative",
     )  # fmt: skip
     stages = json.loads((run / "manifest.json").read_text())["stages"]
     assert set(stages) == {"demand", "cross_entropy", "tailored", "tailored_xi_0", "guard"}
@@ -331,5 +331,5 @@ def test_parts_and_the_paper_s_classifier(done):
     assert set(sums.index) == {"ours", *CURVES, "oracle"}
     pd.testing.assert_series_equal(
         sums.loc["ours", "revenue"].reset_index(drop=True),
-        sums.loc["ours_priced_static", "revenue"].reset_index(drop=True),
+        sums.loc["ours_priced_weekly", "revenue"].reset_index(drop=True),
     )
