@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from safeframe.margins import margin_of
     from safeframe.priced.curve import PricedRiskCurve
     from safeframe.risk_curve import GroupedRiskCurve, RiskCurve
-    from safeframe.risk_scale import IsotonicRisk, LogisticRisk, fit_risk_scale
+    from safeframe.risk_scale.fitting import fit_risk_scale
+    from safeframe.risk_scale.isotonic import IsotonicRisk
+    from safeframe.risk_scale.logistic import LogisticRisk
     from safeframe.selected_risk import SelectedRiskCurve
     from safeframe.service.budget import LongRunBudget
     from safeframe.service.log import GuardLog
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     from safeframe.service.recalibration import recalibrate, restore
     from safeframe.service.replay import replay
     from safeframe.shrinkage import Shrinkage
-    from safeframe.threshold_rule import Conservative, PlugIn, ThresholdRule
+    from safeframe.threshold_rule.rule import ThresholdRule
+    from safeframe.threshold_rule.rules import Conservative, PlugIn
     from safeframe.types import SafeframeError, Status
 
 __all__ = [
@@ -77,7 +80,9 @@ HOMES = {
     "safeframe.margins": ("margin_of",),
     "safeframe.priced.curve": ("PricedRiskCurve",),
     "safeframe.risk_curve": ("GroupedRiskCurve", "RiskCurve"),
-    "safeframe.risk_scale": ("IsotonicRisk", "LogisticRisk", "fit_risk_scale"),
+    "safeframe.risk_scale.fitting": ("fit_risk_scale",),
+    "safeframe.risk_scale.isotonic": ("IsotonicRisk",),
+    "safeframe.risk_scale.logistic": ("LogisticRisk",),
     "safeframe.selected_risk": ("SelectedRiskCurve",),
     "safeframe.service.budget": ("LongRunBudget",),
     "safeframe.service.log": ("GuardLog",),
@@ -86,7 +91,8 @@ HOMES = {
     "safeframe.service.recalibration": ("recalibrate", "restore"),
     "safeframe.service.replay": ("replay",),
     "safeframe.shrinkage": ("Shrinkage",),
-    "safeframe.threshold_rule": ("Conservative", "PlugIn", "ThresholdRule"),
+    "safeframe.threshold_rule.rule": ("ThresholdRule",),
+    "safeframe.threshold_rule.rules": ("Conservative", "PlugIn"),
     "safeframe.types": ("SafeframeError", "Status"),
 }
 """Where each public name is defined."""

@@ -27,7 +27,7 @@ import numpy as np
 from safeframe.certificates.cases import CertifiedThreshold, certify_counts
 from safeframe.chance_constraint import validate_radius
 from safeframe.margins import as_query, check_candidates
-from safeframe.step_curve import PiecewiseCurve
+from safeframe.piecewise_curve import PiecewiseCurve
 from safeframe.types import (
     SQRT2,
     BoolArray,

@@ -38,8 +38,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from safeframe.margins import as_query, check_cases
+from safeframe.piecewise_curve import PiecewiseCurve
 from safeframe.selected_risk import ranked_within, sweep
-from safeframe.step_curve import PiecewiseCurve
 from safeframe.types import FloatArray, Floats, IntArray, LabelArray, SafeframeError
 
 

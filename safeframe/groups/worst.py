@@ -9,9 +9,9 @@ import numpy as np
 from safeframe.certificates.cases import cases_needed
 from safeframe.chance_constraint import validate_threshold
 from safeframe.margins import as_query
+from safeframe.piecewise_curve import PiecewiseCurve
 from safeframe.selected_risk import SelectedRiskCurve
 from safeframe.shrinkage import ShrinkageCurve
-from safeframe.step_curve import PiecewiseCurve
 from safeframe.threshold_rule import Calibrated, Curve, ThresholdRule, most_permissive
 from safeframe.types import FloatArray, Floats, IntArray, SafeframeError, Threshold
 

@@ -86,7 +86,7 @@ class PricedRuling:
 
     def _nothing(self, r_t: float) -> PricedChoice:
         few, default = cases_needed(r_t, 0.05), self.choice.default_reward
-        price = Price(math.inf, 1.0, False, self.n_t, 0, 0, default, few, r_t, r_t)
+        price = Price(math.inf, 1.0, False, self.n_t, 0, 0, default, few, r_t, r_t, self.choice.gate)
         return PricedChoice(price, 0.0, refused=self.refused)
 
     def _calibration(self, r_t: float, one: PricedChoice, certified: bool = False) -> GuardCalibration:
@@ -102,14 +102,14 @@ class PricedRuling:
             bound=price.bound,
             scale=self.scale,
             default_reward=choice.default_reward,
-            gate=choice.gate,
+            gate=price.gate,
             mean_reward=price.mean_reward,
             n_scale=self.n_scale,
         )
         return GuardCalibration(
             r_t=r_t,
             group=self.group,
-            tau=choice.gate if price.feasible else -math.inf,
+            tau=price.gate if price.feasible else -math.inf,
             feasible=price.feasible,
             accepted_risk=math.nan,
             selected_risk=price.bound,
@@ -183,7 +183,9 @@ class PricedRuling:
             one = self.calibration(r_t)
             assert one.priced is not None
             terms = one.priced
-            (made,) = self._certificates(np.array([terms.price]), terms.charged_from, fresh, delta)
+            (made,) = self._certificates(
+                np.array([terms.price]), terms.charged_from, terms.gate, fresh, delta
+            )
             found.append(replace(one, certificate=made))
         return found
 
@@ -205,7 +207,8 @@ class PricedRuling:
 
     def _tested(self, fresh: Evidence, r_t: float, delta: float) -> tuple[PricedChoice, Certificate]:
         """The most permissive price certified, charging from the level at which the rule would earn most."""
-        nothing, (none,) = self._nothing(r_t), self._certificates(np.array([np.inf]), r_t, fresh, delta)
+        nothing, gate = self._nothing(r_t), self.choice.gate
+        (none,) = self._certificates(np.array([np.inf]), r_t, gate, fresh, delta)
         if self.rule is None or self.refused:
             return nothing, none
         # The level is chosen without the fresh cases, so that there is one sequence to test.
@@ -213,7 +216,7 @@ class PricedRuling:
         level = plug_in.charged_from
         curve = self.rule.plain(level)
         sequence = _sequence(curve.prices, *curve.counts(curve.prices), r_t, len(fresh.margin) / self.n_t)
-        made = self._certificates(sequence, level, fresh, delta)
+        made = self._certificates(sequence, level, gate, fresh, delta)
         length = first_failure(np.array([one.value <= r_t for one in made], dtype=bool))
         if not length:
             return nothing, none
@@ -224,12 +227,12 @@ class PricedRuling:
             return replace(nothing, refused=why), none
         acted, unsafe = (int(count) for count in curve.counts(mu))
         few = cases_needed(r_t, delta)
-        price = Price(mu, r_t, True, self.n_t, acted, unsafe, earned, few, r_t, level)
+        price = Price(mu, r_t, True, self.n_t, acted, unsafe, earned, few, r_t, level, gate)
         assumed = best.assumed.replace("the price was fixed", "the sequence of prices was fixed")
         return PricedChoice(price, 0.0), replace(best, value=r_t, assumed=assumed)
 
     def _certificates(
-        self, price: FloatArray, charged_from: float, fresh: Evidence, delta: float
+        self, price: FloatArray, charged_from: float, gate: float, fresh: Evidence, delta: float
     ) -> list[Certificate]:
         """An upper limit on the risk at each price, chosen without the fresh cases; inf: nothing is done."""
         acted, unsafe = np.zeros((2, len(price)), np.int64)
@@ -238,7 +241,7 @@ class PricedRuling:
             score = fresh.score
             if fresh.covered is not None:
                 score = np.where(fresh.covered[:, None], score, -np.inf)
-            risk, reward = present_risk(fresh.margin, score, self.scale, self.choice.gate)
+            risk, reward = present_risk(fresh.margin, score, self.scale, gate)
             counted = sweep(risk, reward, fresh.label == 1, charged_from, self.choice.default_reward)
             acted, unsafe = counted.at(price)
             acted, unsafe = (np.where(price < np.inf, count, 0) for count in (acted, unsafe))

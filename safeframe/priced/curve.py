@@ -264,7 +264,7 @@ class PricedRiskCurve:
         if not within[first]:
             default = float(np.mean(self._rule[1]))
             few = cases_needed(wanted, 0.05)
-            return Price(np.inf, 1.0, False, self.n, 0, 0, default, few, wanted, self.r_t)
+            return Price(np.inf, 1.0, False, self.n, 0, 0, default, few, wanted, self.r_t, self._rule[0])
         mu = float(self._worst.price[first])
         acted, unsafe = self.counts(mu)
         return Price(
@@ -278,6 +278,7 @@ class PricedRiskCurve:
             cases_needed=cases_needed(wanted, 0.05),
             r_t=wanted,
             charged_from=self.r_t,
+            gate=self._rule[0],
         )
 
     def fixed_sequence(

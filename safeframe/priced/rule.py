@@ -4,11 +4,15 @@ The three parts are the same. The radius is measured between halves of the cases
 largest one that is acted on at the price which r_t leads to at radius 0; the mass that it leaves out is added
 to the bound. The prior moves the odds of an unsafe action. One unsafe action more is counted than was seen.
 
+A few measurements of high reward are acted on at margins far beyond the others, and a measured radius would
+have to reach to them. So the rule is then also tried with gates: the threshold that a gate alone has at r_t,
+and quantiles of the margins acted on (``REACHES``).
+
 By Lagrange candidates are charged from the risk that the constraint allows. That is r_t less what the three
 parts add, and less where p understates the risk. So a few levels c r_t, c <= 1, are tried, each with its own
-least price, and the one that earns most on the cases is taken. From too high a level, safe candidates are
-paid so much for their safety that they are taken although they earn less than the default action; where the
-rule as a whole earns less than taking the default action always, that is done.
+least price. Of all levels and gates the one that earns most on the cases is taken. From too high a level,
+safe candidates are paid so much for their safety that they are taken although they earn less than the default
+action; where the rule as a whole earns less than taking the default action always, that is done.
 
 What is safe enough at a stricter r_t is so at a looser one: of the rules found for all r_t up to one, that of
 most reward counts.
@@ -31,6 +35,8 @@ from safeframe.types import BoolArray, FloatArray, LabelArray, SafeframeError
 
 CHARGES = (1.0, 0.5, 0.25)
 """Shares of r_t that candidates may be charged from, where none are given."""
+REACHES = (0.99, 0.9, 0.7)
+"""Quantiles of the margins acted on at radius 0 that are tried as gates, where the radius is measured."""
 
 
 @dataclass(frozen=True)
@@ -94,38 +100,64 @@ class PriceRule:
         self._margin, self._default = np.asarray(margin, np.float64), default_reward
         self._reward, self._scale, self._gate = np.asarray(reward, np.float64), scale, gate
         self._label = np.asarray(label)
-        self._plain: dict[float, PricedRiskCurve] = {}
+        self._plain: dict[tuple[float, float], PricedRiskCurve] = {}
+        self._alone: dict[float, float] = {}
         if not self.refused:
             self.prior = self._base.prior
 
-    def plain(self, charged_from: float) -> PricedRiskCurve:
+    def plain(self, charged_from: float, gate: float | None = None) -> PricedRiskCurve:
         """The curve at radius 0, with the prior's odds.
 
         Args:
             charged_from: risk that candidates are charged from, in (0, 1].
+            gate: only candidates with margin < gate are considered; None: the gate that was given.
 
         Returns:
-            The curve; that of the last level asked for is kept.
+            The curve; the last that was asked for is kept.
 
         Raises:
             SafeframeError: where a class is absent, or on a level outside (0, 1].
         """
         if self.refused:
             raise SafeframeError(self.refused)
-        if charged_from not in self._plain:
+        key = charged_from, self._gate if gate is None else gate
+        if key not in self._plain:
             made = PricedRiskCurve(
-                self._margin, self._reward, self._label, charged_from, self._scale, self._default, self._gate,
+                self._margin, self._reward, self._label, key[0], self._scale, self._default, key[1],
                 odds=self._base.odds,
             )  # fmt: skip
-            self._plain = {charged_from: made}
-        return self._plain[charged_from]
+            self._plain = {key: made}
+        return self._plain[key]
 
-    def radius(self, r_t: float, charged_from: float) -> float:
+    def _acted_on(self, r_t: float, charged_from: float, gate: float | None = None) -> FloatArray:
+        """(a,) margins that are acted on at radius 0."""
+        curve = self.plain(charged_from, gate)
+        found = curve.least_price(r_t)
+        if not found.feasible:
+            return np.empty(0)
+        index = curve.chosen(found.mu)
+        acted = np.flatnonzero(index >= 0)
+        return self._margin[acted, index[acted]]
+
+    def _gates(self, r_t: float, charged_from: float) -> list[float]:
+        """The gate that was given; where the radius is measured also stricter ones, in descending order."""
+        if self.rule.radius != "measured":
+            return [self._gate]
+        margin = self._acted_on(r_t, charged_from)
+        if r_t not in self._alone:
+            self._alone[r_t] = self._base.calibrate(r_t).tau
+        tried = {self._alone[r_t]} - {-np.inf}
+        if len(margin):
+            tried |= set(np.nextafter(np.quantile(margin, REACHES), np.inf).tolist())
+        return [self._gate, *sorted((gate for gate in tried if gate < self._gate), reverse=True)]
+
+    def radius(self, r_t: float, charged_from: float, gate: float | None = None) -> float:
         """xi for one r_t: given, or measured for the margins that are acted on at radius 0.
 
         Args:
             r_t: threshold on the probability, in (0, 1].
             charged_from: risk that candidates are charged from, in (0, 1].
+            gate: only candidates with margin < gate are considered; None: the gate that was given.
 
         Returns:
             xi, in logit units; 0 where no price is within reach.
@@ -133,21 +165,19 @@ class PriceRule:
         Raises:
             SafeframeError: where a class is absent, or on a level outside (0, 1].
         """
-        reach, curve = -np.inf, self.plain(charged_from)
+        reach = -np.inf
         if self.rule.radius == "measured":
-            found = curve.least_price(r_t)
-            if found.feasible:
-                index = curve.chosen(found.mu)
-                acted = np.flatnonzero(index >= 0)
-                reach = float(np.nextafter(self._margin[acted, index[acted]].max(), np.inf))
+            margin = self._acted_on(r_t, charged_from, gate)
+            reach = float(np.nextafter(margin.max(), np.inf)) if len(margin) else -np.inf
         return self._base.radius_within(reach, r_t)
 
-    def curve(self, r_t: float, charged_from: float) -> PricedRiskCurve:
+    def curve(self, r_t: float, charged_from: float, gate: float | None = None) -> PricedRiskCurve:
         """The curve that r_t is read off: radius, mass and one case more are in its bound.
 
         Args:
             r_t: threshold on the probability, in (0, 1].
             charged_from: risk that candidates are charged from, in (0, 1].
+            gate: only candidates with margin < gate are considered; None: the gate that was given.
 
         Returns:
             The curve.
@@ -156,24 +186,16 @@ class PriceRule:
             SafeframeError: where a class is absent, or on a level outside (0, 1].
         """
         more = isinstance(self.rule, Conservative)
-        plain = self.plain(charged_from)
-        return plain.adjusted(self.radius(r_t, charged_from), self._base.mass(r_t), more)
+        plain, radius = self.plain(charged_from, gate), self.radius(r_t, charged_from, gate)
+        return plain.adjusted(radius, self._base.mass(r_t), more)
 
-    def nothing(self, r_t: float) -> Price:
-        """The price where none qualifies.
-
-        Args:
-            r_t: threshold on the probability, in (0, 1].
-
-        Returns:
-            An infinite price that is not feasible.
-        """
-        default = float(np.mean(self._default))
-        few = cases_needed(r_t, 0.05)
-        return Price(np.inf, 1.0, False, self.n, 0, 0, default, few, float(r_t), float(r_t))
+    def _nothing(self, r_t: float) -> Price:
+        """The price where none qualifies: infinite, not feasible."""
+        default, few = float(np.mean(self._default)), cases_needed(r_t, 0.05)
+        return Price(np.inf, 1.0, False, self.n, 0, 0, default, few, r_t, r_t, self._gate)
 
     def calibrate(self, r_t: float) -> PricedChoice:
-        """The smallest price whose bound is at most r_t, judged at r_t alone.
+        """The price, level and gate of most reward whose bound is at most r_t, judged at r_t alone.
 
         Args:
             r_t: threshold on the probability, in (0, 1].
@@ -184,16 +206,17 @@ class PriceRule:
         Raises:
             SafeframeError: on an r_t outside (0, 1].
         """
-        validate_threshold(r_t)
+        r_t = validate_threshold(r_t)
         if self.refused:
             given = 0.0 if self.rule.radius == "measured" else float(self.rule.radius)
-            return PricedChoice(self.nothing(r_t), given, refused=self.refused)
+            return PricedChoice(self._nothing(r_t), given, refused=self.refused)
         best: PricedChoice | None = None
-        for share in self.charges:
-            curve = self.curve(r_t, share * r_t)
-            choice = PricedChoice(curve.least_price(r_t), curve.radius, curve.slack)
-            if best is None or earns_more(choice.price, best.price):
-                best = choice
+        for level in (share * r_t for share in self.charges):
+            for gate in self._gates(r_t, level):
+                curve = self.curve(r_t, level, gate)
+                choice = PricedChoice(curve.least_price(r_t), curve.radius, curve.slack)
+                if best is None or earns_more(choice.price, best.price):
+                    best = choice
         assert best is not None
         price, default = best.price, float(np.mean(self._default))
         if not price.feasible or price.mean_reward >= default:
@@ -202,7 +225,7 @@ class PriceRule:
             f"the best price that qualifies, {price.mu:.4g}, earns {price.mean_reward:.4g} on average, less "
             f"than the default action's {default:.4g}"
         )
-        return PricedChoice(self.nothing(r_t), best.radius, best.slack, why)
+        return PricedChoice(self._nothing(r_t), best.radius, best.slack, why)
 
     def prices(self, levels: Sequence[float]) -> list[PricedChoice]:
         """One choice for each r_t: of all found up to it, that of most reward on these cases.
@@ -236,7 +259,8 @@ class PriceRule:
         Raises:
             SafeframeError: where a class is absent.
         """
-        plain, full = self.plain(price.charged_from), self.curve(price.r_t, price.charged_from)
+        plain = self.plain(price.charged_from, price.gate)
+        full = self.curve(price.r_t, price.charged_from, price.gate)
         steps = {
             "seen": plain.adjusted(odds=1.0),
             "prior": plain,

@@ -26,6 +26,7 @@ class Price:
         cases_needed: measurements acted on, none of them unsafely, that would certify r_t at 95 % confidence.
         r_t: what the bound is at most, in (0, 1].
         charged_from: risk above which a candidate pays, and below which it is paid.
+        gate: only candidates with margin < gate are considered.
     """
 
     mu: float
@@ -38,6 +39,7 @@ class Price:
     cases_needed: int
     r_t: float
     charged_from: float
+    gate: float = np.inf
 
     @property
     def action_rate(self) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from experiments.llm.reporting.measured import Measured, curves, gather, worst
+from experiments.llm.reporting.measured import MENDED, Measured, curves, gather, worst
 from experiments.support.results import figures
 from experiments.support.results.largest import sentence
 from experiments.support.results.saved import of_directory
@@ -64,6 +64,7 @@ TITLES = {
     "diasafety": "DiaSafety, judge's labels",
     "hub": "pretrained models",
 }
+TITLES |= {name + MENDED: f"{title}, mended approximate loss" for name, title in TITLES.items()}
 GREY = "#555555"
 
 

@@ -20,7 +20,7 @@ from experiments.support.results import collect
 from experiments.support.results.largest import largest_ratio
 from experiments.support.results.points import CurvePoints
 from experiments.support.results.ratios import ratio, share_interval
-from experiments.support.results.saved import Saved
+from experiments.support.results.saved import NoRuns, Saved
 
 FREE = ("seed", "evaluation.n_t", "evaluation.cost_limits", "data.path", "transfer.path", "transfer.format")
 """Settings that pooled runs may differ in."""
@@ -32,6 +32,8 @@ SYNTHETIC: dict[str, dict[str, str | None]] = {
 """What tells runs on synthetic conversations apart (configs/sweep/figure-4*.yaml): the cost model's labels,
 the guard around the PPO-Lag model, and labels drawn from the known P(harm).
 """
+MENDED = "_mended"
+"""Ends the name of a source with the mended approximate loss (configs/ablation/mended_answers)."""
 
 
 @dataclass(frozen=True)
@@ -105,19 +107,27 @@ def checked(table: pd.DataFrame, run: str) -> pd.DataFrame:
 def load(
     data: str, preset: str, where: Mapping[str, Any] | None = None, root: collect.Root = collect.RUNS
 ) -> dict[int, Measured]:
-    """Finished runs on `data` (of `SYNTHETIC`, or "hub", "pku", "diasafety") by n_t, largest first.
+    """Finished runs on `data` (of `SYNTHETIC`, or "hub", "pku", "diasafety", also with `MENDED` behind it) by
+    n_t, largest first.
 
     Runs that differ in more than `FREE` are not pooled: those of the configuration with the most runs (then
     the latest) are taken, and the notes say what was left out. Raises `NoRuns` if there are none.
     """
     wanted: dict[str, Any] = {"preset": preset, **(where or {})}
-    if data in ("pku", "diasafety"):
-        wanted |= {"source": "recorded", "data.format": data}
-    elif data in SYNTHETIC:
-        wanted |= {"source": "synthetic"} | SYNTHETIC[data]
+    source, mended = data.removesuffix(MENDED), data.endswith(MENDED)
+    if source in ("pku", "diasafety"):
+        wanted |= {"source": "recorded", "data.format": source}
+    elif source in SYNTHETIC:
+        wanted |= {"source": "synthetic"} | SYNTHETIC[source]
     else:
-        wanted |= {"source": data}
-    best, notes = collect.comparable(collect.required("llm", wanted, root), FREE)
+        wanted |= {"source": source}
+    if mended:
+        wanted |= {"tailoring.relative": True}
+    runs = collect.required("llm", wanted, root)
+    runs = [run for run in runs if mended or not run.setting("tailoring.relative")]
+    if not runs:
+        raise NoRuns(f"no finished run of llm on {data} but with the mended loss")
+    best, notes = collect.comparable(runs, FREE)
     every = [run for run in best if run.setting("evaluation.n_t") is None]
     found: dict[int, Measured] = {}
     if every:

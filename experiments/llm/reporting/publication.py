@@ -20,7 +20,10 @@ EXPERIMENT = "llm"
 SWEEP = "python run.py -m +sweep=figure-4"
 TABLES = (BLOCKS_TABLE,)
 """Raw tables beside the tidy results."""
-DATA = (*measured.SYNTHETIC, "pku", "diasafety", "hub")
+DATA = (
+    *measured.SYNTHETIC, "pku", "diasafety", "hub",
+    *(source + measured.MENDED for source in ("synthetic", "pku", "diasafety")),
+)  # fmt: skip
 
 
 def load(

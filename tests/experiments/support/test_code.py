@@ -135,7 +135,7 @@ def test_a_stage_goes_stale_with_each_module_that_it_imports_and_with_no_other(s
             "np.ones_like(weights) / weights.sum(",
         ),
         ("safetygym classifiers", S + "agents.agent", "weights / weights.sum(", "weights / weights.max("),
-        ("language tailored", "safeframe.informativeness", "return max(gaps)", "return min(gaps)"),
+        ("language tailored", "safeframe.informativeness.halves", "return max(gaps)", "return min(gaps)"),
         ("production networks", "experiments.support.seeding", "SeedSequence", "SeedSequence  # "),
     ],
 )

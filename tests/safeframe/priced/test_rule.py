@@ -5,7 +5,7 @@ import pytest
 
 from safeframe.priced.rule import PriceRule
 from safeframe.risk_scale import LogisticRisk
-from safeframe.threshold_rule import Conservative, PlugIn
+from safeframe.threshold_rule import Conservative, PlugIn, ThresholdRule
 from safeframe.types import SafeframeError
 
 
@@ -29,7 +29,7 @@ def test_parts_add_up_in_their_order_and_the_last_is_the_bound():
         assert (np.diff(list(parts.values())) >= 0).all()
         assert parts["few cases"] == found.price.bound <= r_t
         assert found.slack == 0.1 * r_t
-        assert found.radius == rule.radius(r_t, found.price.charged_from) > 0.0
+        assert found.radius == rule.radius(r_t, found.price.charged_from, found.price.gate) > 0.0
         assert parts["seen"] == found.price.n_unsafe_acted / found.price.n_acted
 
 
@@ -64,6 +64,26 @@ def test_of_the_levels_charged_from_the_one_that_earns_most_is_taken():
     for charges in ((), (0.0,), (1.5,)):
         with pytest.raises(SafeframeError, match="charges"):
             PriceRule(*problem(), SCALE, PlugIn(), charges=charges)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_with_a_measured_radius_it_earns_no_less_than_the_gate_alone(seed):
+    margin, reward, label = problem(seed)
+    reward = np.where(reward < 0.0, -np.inf, reward)
+    for r_t in (0.02, 0.05, 0.1, 0.3):
+        tau = ThresholdRule(margin, label, Conservative(), None, reward, "selected").calibrate(r_t).tau
+        alone = np.where(margin < tau, reward, 0.0).max(axis=1).clip(0.0).mean()
+        priced = PriceRule(margin, reward, label, SCALE, Conservative()).calibrate(r_t).price
+        assert priced.mean_reward >= alone - 1e-12
+        assert priced.bound <= r_t or not priced.feasible
+
+
+def test_stricter_gates_are_tried_only_where_the_radius_is_measured():
+    for rule in (PlugIn(), Conservative(0.1)):
+        assert PriceRule(*problem(), SCALE, rule, gate=1.0).calibrate(0.05).price.gate == 1.0
+    found = [PriceRule(*problem(s), SCALE, Conservative(), gate=1.0).calibrate(0.05).price for s in range(3)]
+    assert all(price.gate <= 1.0 for price in found)
+    assert any(price.gate < 1.0 for price in found)
 
 
 @pytest.mark.parametrize("rule", [PlugIn(), Conservative(), Conservative(0.1)])

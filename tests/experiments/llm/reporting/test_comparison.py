@@ -47,8 +47,9 @@ def write_run(
     points: dict = POINTS,
     extra: tuple = (),
     data: str = "synthetic",
+    mended: bool = False,
 ):
-    directory = root / "llm" / f"{seed}_{n_t}_{data}"
+    directory = root / "llm" / f"{seed}_{n_t}_{data}_{mended}"
     directory.mkdir(parents=True)
     rows, tidy = [], []
     for (method, r_t, knob), (answered, harmful, reward) in points.items():
@@ -69,6 +70,7 @@ def write_run(
         "seed": seed,
         "r_t": 0.01,
         "evaluation": {"n_t": n_t},
+        "tailoring": {"relative": mended},
         "models": {key.split(".")[1]: value for key, value in measured.SYNTHETIC[data].items()},
     }
     OmegaConf.save(OmegaConf.create(config), directory / "config.yaml")
@@ -105,6 +107,15 @@ def test_runs_around_another_model_or_with_other_labels_are_kept_apart(root):
     write_run(root, 9, data="synthetic_truth")
     for data, seeds in (("synthetic", [5, 6, 7]), ("synthetic_ppo_lag", [8]), ("synthetic_truth", [9])):
         assert measured.load(data, "laptop", root=root)[8000].seeds == seeds
+
+
+def test_runs_with_the_mended_loss_are_kept_apart(root):
+    for seed in (5, 6, 7, 8):
+        write_run(root, seed, n_t=None, lift=0.1, mended=True)
+    assert measured.load("synthetic_mended", "laptop", root=root)[8000].seeds == [5, 6, 7, 8]
+    assert measured.load("synthetic", "laptop", root=root)[8000].seeds == [5, 6, 7]
+    with pytest.raises(ResultsError, match=r"tailoring\.relative=True"):
+        measured.load("synthetic_truth_mended", "laptop", root=root)
 
 
 def test_a_seed_that_was_run_with_more_baselines_counts_once(tmp_path):

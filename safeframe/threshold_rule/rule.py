@@ -1,210 +1,28 @@
-"""One rule from labelled margins to thresholds, for every guard and every experiment.
-
-Between calibration and use P(unsafe | accepted) = U pi / (U pi + L (1 - pi)) can rise for three reasons, and
-the rule meets each:
-
-- The likelihoods move (U up, L down). For each r_t the radius xi is measured between two halves of the
-  internal test data (:class:`safeframe.informativeness.HalvesRadius`), only for thresholds that r_t can lead
-  to at radius 0. A coupling that fails on mass delta gives p <= p^{+xi} + delta, so the mass that is left
-  out, delta = share * r_t, is added to the bound.
-- The prior moves. It may be an interval; the bound rises in the prior, so the upper end rules. "observed"
-  takes the largest share of unsafe cases among the blocks (years, sites).
-- Cases are few. One unsafe case more is counted than was seen, 1 / (n_unsafe + 1) (the correction of
-  conformal risk control, Angelopoulos et al., arXiv 2208.02814): no unsafe case among n says nothing below 1
-  / n. A bound of 0 cannot arise.
-
-What is safe enough at a stricter r_t is so at a looser one: of all thresholds up to r_t the most permissive
-one counts. Without these three parts it is the paper's plug-in rule (:class:`PlugIn`). A rule of another
-kind, which needs calibrated probabilities, is :class:`safeframe.shrinkage.Shrinkage`.
-"""
+"""The thresholds that a rule gives on one set of labelled margins."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 from safeframe.certificates.cases import cases_needed
-from safeframe.chance_constraint import validate_prior, validate_radius, validate_threshold
-from safeframe.conservative_testing import PosteriorForm, check_form
+from safeframe.chance_constraint import validate_threshold
 from safeframe.informativeness import HalvesRadius
 from safeframe.margins import check_cases
 from safeframe.risk_curve import RiskCurve
 from safeframe.selected_risk import SelectedRiskCurve
 from safeframe.shrinkage import Shrinkage, ShrinkageCurve
+from safeframe.threshold_rule.calibrated import Calibrated, most_permissive
+from safeframe.threshold_rule.prior import Prior, prior_interval
+from safeframe.threshold_rule.rules import Conservative, LackingClassError, PlugIn, one_more
 from safeframe.types import SAFE, UNSAFE, BoolArray, FloatArray, LabelArray, SafeframeError, Threshold
 
 Event = Literal["accepted", "selected"]
-Prior = float | tuple[float, float] | Literal["observed"] | None
-
-
-def one_more(n_unsafe: int) -> float:
-    """The share of one unsafe case more than was seen (conformal risk control, arXiv 2208.02814).
-
-    Args:
-        n_unsafe: unsafe cases that were seen.
-
-    Returns:
-        1 / (n_unsafe + 1), to be added to the share of them that is accepted.
-    """
-    return 1.0 / (n_unsafe + 1)
-
-
-class LackingClassError(SafeframeError):
-    """A radius is to be measured, but a half of the cases has no case of one class."""
-
-
-@dataclass(frozen=True)
-class PlugIn:
-    """The paper's rule: the share that was seen, with a given radius, and nothing else.
-
-    At radius 0 it promises nothing: with few cases the risk exceeds r_t in most draws.
-
-    Attributes:
-        radius: xi >= 0, in logit units.
-        form: "tight" or "paper" posterior bound (event "accepted").
-
-    Raises:
-        SafeframeError: on a radius that is negative or not finite, or an unknown form.
-    """
-
-    radius: float = 0.0
-    form: PosteriorForm = "tight"
-
-    def __post_init__(self) -> None:
-        validate_radius(self.radius)
-        check_form(self.form)
-
-
-@dataclass(frozen=True)
-class Conservative:
-    """The rule of this module: radius, mass and one unsafe case more than was seen.
-
-    Attributes:
-        radius: "measured" between two halves of the cases, or xi >= 0 in logit units.
-        share: of r_t, the mass that a measured radius leaves out, in [0, 1); it is added to the bound.
-        form: "tight" or "paper" posterior bound (event "accepted").
-
-    Raises:
-        SafeframeError: on a value outside its range.
-    """
-
-    radius: float | Literal["measured"] = "measured"
-    share: float = 0.5
-    form: PosteriorForm = "tight"
-
-    def __post_init__(self) -> None:
-        if isinstance(self.radius, str) and self.radius != "measured":
-            raise SafeframeError(f'radius is {self.radius!r}; it must be a number or "measured"')
-        if self.radius != "measured":
-            validate_radius(self.radius)
-        if not 0.0 <= self.share < 1.0:
-            raise SafeframeError(f"share is {self.share}; the share of r_t left out must lie in [0, 1)")
-        check_form(self.form)
-
-
 Rule = PlugIn | Conservative | Shrinkage
 Curve = RiskCurve | SelectedRiskCurve | ShrinkageCurve
-
-
-@dataclass(frozen=True)
-class Calibrated:
-    """What a rule chose for one r_t.
-
-    Attributes:
-        threshold: with the bound at tau as the rule computes it.
-        radius: xi that was used, in logit units.
-        slack: mass that was added: what the radius leaves out, and for accepted cases the one case more.
-        refused: why nothing may be accepted, where that is not for the bound; else empty.
-    """
-
-    threshold: Threshold
-    radius: float
-    slack: float = 0.0
-    refused: str = ""
-
-    @property
-    def tau(self) -> float:
-        """Accept iff margin < tau; -inf rejects everything."""
-        return self.threshold.tau
-
-    @property
-    def r_t(self) -> float:
-        """Threshold on the probability, in (0, 1]."""
-        return self.threshold.r_t
-
-
-@dataclass(frozen=True)
-class PriorInterval:
-    """P(unsafe) that a bound has to stand.
-
-    Attributes:
-        low: its lower end.
-        high: its upper end, with which bounds are computed.
-        mean: the share in the cases.
-        given: whether the user gave it.
-    """
-
-    low: float
-    high: float
-    mean: float
-    given: bool
-
-
-def prior_interval(prior: Prior, label: LabelArray, block: np.ndarray | None = None) -> PriorInterval:
-    """The prior that a bound has to stand.
-
-    Args:
-        prior: P(unsafe); (low, high); "observed", the shares of the blocks; None, the share of the cases.
-        label: (n,) 0 safe, 1 unsafe.
-        block: (n,) ids of the periods or sites of the cases; needed for "observed".
-
-    Returns:
-        The interval.
-
-    Raises:
-        SafeframeError: on values outside [0, 1], an interval upside down, or "observed" with fewer than two
-            blocks.
-    """
-    unsafe = np.asarray(label) == UNSAFE
-    mean = float(unsafe.mean())
-    if prior is None:
-        return PriorInterval(mean, mean, mean, False)
-    if isinstance(prior, str):
-        if prior != "observed":
-            raise SafeframeError(f'prior is {prior!r}; it must be a number, (low, high) or "observed"')
-        keys = np.unique(block) if block is not None else np.empty(0)
-        if block is None or len(keys) < 2:
-            raise SafeframeError('prior "observed" needs block ids of at least two periods or sites')
-        shares = [float(unsafe[block == key].mean()) for key in keys]
-        return PriorInterval(min(shares), max(shares), mean, True)
-    low, high = prior if isinstance(prior, tuple) else (prior, prior)
-    for end in (low, high):
-        validate_prior(end, 2)
-    if low > high:
-        raise SafeframeError(f"prior is ({low}, {high}); the lower end comes first")
-    return PriorInterval(float(low), float(high), mean, True)
-
-
-def most_permissive(calibrate: Callable[[float], Calibrated], levels: Sequence[float]) -> list[Calibrated]:
-    """One choice for each r_t: of all thresholds up to it, the most permissive.
-
-    Args:
-        calibrate: from r_t to what a rule chooses for it alone.
-        levels: ascending r_t in (0, 1].
-
-    Returns:
-        The choices, in the order of the levels; tau never falls.
-    """
-    found: list[Calibrated] = []
-    for r_t in levels:
-        choice = calibrate(r_t)
-        keep = bool(found) and found[-1].tau >= choice.tau
-        found.append(found[-1] if keep else choice)
-    return found
 
 
 class ThresholdRule:
