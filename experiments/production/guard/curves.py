@@ -46,7 +46,7 @@ _GROUPS: dict[str, Constraint] = {
 
 @dataclass(frozen=True)
 class Curve:
-    """One way to come from calibrated risk to gates: settings `evaluation.{constraint,choice,calibration}`."""
+    """One way from calibrated risk to gates: settings `evaluation.{constraint,choice,calibration}`."""
 
     constraint: str
     choice: str

@@ -192,9 +192,9 @@ def caption(measured: Measured, source: str) -> str:
         f"Bars: {interval}. {shared}".strip(),
         "On the line marked 0: no violation seen; the bar ends at the one-sided 95 % Clopper-Pearson upper "
         "limit (hours that runs share count once).",
-        "A: ours over r_t, every baseline over its own knob, which is hindsight; crosses: the knob chosen for "
-        "an r_t on the calibration quarter. Revenue is a share of what a plan that knows the demand and never "
-        "violates earns (violating can earn more).",
+        "A: ours over r_t, every baseline over its own knob, which is hindsight; crosses: the knob chosen "
+        "for an r_t on the calibration quarter. Revenue is a share of what a plan that knows the demand and "
+        "never violates earns (violating can earn more).",
         "B: dotted line, violation = r_t; right, of all products and seeds the one with the largest share; "
         "points are shifted sideways by a few per cent so that they do not hide each other.",
         sentence("violation share of ours", worst(measured), "runs and weeks"),

@@ -188,7 +188,7 @@ def _over_threshold(measured: Measured, method: str, name: str, claim: Claimant)
 
 
 def _gain(measured: Measured, metric: str, suffix: str, claim: Claimant) -> None:
-    """The trained binary classifier less its warm-up at r_t = 1e-3, paired over runs, t interval over runs."""
+    """The trained binary classifier less its warm-up at r_t = 1e-3, paired over runs, t interval of them."""
     name = f"{metric}_gain_over_cross_entropy{suffix}"
     ours, theirs = (
         measured.metric(metric, method + suffix, TRAINED_AT) for method in ("binary", "binary_cross_entropy")

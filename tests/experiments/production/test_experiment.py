@@ -322,7 +322,8 @@ def test_ours_is_the_curve_that_is_configured(done):
 def test_parts_and_the_paper_s_classifier(done):
     """The guard alone, on the binary classifier: its networks are trained, no others."""
     run = perform(
-        done.parents[1], "model.classifier=binary", "evaluation.parts=[guard]", "evaluation.constraint=pooled",
+        done.parents[1], "model.classifier=binary", "evaluation.parts=[guard]",
+        "evaluation.constraint=pooled",
         "evaluation.choice=priced", "evaluation.calibration=weekly", "evaluation.rule=conservative",
     )  # fmt: skip
     stages = json.loads((run / "manifest.json").read_text())["stages"]

@@ -81,7 +81,7 @@ def test_the_worst_product_s_threshold_is_common_and_no_looser_than_any_own(worl
 
 @pytest.mark.parametrize("curve", all_curves(), ids=lambda curve: curve.name)
 def test_a_looser_r_t_makes_no_less_and_no_future_label_matters(world, curve):
-    data, counted, use, guarded, risk, table = world
+    data, counted, use, guarded, risk, _ = world
     gates = guarded.gates(curve, "strict", LEVELS)
     if curve.choice == "gated":
         assert (np.diff(gates.astype(int), axis=0) >= 0).all()
@@ -98,7 +98,7 @@ def test_a_looser_r_t_makes_no_less_and_no_future_label_matters(world, curve):
 
 
 def test_priced_makes_what_is_worth_its_risk(world):
-    data, counted, use, guarded, risk, table = world
+    _, _, use, guarded, risk, table = world
     gates = guarded.gates(Curve("pooled", "priced", "static"), "plug_in", [0.1])
     gain = np.stack([table.gain(i) for i in range(4)], axis=1)[use]
     assert gates.any()
