@@ -10,6 +10,7 @@ Methods:
 
 - ours: the guard as configured (`model.classifier`, `evaluation.{constraint,choice,calibration,rule}`)
 - ours_<curve>: the same score under every constraint, choice and calibration (`guard.curves`)
+- ours_knob: the same score without a promise, behind one threshold that is swept as the baselines' knobs are
 - binary: the paper's: classifier trained by the approximate loss, conservative bound product by product
 - binary_xi_0: the same with radius 0 in training and in the bound
 - binary_certified: the classifier of binary, thresholds by fixed-sequence testing
@@ -53,7 +54,7 @@ from safeframe.groups.constraint import log_odds
 MARGINS = np.round(np.linspace(0.0, 6.0, 31), 3)  # knob of two_stage_margin, demand units
 SPREADS = np.round(np.linspace(0.0, 8.0, 33), 3)  # of forecast_law, predicted standard deviations
 PAST_SPREADS = np.round(np.linspace(-1.0, 3.0, 41), 3)  # of mean_variance, standard deviations of past hours
-ODDS = np.round(np.linspace(-2.0, 10.0, 49), 3)  # of scores: log odds of a safe hour
+ODDS = np.round(np.linspace(-2.0, 14.0, 65), 3)  # of scores: log odds of a safe hour
 _KNOWN = (Quarter.TRAINING, Quarter.INTERNAL_TEST_TRAINING, Quarter.INTERNAL_TEST_VALIDATION)
 
 
@@ -118,12 +119,16 @@ def _guard(this: Experiment, risk: Calibrated, table: PlanTable) -> None:
     known = [this.data.where(quarter) for quarter in _KNOWN]
     guarded = Guarded(risk, this.data, counting.validation, known, this.config.service, table)
     configured = Curve(settings.constraint, settings.choice, settings.calibration)
-    for curve in all_curves():
+    for curve in dict.fromkeys([*all_curves(), configured]):
         gates = guarded.gates(curve, settings.rule, counting.levels)
         for r_t, gate in zip(counting.levels, gates, strict=True):
             counting.gated(f"ours_{curve.name}", table, gate, r_t)
             if curve == configured:
                 counting.gated("ours", table, gate, r_t)
+    score = log_odds(risk.probability)
+    counting.swept(
+        "ours_knob", ODDS, lambda knob, cases: table.action(score[cases] < -knob, cases), risk.counted
+    )
 
 
 def _binary(this: Experiment, margins: dict[str, np.ndarray], table: PlanTable) -> None:

@@ -22,7 +22,7 @@ from experiments.production.guard.calibration import odd_weeks
 from experiments.production.guard.score import Calibrated
 from experiments.production.guard.service import Clock, InService, Service
 from experiments.production.planning import PlanTable
-from experiments.production.records import CALIBRATIONS, CHOICES, CONSTRAINTS
+from experiments.production.records import CALIBRATIONS, CONSTRAINTS
 from safeframe.groups.constraint import Constraint, from_log_odds, log_odds
 from safeframe.optimisation.priced import choose_priced
 from safeframe.priced.rule import PriceRule
@@ -60,10 +60,12 @@ class Curve:
 
 
 def all_curves() -> list[Curve]:
-    """Every curve: the priced choice promises the share over all products, whatever the constraint."""
+    """The curves of figure 2: every constraint, static and weekly, and the priced choice, which promises the
+    share over all products; static, since renewing prices takes a minute of a core where thresholds take one
+    second.
+    """
     gated = [Curve(c, "gated", k) for c in CONSTRAINTS for k in CALIBRATIONS]
-    assert CHOICES == ("gated", "priced")
-    return gated + [Curve("pooled", "priced", k) for k in CALIBRATIONS]
+    return [*gated, Curve("pooled", "priced", "static")]
 
 
 class Guarded:

@@ -23,6 +23,7 @@ NAMES = {
     "ours_worst_product_weekly": "worst product, weekly",
     "ours_priced_static": "priced, static",
     "ours_priced_weekly": "priced, weekly",
+    "ours_knob": "our score, swept",
     "binary": "binary (the paper's)",
     "binary_xi_0": "binary, $\\xi$ = 0",
     "binary_certified": "binary, certified",

@@ -14,11 +14,13 @@ import pandas as pd
 from scipy import stats
 
 from experiments.production.records import ORACLE, PRODUCTS
-from experiments.production.reporting.comparison import curves
+from experiments.production.reporting.comparison import OURS, curves
 from experiments.production.reporting.deployment import LEVEL, by_weeks, holm
 from experiments.production.reporting.measured import Measured
 from experiments.support.results.saved import Saved
 
+KNOB = "ours_knob"
+"""Our score behind a knob: a method without a promise."""
 SHOWN = (1e-3, 1e-2, 1e-1)
 
 
@@ -49,6 +51,11 @@ def cells(runs: Iterable[Saved]) -> pd.DataFrame:
     for _, mine in found[(found["accepted"] > 0) & (found["r_t"] < 1)].groupby("method"):
         found.loc[mine.index, "holm"] = holm(mine["p_exact"].to_numpy())
     return found
+
+
+def promised(measured: Measured) -> list[str]:
+    """Methods of the guard, which have a promise: ours under every constraint, and the binary classifier's."""
+    return [m for m in measured.methods if m.startswith((OURS, "binary")) and not m.startswith(KNOB)]
 
 
 def promises(measured: Measured, by_cell: pd.DataFrame | None = None) -> pd.DataFrame:

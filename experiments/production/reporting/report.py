@@ -21,7 +21,7 @@ from experiments.production.reporting.comparison import (
 )
 from experiments.production.reporting.measured import Measured, gather, read
 from experiments.production.reporting.promises import SHOWN as PROMISE_LEVELS
-from experiments.production.reporting.promises import cells, promises, worst_products
+from experiments.production.reporting.promises import cells, promised, promises, worst_products
 from experiments.support.results.publish import RESULTS, Claimant, write_tables
 from experiments.support.results.ratios import mean_interval, ratio
 from experiments.support.results.saved import of_directory
@@ -70,7 +70,7 @@ def _promise_lines(measured: Measured) -> list[str]:
     """The worst product of every method with a promise at `SHOWN`; nothing without the tidy results."""
     worst_of = worst_products(measured)
     lines = []
-    for method in [m for m in measured.methods if m.startswith((OURS, "binary"))]:
+    for method in promised(measured):
         rows = worst_of[worst_of["method"] == method]
         found = [rows[np.isclose(rows["r_t"], r_t, rtol=1e-6)] for r_t in SHOWN]
         cells = ["-" if one.empty else f"{one['share'].iloc[0] / one['r_t'].iloc[0]:.2f}" for one in found]
@@ -128,8 +128,7 @@ def record(
     )  # fmt: skip
     _times_safer(times_safer(measured) if safer is None else safer, claim)
     _over_range(over_range(measured), claim)
-    promised = [m for m in measured.methods if m == OURS or m.startswith((f"{OURS}_", "binary"))]
-    for method in [m for m in promised if not m.endswith("certified")] + ["binary_certified"]:
+    for method in promised(measured):
         suffix = "" if method == OURS else f"_{method}"
         _over_threshold(measured, method, f"violation_over_threshold_max{suffix}", claim)
     _promises(promises(measured), claim)

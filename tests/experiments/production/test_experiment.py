@@ -48,6 +48,7 @@ KNOBS = {
     "two_stage_margin",
     "cross_entropy",
     "truth",
+    "ours_knob",
 }
 METHODS = {"ours", *CURVES, *BINARY, *KNOBS, *(f"{name}_chosen" for name in KNOBS), "two_stage", "oracle"}
 TINY = (
@@ -329,7 +330,14 @@ def test_parts_and_the_paper_s_classifier(done):
     stages = json.loads((run / "manifest.json").read_text())["stages"]
     assert set(stages) == {"demand", "cross_entropy", "tailored", "tailored_xi_0", "guard"}
     sums = weekly(run).set_index("method")
-    assert set(sums.index) == {"ours", *CURVES, "oracle"}
+    assert set(sums.index) == {
+        "ours",
+        "ours_priced_weekly",
+        *CURVES,
+        "ours_knob",
+        "ours_knob_chosen",
+        "oracle",
+    }
     pd.testing.assert_series_equal(
         sums.loc["ours", "revenue"].reset_index(drop=True),
         sums.loc["ours_priced_weekly", "revenue"].reset_index(drop=True),
