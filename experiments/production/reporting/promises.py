@@ -54,7 +54,7 @@ def cells(runs: Iterable[Saved]) -> pd.DataFrame:
 
 
 def promised(measured: Measured) -> list[str]:
-    """Methods of the guard, which have a promise: ours under every constraint, and the binary classifier's."""
+    """Methods with a promise: ours under every constraint, and the binary classifier's."""
     return [m for m in measured.methods if m.startswith((OURS, "binary")) and not m.startswith(KNOB)]
 
 
