@@ -61,12 +61,13 @@ class Experiment:
         self.held_out = np.concatenate(self._training_cases(True))
         """Cases that no training sees, to choose among checkpoints."""
         self.test = self._internal_test()
-        for index, where in (
-            (self.trained_on[1].numpy(), "the internal test quarter for training"),
-            (self.test, "the internal test quarter for validation"),
+        measured, halves = config.fixed_radius() is None, "guard" in config.evaluation.parts
+        for index, where, weeks in (
+            (self.trained_on[1].numpy(), "the internal test quarter for training", measured),
+            (self.test, "the internal test quarter for validation", measured or halves),
         ):
             unsafe, hour = self.data.unsafe[index], self.data.target_hour[index]
-            require_both_classes(unsafe, hour, self.data.names, where, config.fixed_radius() is None)
+            require_both_classes(unsafe, hour, self.data.names, where, weeks, measured)
         self.evaluation = Evaluation(config, self.problem, self.data, self.inputs, self.test)
 
     def _training_cases(self, held_out: bool) -> list[np.ndarray]:

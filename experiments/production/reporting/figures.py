@@ -18,7 +18,7 @@ from experiments.production.records import CHOSEN, ORACLE
 from experiments.production.reporting import looks
 from experiments.production.reporting.comparison import OURS, curves, worst
 from experiments.production.reporting.measured import Measured, gather, read
-from experiments.production.reporting.promises import worst_products
+from experiments.production.reporting.promises import promised, worst_products
 from experiments.production.reporting.report import summary
 from experiments.support.results import figures
 from experiments.support.results.largest import sentence
@@ -85,8 +85,10 @@ def panels(measured: Measured) -> Figure:
     return figure
 
 
-def against_revenue(axes: Axes, table: pd.DataFrame, methods: Sequence[str], rail: float) -> None:
-    """Violation against revenue, every method over its own knob; crosses: knobs chosen on the calibration
+def against_revenue(
+    axes: Axes, table: pd.DataFrame, methods: Sequence[str], rail: float, chosen: bool = True
+) -> None:
+    """Violation against revenue, every method over its own knob; crosses: knobs `chosen` on the calibration
     quarter.
     """
     labels = []
@@ -95,7 +97,7 @@ def against_revenue(axes: Axes, table: pd.DataFrame, methods: Sequence[str], rai
         if not len(rows):
             continue
         _curve(axes, rows, rail)
-        user = table[table["method"] == method + CHOSEN]
+        user = table[(table["method"] == method + CHOSEN) & chosen]
         look = looks.look(method)
         height = np.where(user["zero"], rail, 100 * user["violation"])
         axes.scatter(
@@ -116,6 +118,36 @@ def _label(rows: pd.DataFrame, look: dict, rail: float, bold: bool) -> looks.Lab
     last = (seen if len(seen) else rows).sort_values("revenue_share").iloc[-1]
     height = rail if last["zero"] else 100 * last["violation"]
     return looks.Label(float(last["revenue_share"]), float(height), look["label"], look["color"], bold)
+
+
+def curves_figure(measured: Measured, source: str, directory: Path | None = None) -> list[Path]:
+    """figure_2_curves_<source>: ours under every constraint, choice and calibration. A: against revenue,
+    beside the same score behind a swept knob and the true probability. B: the worst product and seed.
+    """
+    import matplotlib.pyplot as plt
+
+    own = [m for m in looks.NAMES if m.startswith(f"{OURS}_")]
+    shown = looks.group(measured.methods, [*own, "truth"])
+    if not any(method in measured.methods for method in own):
+        return []
+    with figures.style():
+        table = limits(measured)
+        figure, (left, right) = plt.subplots(1, 2, figsize=(figures.PAGE[0], 3.2))
+        rail = _rail(table)
+        against_revenue(left, table, shown, rail, chosen=False)
+        left.set_title("A", loc="left", fontweight="bold")
+        worst_of = worst_products(measured)
+        worst_of = worst_of.assign(violation=worst_of["share"], zero=worst_of["share"] == 0)
+        _against_r_t(right, worst_of, looks.group(promised(measured), own), rail, bars=False)
+        right.set_title("B  the worst product and seed", loc="left", fontweight="bold")
+        text = (
+            f"Our score under every constraint, choice and calibration, production planning, data: {source}; "
+            f"{len(measured.runs)} runs, seeds {', '.join(map(str, measured.seeds))}. A: violations, bars as "
+            "in figure 2; dashed: static thresholds. Our score, swept, and the true probability (synthetic "
+            "demand) have a knob instead of a promise. B: of all products and seeds the one with the largest "
+            "share; dotted, r_t. On the line marked 0: no violation seen.\n"
+        )
+        return figures.save(figure, f"figure_2_curves_{source}", text, directory)
 
 
 def _against_r_t(

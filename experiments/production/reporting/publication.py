@@ -69,6 +69,7 @@ def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -
         print(f"{source}: {len(full.runs)} runs, seeds {full.seeds}, n_t = {max(by_n_t):,}")
         announce("note", full.notes)
         paths += figures.figure_2(full, source, directory=target.figures)
+        paths += figures.curves_figure(full, source, directory=target.figures)
         paths += scaling.figure_2_scaling(by_n_t, source, directory=target.figures)
         paths += report.write(full, source, target.place)
         missing = report.record(full, source, preset, times_safer(full), target.ledger, target.dirty)

@@ -48,7 +48,7 @@ def summary(source: Path | pd.DataFrame, weekly: pd.DataFrame | None = None) -> 
         for at, r_t in table["r_t"].items()
         if at in useful or at == measured.oracle or np.isclose(r_t, SHOWN, rtol=1e-6).any()
     ]
-    head = ("method", "r_t / knob", "viol. %", "interval 95 %", "n", "revenue", "acceptance")
+    head = ("method", "r_t / knob", "viol. %", "interval 95 %", "n", "revenue", "made")
     lines = [head, *(_line(table.loc[at], at in useful) for at in kept)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     padded = [[cell.rjust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
@@ -127,7 +127,7 @@ def record(
         seeds=measured.seeds, preset=preset, data=source,
     )  # fmt: skip
     _times_safer(times_safer(measured) if safer is None else safer, claim)
-    _over_range(over_range(measured), claim)
+    _over_range(over_range(measured), times_safer_at(measured), claim)
     for method in promised(measured):
         suffix = "" if method == OURS else f"_{method}"
         _over_threshold(measured, method, f"violation_over_threshold_max{suffix}", claim)
@@ -155,8 +155,13 @@ def _times_safer(safer: pd.DataFrame, claim: Claimant) -> None:
         claim(f"times_safer.{row['method']}", row["ratio"], low, row["high"], n)
 
 
-def _over_range(over: pd.DataFrame, claim: Claimant) -> None:
-    """The geometric mean of times safer over 50 to 90 % of the oracle's revenue, and the least of them."""
+def _over_range(over: pd.DataFrame, at: pd.DataFrame, claim: Claimant) -> None:
+    """The geometric mean of times safer over 50 to 90 % of the oracle's revenue, the least of them, and the
+    one whose lower limit is largest.
+    """
+    for method, rows in at[at["ratio"].notna()].groupby("method", sort=False):
+        best = rows.loc[rows["low"].idxmax()]
+        claim(f"times_safer_best.{method}", best["ratio"], best["low"], best["high"], best["ours_produced"])
     for row in over.to_dict("records"):
         if not np.isfinite(row["mean"]):
             continue
