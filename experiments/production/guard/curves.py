@@ -133,8 +133,14 @@ class Guarded:
                 price = choice.price
                 if not price.feasible:
                     continue
-                risk = from_log_odds(_column(log_odds(served.probability[rows])))
-                made = choose_priced(risk, _column(gain[rows]), price.mu, price.charged_from)
+                odds = _column(log_odds(served.probability[rows]))
+                made = choose_priced(
+                    from_log_odds(odds),
+                    _column(gain[rows]),
+                    price.mu,
+                    price.charged_from,
+                    allowed=odds < price.gate,
+                )
                 gate[i, stretch] = (made.index == 0).reshape(len(rows), products)
         return gate
 
