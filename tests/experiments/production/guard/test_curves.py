@@ -14,7 +14,10 @@ from experiments.production.guard import knobs
 from experiments.production.guard.curves import Curve, Guarded, all_curves
 from experiments.production.guard.score import Calibrated, calibrated
 from experiments.production.planning import PlanTable, ProductionProblem, plan
-from safeframe.priced.rule import CHARGES
+from safeframe.groups.constraint import from_log_odds, log_odds
+from safeframe.priced.rule import CHARGES, PriceRule
+from safeframe.risk_scale import GivenRisk
+from safeframe.threshold_rule import Conservative
 
 HOURS = 1400
 LEVELS = [0.0123, 0.0987, 0.3141, 1.0]  # no share of few cases equals one
@@ -111,6 +114,28 @@ def test_priced_makes_what_is_worth_its_risk(world):
         return ratio[made & risky].min() >= ratio[left & risky].max() and made[~risky].all()
 
     assert sum(separated(share * 0.1) for share in CHARGES) == 1
+
+
+def test_priced_does_in_use_what_the_price_counts():
+    """On the very cases that bear the price, what is made is what the rule counted, gates included."""
+    data = synthetic(1, hours_per_quarter=1000)
+    table = PlanTable(ProductionProblem(), data.demand.astype(np.float64))
+    counted, year = (data.where(q) for q in (Quarter.INTERNAL_TEST_VALIDATION, Quarter.TRAINING))
+    risk = np.clip(truth_probability(data) ** 0.7, 1e-9, 1 - 1e-9)
+    own = Guarded(Calibrated(risk, counted), data, counted, [year], ServiceConfig(), table)
+    levels = [0.002, 0.0046, 0.01, 0.1, 0.3]
+    gates = own.gates(Curve("pooled", "priced", "static"), "conservative", levels)
+    gain = np.stack([table.gain(i) for i in range(4)], axis=1)
+    found = PriceRule(
+        log_odds(risk[counted]).reshape(-1, 1), gain[counted].reshape(-1, 1),
+        data.unsafe[counted].astype(np.int64).reshape(-1, 1), GivenRisk(from_log_odds), Conservative(),
+        np.repeat(np.arange(len(counted)) // 168 % 2 == 1, 4), prior=own.served.prior_of_all(counted),
+    ).prices(levels)  # fmt: skip
+    assert any(one.price.feasible for one in found)
+    assert any(np.isfinite(one.price.gate) for one in found)
+    for one, gate in zip(found, gates, strict=True):
+        assert gate.sum() == one.price.n_acted
+        assert (gate & data.unsafe[counted]).sum() == one.price.n_unsafe_acted
 
 
 def test_plan_table_is_the_plan():
