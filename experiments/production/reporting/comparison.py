@@ -201,10 +201,12 @@ def _against(measured: Measured, draws: Pooled, theirs, share: float | None) -> 
     return row | {"note": "; ".join(notes)}
 
 
-def sides(measured: Measured, draws: Pooled, theirs, share: float | None) -> dict[str, np.ndarray]:
-    """Per draw: both violation shares at the revenue compared at, and where on ours' curve that is."""
+def sides(
+    measured: Measured, draws: Pooled, theirs, share: float | None, own: str = OURS
+) -> dict[str, np.ndarray]:
+    """Per draw: both violation shares at the revenue compared at, and where on our curve `own` that is."""
     violation, earned, _ = draws
-    theirs, ours = np.asarray(theirs), measured.where(OURS)
+    theirs, ours = np.asarray(theirs), measured.where(own)
     if share is None:
         target, baseline = earned[:, theirs[0]], violation[:, theirs[0]]
     else:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.production.records import ORACLE
-from experiments.production.reporting.across import over_range
+from experiments.production.reporting.across import of_every_curve, over_range
 from experiments.production.reporting.comparison import (
     DRAWS,
     OURS,
@@ -102,7 +102,7 @@ def write(measured: Measured, source: str, place: Path = RESULTS, draws: int = D
     tables = {
         "times_safer": times_safer(measured, draws=draws),
         "times_safer_at": times_safer_at(measured, draws=draws),
-        "times_safer_over": over_range(measured, draws=draws),
+        "times_safer_over": of_every_curve(measured, draws),
         "curves": curves(measured),
         "per_product": by_cell,
         "promises": promises(measured, by_cell),

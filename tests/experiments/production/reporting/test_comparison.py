@@ -11,7 +11,7 @@ import pytest
 
 from experiments.production.records import WEEKLY_COLUMNS
 from experiments.production.reporting import comparison
-from experiments.production.reporting.across import over_range
+from experiments.production.reporting.across import of_every_curve, over_range
 from experiments.production.reporting.comparison import (
     corrected,
     crossing,
@@ -272,3 +272,9 @@ def test_the_mean_over_a_range_is_that_of_single_revenues():
         assert over.loc[method, "least"] == pytest.approx(ratios.min())
         assert over.loc[method, "mean_low"] < over.loc[method, "mean"] < over.loc[method, "mean_high"]
     assert "ours_pooled_weekly" not in over.index  # ours is not compared with its own curves
+    every = of_every_curve(measured, draws=10)
+    assert set(every["curve"]) == {"ours", "ours_pooled_weekly"}
+    own = every[every["curve"] == "ours"].set_index("method")["mean"]
+    assert own.to_dict() == pytest.approx(over["mean"].to_dict(), nan_ok=True)
+    other = every[every["curve"] == "ours_pooled_weekly"].set_index("method")["mean"]
+    assert (other < own).all()  # the fake one violates 1.6 times as often at the same revenue
