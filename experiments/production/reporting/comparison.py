@@ -237,6 +237,7 @@ def curves(measured: Measured) -> pd.DataFrame:
     rows = []
     hours = measured.hours.sum(axis=1)
     oracle = measured.revenue[:, measured.oracle].sum(axis=1)
+    accepted, nothing = _accepted(measured), (np.zeros(len(measured.runs)),) * 2
     for at, point in measured.points.iterrows():
         k, n = (values[:, at].sum(axis=1) for values in (measured.violations, measured.produced))
         earned = measured.revenue[:, at].sum(axis=1)
@@ -247,27 +248,33 @@ def curves(measured: Measured) -> pd.DataFrame:
         for name, (top, bottom) in {
             "revenue": (earned, hours),
             "revenue_share": (earned, oracle),
-            "acceptance": _accepted(measured, point),
+            "acceptance": accepted.get(_key(point["method"], point["r_t"], point["knob"]), nothing),
         }.items():
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), ratio(top, bottom), strict=True))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _accepted(measured: Measured, point: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Product-hours produced and product-hours, per run, by the tidy metric; zeros (share NaN) without it."""
-    nothing = np.zeros(len(measured.runs)), np.zeros(len(measured.runs))
+def _accepted(measured: Measured) -> dict[tuple, tuple[np.ndarray, np.ndarray]]:
+    """Product-hours produced and product-hours, per run, by the tidy metric and by point; a point that some
+    run lacks is missing.
+    """
     if measured.frame is None:
-        return nothing
-    frame = measured.frame
-    rows = frame[(frame["method"] == point["method"]) & (frame["metric"] == "acceptance")]
-    for key in ("r_t", "knob"):
-        rows = rows[np.isclose(rows[key].astype(float), point[key], rtol=1e-6, equal_nan=True)]
-    rows = rows.set_index("run").reindex(measured.runs["run"])
-    if rows["value"].isna().any():
-        return nothing
-    cases = rows["n"].to_numpy(dtype=float)
-    return rows["value"].to_numpy(dtype=float) * cases, cases
+        return {}
+    rows = measured.frame[measured.frame["metric"] == "acceptance"]
+    keys = [_key(*point) for point in zip(rows["method"], rows["r_t"], rows["knob"], strict=True)]
+    found = {}
+    for key, mine in rows.assign(key=keys).groupby("key", sort=False):
+        mine = mine.set_index("run").reindex(measured.runs["run"])
+        if not mine["value"].isna().any():
+            cases = mine["n"].to_numpy(dtype=float)
+            found[key] = mine["value"].to_numpy(dtype=float) * cases, cases
+    return found
+
+
+def _key(method: str, r_t: float, knob: float) -> str:
+    """A point as text, so that NaN equals NaN and rounding does not matter."""
+    return f"{method}|{float(r_t):.6g}|{float(knob):.6g}"
 
 
 def worst(measured: Measured, method: str = OURS) -> tuple[float, float, float, int]:
