@@ -14,6 +14,10 @@
 #                   are given:  make figure-4 PKU=/path/to/candidates.jsonl.gz DIASAFETY=/path/to/diasafety
 # make results      everything that is committed under results/
 # make compare      what the paper states beside ours      make compare ARGS=--all     the whole ledger
+# make report       one page of everything that is committed: build/report.html (no network)
+# make dashboards   a workspace and a report on Weights & Biases for each experiment (needs a key), or as files:
+#                   make dashboards ARGS="--offline results/runs/dashboards"
+# make test-browser the report in headless Chromium (apt install chromium)
 # make bench-sim    the simulator: environment steps a second, against a plain MuJoCo loop
 # make bench-llm    language models: candidates a second of generation, scoring, classification
 # make bench        all benchmarks            make clean       remove what can be made again (not runs, not .venv)
@@ -29,7 +33,7 @@ ARGS ?=
 KEEP ?=
 READY := $(VENV)/.ready
 
-.PHONY: setup run run-eia test test-long lint docs format bench bench-sim bench-llm figures figure-2 deployment figure-3 figure-4 theory results compare clean
+.PHONY: setup run run-eia test test-long lint docs format bench bench-sim bench-llm figures figure-2 deployment figure-3 figure-4 theory results compare report dashboards test-browser clean
 
 setup: $(READY)
 ifneq ($(origin PYTHON),file)
@@ -124,6 +128,16 @@ results: figure-2 deployment figure-3 figure-4 theory bench
 
 compare: $(READY)
 	$(PY) scripts/compare.py $(ARGS)
+
+report: $(READY)
+	$(PY) scripts/report.py $(ARGS)
+
+dashboards: $(READY)
+	$(PY) scripts/dashboards.py $(ARGS)
+
+test-browser: $(READY)
+	$(PY) -m pip install --quiet -r requirements-browser.txt
+	$(PY) -m pytest tests/experiments/support/page $(ARGS)
 
 clean:
 	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist site *.egg-info

@@ -120,7 +120,8 @@ class Experiment:
             )
             seed = self.context.seeds.integer(name)
             fresh = self.backend.new(lora, seed)
-            return loop.train(fresh, loss, schedule, seed, stage.checkpoint, self._progress(name))
+            watched = self.context.watched(name, loss)
+            return loop.train(fresh, watched, schedule, seed, stage.checkpoint, self._progress(name))
 
         return self._cached(name, lora, compute, {})
 

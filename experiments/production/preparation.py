@@ -104,7 +104,7 @@ class Experiment:
                 torch.cat(self.trained_on),
                 outputs,
                 hidden,
-                loss,
+                self.context.watched(name, loss),
                 self.config.training,
                 self.context.seeds.integer(name),
                 stage.checkpoint,

@@ -25,7 +25,7 @@ from experiments.safetygym.config import SafetyGymConfig
 from experiments.safetygym.evaluation import entries
 from experiments.safetygym.evaluation.episodes import summarise
 from experiments.safetygym.evaluation.jobs import Job, blocks, spread, was_run
-from experiments.safetygym.evaluation.rendering import guarded_episode
+from experiments.safetygym.evaluation.rendering import LAYOUTS, guarded_episode, pair_of_episodes
 from experiments.safetygym.guard.calibration import Calibrated, Calibration
 from experiments.safetygym.guard.candidate_calibration import CandidateCalibration
 from experiments.safetygym.guard.classifier import Classifier
@@ -83,6 +83,9 @@ class Experiment(GuardStages):
         guarded_episode(
             policy, calibration, c.r_t, self.context.directory, self.context.seeds.integer("episode")
         )
+        alone = GuardedPolicy(self.agent, None, [c.seed, 5], self.task)
+        layouts = [self.context.seeds.integer("episodes shown", i) for i in range(LAYOUTS)]
+        pair_of_episodes(policy, alone, calibration, c.r_t, self.context.directory, layouts)
 
     @property
     def levels(self) -> list[float]:

@@ -20,6 +20,7 @@ from experiments.support.settings import check, section, setting, unset_later
 
 PRESETS = ("smoke", "laptop", "paper")
 TRACKING_MODES = ("none", "disabled", "offline", "online", "auto")
+TRACKERS = ("wandb", "tensorboard")
 
 EXECUTION_SETTINGS = ("tracking", "output", "threads", "progress", "force")
 """Settings that say how a run is carried out and not what it computes: they are no part of its identity."""
@@ -34,6 +35,12 @@ class TrackingConfig:
         "Mirror to Weights & Biases: none and disabled do not, offline writes files to send later, online "
         "sends, auto sends where there is a key and else writes files.",
         choices=TRACKING_MODES,
+    )
+    to: str = setting(
+        "wandb",
+        "Which tracker, where mode is not none: wandb (Weights & Biases), or tensorboard (files that "
+        "TensorBoard shows on this machine, without an account; of the modes only none matters).",
+        choices=TRACKERS,
     )
     project: str = setting("safeframe", "Project on Weights & Biases that the run is mirrored to.")
     entity: str | None = setting(

@@ -1,25 +1,28 @@
 """From the command line to a run, and from an error to one message and an exit code.
 
 Exit codes: 0 all is done; 1 a run failed (its directory holds error.txt); 2 the configuration is wrong and
-nothing was run; 130 interrupted. SAFEFRAME_DEBUG=1 shows stack traces.
+nothing was run; 130 interrupted. A sweep in which some runs are done and others are refused has failed (1).
+SAFEFRAME_DEBUG=1 shows stack traces, and all messages of a sweep's jobs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.support import registry
+from experiments.support import progress, registry, sweep
 from experiments.support.config import to_object
 from experiments.support.config_errors import explain
 from experiments.support.errors import ConfigError, UserError, storage_error
@@ -43,6 +46,7 @@ def main(compose_and_run: Callable[[], None]) -> int:
     """Run a `hydra.main` function, or print the help that was asked for; return the process's exit code."""
     global _failures
     _failures = []
+    os.environ.pop(sweep.RECORD, None)  # of another sweep
     configure_logging()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing; messages are made here
     inherited = os.environ.get(
@@ -56,34 +60,106 @@ def main(compose_and_run: Callable[[], None]) -> int:
         registry.register_schemas()
         compose_and_run()
     except KeyboardInterrupt:
+        summarise()
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
     except JobFailed as error:
+        summarise()
         return error.code
     except (HydraException, OmegaConfBaseException, ConfigError) as error:
         complain(error, ConfigError(explain(error)) if not isinstance(error, ConfigError) else error)
         return 2
-    return max(_failures, default=0)
+    found = summarise()
+    return max(_failures, default=0) if found is None else found
+
+
+def summarise() -> int | None:
+    """At the end of a sweep, print what became of its jobs; its exit code. None outside a sweep."""
+    name = os.environ.pop(sweep.RECORD, "")
+    if not name:
+        return None
+    progress_ = sweep.read(Path(name))
+    if progress_.jobs:
+        print(sweep.table(progress_))
+    return sweep.code(progress_.jobs)
 
 
 def execute(composed: DictConfig) -> None:
-    """Check one composed configuration, do its run and report on it."""
+    """Check one composed configuration, do its run and report on it; of a sweep's job, say how it went."""
     configure_logging()
-    announce()
+    record = sweep.active()
+    if record is not None:
+        of_sweep(composed, record)
+        return
     try:
-        experiment = registry.get(str(composed.get("experiment")))
-        config = to_object(composed, experiment.schema)
-        directory = running.perform(experiment, config)
-        report = getattr(experiment.module, "report", None)
-        if report is not None:
-            frame: pd.DataFrame = frames.read(directory)
-            print(report(config, directory, frame))
+        do(composed)
     except Exception as error:
         code = 2 if isinstance(error, ConfigError) else 1
         complain(error, (isinstance(error, OSError) and storage_error(error)) or error)
-        if _failures is None:
+        if _failures is None:  # a worker process raises, the process that was started remembers
             raise JobFailed(code) from error
         _failures.append(code)
+
+
+def do(composed: DictConfig) -> tuple[Path, bool]:
+    """One run, and its report on standard output: the run's directory, and whether it was done before."""
+    experiment = registry.get(str(composed.get("experiment")))
+    config = to_object(composed, experiment.schema)
+    skipped = running.is_done(experiment, config)
+    directory = running.perform(experiment, config)
+    report = getattr(experiment.module, "report", None)
+    if report is not None:
+        frame: pd.DataFrame = frames.read(directory)
+        print(report(config, directory, frame))
+    return directory, skipped
+
+
+def of_sweep(composed: DictConfig, record: Path) -> None:
+    """One job of a sweep. Its messages and its report go to a file beside the sweep's record."""
+    hydra = HydraConfig.get()
+    number = int(hydra.job.num) + 1
+    settings = sweep.chosen(hydra.overrides.task, sweep.read(record).swept)
+    started, error, place = time.time(), None, Path()
+    log_file = record.with_suffix("") / f"job_{number}.log"
+    with sweep_log(log_file):
+        log.info("job %s: %s", number, settings)
+        try:
+            place, skipped = do(composed)
+            outcome = sweep.SKIPPED if skipped else sweep.DONE
+        except Exception as caught:  # noqa: BLE001 (however a job ends, the sweep's record says so)
+            error = caught
+            outcome = sweep.REFUSED if isinstance(caught, ConfigError) else sweep.FAILED
+            place = log_file
+    if error is not None:
+        complain(error, (isinstance(error, OSError) and storage_error(error)) or error)
+    job = sweep.Job(number, settings, outcome, time.time() - started, str(place))
+    print(sweep.line(sweep.add(record, job), job, time.time()), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def sweep_log(path: Path) -> Iterator[None]:
+    """Within this context, messages and what is printed go to a file; warnings to the terminal as well."""
+    if os.environ.get("SAFEFRAME_DEBUG") == "1":
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    root, before = logging.getLogger(), progress.quiet
+    levels = [(handler, handler.level) for handler in root.handlers]
+    with path.open("a", encoding="utf-8") as file:
+        to_file = logging.StreamHandler(file)
+        to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        try:
+            progress.quiet = True
+            for handler, _ in levels:
+                handler.setLevel(logging.WARNING)
+            root.addHandler(to_file)
+            with contextlib.redirect_stdout(file):
+                yield
+        finally:
+            progress.quiet = before
+            root.removeHandler(to_file)
+            for handler, level in levels:
+                handler.setLevel(level)
 
 
 class JobFailed(RuntimeError):
@@ -92,12 +168,6 @@ class JobFailed(RuntimeError):
     def __init__(self, code: int):
         super().__init__(code)
         self.code = code
-
-
-def announce() -> None:
-    """In a sweep, say which job this is."""
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        log.info("job %s: %s", HydraConfig.get().job.num, HydraConfig.get().job.override_dirname)
 
 
 def complain(error: BaseException, shown: BaseException) -> None:
@@ -120,5 +190,5 @@ def configure_logging() -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
         root.addHandler(handler)
     root.setLevel(logging.INFO)
-    for name in ("matplotlib", "filelock", "fontTools"):
+    for name in ("matplotlib", "filelock", "fontTools", "hydra._internal", "hydra_plugins"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -8,6 +8,9 @@ from collections.abc import Iterable
 
 from tqdm import tqdm
 
+quiet = False
+"""Whether bars are left out: a sweep shows a line for each job in their place."""
+
 
 def progress(
     iterable: Iterable | None, description: str, total: int | None = None, enabled: bool = True
@@ -18,7 +21,7 @@ def progress(
         iterable,
         desc=description,
         total=total,
-        disable=not enabled,
+        disable=quiet or not enabled,
         file=sys.stderr,
         dynamic_ncols=interactive,
         mininterval=0.2 if interactive else 10.0,

@@ -18,6 +18,7 @@ NOTEBOOK = REPOSITORY / "notebooks" / "guard_your_own_model.py"
 THEORY_NOTEBOOK = REPOSITORY / "notebooks" / "theory_in_two_dimensions.py"
 SERVICE_NOTEBOOK = REPOSITORY / "notebooks" / "a_guard_in_service.py"
 CHAT_NOTEBOOK = REPOSITORY / "notebooks" / "guard_a_chat_model.py"
+ROBOT_NOTEBOOK = REPOSITORY / "notebooks" / "a_robot_among_hazards.py"
 
 
 def printed_by(path: Path) -> tuple[str, int]:
@@ -88,6 +89,20 @@ def test_the_notebook_of_a_chat_model_runs_and_its_guard_keeps_its_word(monkeypa
         assert float(share) < alone
         assert float(answered) > 0.3
     assert printed.count("> ") >= 3
+
+
+def test_the_notebook_of_a_robot_runs_and_its_guard_keeps_it_out_of_hazards(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    printed, pictures = printed_by(ROBOT_NOTEBOOK)
+    assert pictures == 3
+    one, both = re.findall(r"alone: return ([\d.]+), steps in a hazard: ([\d,]+)", printed)
+    guarded = re.findall(r"guarded: return ([\d.]+), steps in a hazard: ([\d,]+) of 64,000", printed)
+    assert int(one[1]) > 0
+    assert "guarded: return" in printed.split("alone: return")[1]
+    assert int(guarded[0][1]) <= 64  # r_t = 1e-3
+    assert int(both[1].replace(",", "")) > 1000
+    assert float(guarded[0][0]) > 18
+    assert printed.rstrip().endswith("True")
 
 
 @pytest.mark.long

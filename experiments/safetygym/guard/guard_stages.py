@@ -110,7 +110,11 @@ class GuardStages:
         c, seed = self.config, self.context.seeds.integer(name)
         total = c.learning.steps if start is None else c.learning.tailored_steps
         bar = self.context.progress(None, name, total=total)
-        report = lambda done, loss: bar.update(done - bar.n)  # noqa: E731
+
+        def report(done: int, loss: float) -> None:
+            bar.update(done - bar.n)
+            self.context.trained(name, done, loss)
+
         data, held_out = split_states(data, c.tailoring)
         if start is None:
             torch.manual_seed(seed)

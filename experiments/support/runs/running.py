@@ -12,195 +12,49 @@ cache (`stages.py`).
 
 from __future__ import annotations
 
-import contextlib
+import json
 import logging
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import pandas as pd
 from omegaconf import OmegaConf
 
-from experiments.support import manifest, progress, tracking
+from experiments.support import manifest, tracking
 from experiments.support.config import BaseConfig, identity, output_root, run_id
-from experiments.support.errors import StorageError
+from experiments.support.errors import StorageError, UserError
 from experiments.support.files import REPOSITORY, atomic_write, input_checksum, write_json
 from experiments.support.locks import exclusive
 from experiments.support.registry import Experiment
 from experiments.support.results import frames
 from experiments.support.runs.code import fingerprint
-from experiments.support.runs.stages import Stage
-from experiments.support.seeding import Seeds, limit_threads
+from experiments.support.runs.context import RunContext, value_at
+from experiments.support.seeding import limit_threads
+from experiments.support.tracking import keys
+from safeframe.types import SafeframeError
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
+__all__ = [
+    "RunContext", "changed_files", "code_of", "directory_of", "is_done", "perform", "shown", "value_at"
+]  # fmt: skip
 
 
-class RunContext:
-    """What an experiment's `run(config, context)` works with."""
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        config: BaseConfig,
-        directory: Path,
-        cache: Path,
-        tracker: tracking.Tracker,
-    ):
-        self.experiment = experiment.name
-        self.config = config
-        self.directory = directory
-        self.seeds = Seeds(config.seed)
-        self.stage_times: dict[str, dict[str, Any]] = {}
-        self.measurements: dict[str, float] = {}
-        self._identity = identity(config)
-        self._cache = cache
-        self._tracker = tracker
-        self.inputs = {
-            key: {"file": Path(path).name, "sha256": input_checksum(path)}
-            for key, path in config.inputs().items()
-        }
-        self._rows: list[dict[str, Any]] = []
-
-    @contextlib.contextmanager
-    def stage(
-        self,
-        name: str,
-        depends_on: Iterable[str | Stage] | Mapping[str, Any] = (),
-        code: Callable[..., Any] | None = None,
-    ) -> Iterator[Stage]:
-        """A named, timed part of the run.
-
-        Args:
-            name: of the stage.
-            depends_on: configuration keys ("training", "data.hours", "seed") and earlier stages, or a mapping
-                of names to values. It matters only if the stage keeps something.
-            code: the function that makes what the stage keeps: with its code, and all that it imports,
-            changes
-                the stage's hash (`code.py`). None for a stage that keeps nothing.
-
-        Yields:
-            The stage.
-        """
-        sources = None if code is None else fingerprint(code)
-        stage = Stage(self._cache, self.experiment, name, self._resolve(depends_on), sources)
-        log.info("%s …", name)
-        started = time.perf_counter()
-        try:
-            yield stage
-        finally:
-            seconds = time.perf_counter() - started
-            self.stage_times[name] = {
-                "seconds": round(seconds, 3),
-                "hash": stage.hash,
-                "reused": stage.reused,
-            }
-            log.info("%s: %.1f s%s", name, seconds, " (from the cache)" if stage.reused else "")
-
-    def cache(
-        self,
-        name: str,
-        depends_on: Iterable[str | Stage] | Mapping[str, Any],
-        compute: Callable[[Stage], T],
-        save: Callable[[T, Path], None],
-        load: Callable[[Path], T],
-        suffix: str = "",
-        code: Callable[..., Any] | None = None,
-    ) -> T:
-        """A stage that is one cached value, computed unless it has been before, in this run or another.
-
-        Args:
-            name: of the stage.
-            depends_on: as of :meth:`stage`.
-            compute: called with the stage.
-            save: called with the value and a path.
-            load: reads the value back from the path.
-            suffix: of the value's file (".npz").
-            code: the function whose code counts, if not that of `compute`, which then only calls it.
-
-        Returns:
-            The value.
-
-        Raises:
-            CacheError: if the saved file is damaged.
-        """
-        with self.stage(name, depends_on, code or compute) as stage:
-            return stage.cached(lambda: compute(stage), save, load, suffix)
-
-    def record(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add rows of results; refused at once if they do not fit.
-
-        Args:
-            rows: see `results/frames.py`; experiment and seed are filled in.
-
-        Raises:
-            ResultsError: for rows that do not fit the schema.
-        """
-        rows = [dict(row) for row in rows]
-        if rows:
-            frames.tidy(rows, experiment=self.experiment, seed=self.config.seed)
-            self._rows.extend(rows)
-
-    def measured(self, name: str, value: float) -> None:
-        """Write a speed or a time to the manifest: it differs from run to run, so it is no result."""
-        self.measurements[name] = float(value)
-
-    def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Mirror numbers to the tracker, if there is one. What a result rests on belongs in `record`."""
-        self._tracker.log({name: float(value) for name, value in metrics.items()}, step)
-
-    def progress(self, iterable: Iterable | None, description: str, total: int | None = None):
-        """Iterate with a progress bar (`progress=false` turns it off)."""
-        return progress.progress(iterable, description, total, self.config.progress)
-
-    def table(self, returned: pd.DataFrame | None) -> pd.DataFrame:
-        """All rows: recorded ones, then those that the experiment returned."""
-        parts = [pd.DataFrame(self._rows)] if self._rows else []
-        parts += [returned] if returned is not None and len(returned) else []
-        if not parts:
-            raise frames.ResultsError(
-                f"{self.experiment} produced no results: return a table or call context.record"
-            )
-        parts = [frames.tidy(part, experiment=self.experiment, seed=self.config.seed) for part in parts]
-        return frames.tidy(pd.concat(parts, ignore_index=True))
-
-    def _resolve(self, depends_on: Iterable[str | Stage] | Mapping[str, Any]) -> dict[str, Any]:
-        if isinstance(depends_on, Mapping):
-            return {name: item.hash if isinstance(item, Stage) else item for name, item in depends_on.items()}
-        found: dict[str, Any] = {}
-        for item in depends_on:
-            if isinstance(item, Stage):
-                found[f"stage:{item.name}"] = item.hash
-            else:
-                found[item] = self.value(item)
-        return found
-
-    def value(self, key: str) -> Any:
-        """The value behind a dotted configuration key as it enters the run's identity; KeyError if absent."""
-        return value_at(self._identity, key)
-
-    def has(self, section: str) -> bool:
-        """Whether a section enters the run's identity; one that came later does only where it is set."""
-        return section in self._identity
+def directory_of(experiment: Experiment, config: BaseConfig) -> Path:
+    """Where the run of a configuration is, or will be."""
+    return output_root(config) / experiment.name / run_id(config)
 
 
-def value_at(content: Mapping[str, Any], key: str) -> Any:
-    """The value behind a dotted key of nested mappings; KeyError if absent."""
-    place: Any = content
-    for name in key.split("."):
-        if not isinstance(place, Mapping) or name not in place:
-            raise KeyError(f"depends_on: the configuration has no key {key!r}")
-        place = place[name]
-    return place
+def is_done(experiment: Experiment, config: BaseConfig) -> bool:
+    """Whether the run would be skipped."""
+    return not config.force and (directory_of(experiment, config) / "DONE").exists()
 
 
 def perform(experiment: Experiment, config: BaseConfig) -> Path:
     """Do a run unless it is done; return its directory. Safe to call from several processes at once."""
-    root = output_root(config)
-    directory = root / experiment.name / run_id(config)
+    root, directory = output_root(config), directory_of(experiment, config)
     with exclusive(directory.parent / ".locks" / f"{directory.name}.lock", f"the run {shown(directory)}"):
         if config.force and directory.exists():
             shutil.rmtree(directory)
@@ -262,14 +116,40 @@ def _run(experiment: Experiment, config: BaseConfig, directory: Path, cache: Pat
     _finish(record, directory, context, started)
     done = {"sha256": sums, "code": code, "files": files}
     write_json(directory / "DONE", done)
-    tracker.finish(_summary(frame))
+    if tracker.watching:
+        _tell(
+            experiment,
+            config,
+            tracker,
+            tracking.Record(directory, frame, context.stage_times, context.weights),
+        )
 
 
 def _mirror(experiment: Experiment, config: BaseConfig, directory: Path) -> None:
     """Show a run that is done to the tracker, if it was made without one."""
-    if config.tracking.mode != "none" and not (directory / "wandb").exists():
+    if not tracking.mirrored(config.tracking, directory):
         tracker = tracking.start(config.tracking, directory, experiment.name, identity(config))
-        tracker.finish(_summary(frames.read(directory)))
+        about = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+        _tell(
+            experiment,
+            config,
+            tracker,
+            tracking.Record(directory, frames.read(directory), about.get("stages", {})),
+        )
+
+
+def _tell(
+    experiment: Experiment, config: BaseConfig, tracker: tracking.Tracker, record: tracking.Record
+) -> None:
+    """The results of a run that is done, with the figures that its report draws."""
+    draw = getattr(experiment.module, "report", None)
+    try:
+        if draw is not None:
+            draw(config, record.directory, record.frame)
+    except (SafeframeError, UserError, OSError) as error:  # the entry shows it when it prints the report
+        log.warning("the tracker gets no figures: %s", error)
+    tracker.results(record)
+    tracker.finish(keys.summary(record.frame))
 
 
 def _finish(record: dict[str, Any], directory: Path, context: RunContext | None, started: float) -> None:
@@ -285,11 +165,6 @@ def _finish(record: dict[str, Any], directory: Path, context: RunContext | None,
         "hardware": manifest.hardware(),
     }
     write_json(directory / "manifest.json", record)
-
-
-def _summary(frame: pd.DataFrame) -> dict[str, float]:
-    means = frame.groupby(["method", "metric"])["value"].mean().dropna()
-    return {f"{method}/{metric}": float(value) for (method, metric), value in means.items()}
 
 
 def code_of(experiment: Experiment) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOTS = ("experiments", "safeframe")
-MACHINERY = frozenset({"experiments.support.runs.running", "experiments.support.runs.stages"})
+MACHINERY = frozenset(f"experiments.support.runs.{name}" for name in ("context", "running", "stages"))
 """What runs stages and passes their values through: no code of theirs."""
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 Assignment = ast.Assign | ast.AnnAssign | ast.AugAssign

@@ -25,6 +25,7 @@ from experiments.support.errors import ConfigError
 from experiments.support.results import frames
 from experiments.support.results.saved import of_directory
 from experiments.support.runs import running
+from experiments.support.seeding import Seeds
 from safeframe.training import loop, tailored
 from safeframe.types import SafeframeError
 
@@ -257,7 +258,7 @@ def test_splits_share_no_prompt_and_depend_on_the_seed(tmp_path, tiny_minilm):  
         context = running.RunContext(
             registry.get("llm"), config, tmp_path, tmp_path / "cache", running.tracking.NoTracker()
         )
-        context.seeds = running.Seeds(seed)
+        context.seeds = Seeds(seed)
         source = experiment.make_source(config, context)
         prompts = {
             split: set(source.pool(split, len(source.rows[split])).prompt)

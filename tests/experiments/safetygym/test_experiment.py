@@ -55,8 +55,13 @@ def test_a_run_leaves_tables_episodes_and_pictures(done):
     names = {path.name for path in done.iterdir()}
     wanted = {"config.yaml", "manifest.json", "results.csv", "results.parquet", "DONE"}
     assert wanted | {"episodes.parquet", "episode.gif", "episode.png"} <= names
-    with Image.open(done / "episode.gif") as gif:
-        assert gif.n_frames > 50
+    counted = json.loads((done / "episodes.json").read_text())
+    for name in ("episode", "episode_guarded", "episode_unguarded"):
+        with Image.open(done / f"{name}.gif") as gif:
+            assert gif.n_frames >= 50
+        if name in counted:
+            assert 0 <= counted[name]["steps_in_a_hazard"] <= counted["steps"] == 400
+    assert 1 <= counted["layout"] <= counted["layouts"]
     episodes = pd.read_parquet(done / "episodes.parquet")
     assert len(episodes) == 4  # two at either threshold
 

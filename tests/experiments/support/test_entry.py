@@ -49,15 +49,32 @@ def test_a_failing_run_has_exit_code_1_and_its_error_file(command, tmp_path):
 def test_a_sweep_goes_on_after_a_bad_job_and_skips_what_is_done(command, tmp_path):
     sweep = ("seed=0,1", "r_t=1e-2,7")
     done = command(*sweep, multirun=True)
-    assert done.returncode == 2
+    assert done.returncode == 1  # some runs are done, so it is no configuration of which nothing was run
     assert done.stderr.count("error: r_t") == 2
     assert "Traceback" not in done.stderr
     assert len(directories(tmp_path)) == 2
     again = command("seed=0,1,2", "r_t=1e-2", multirun=True)
     assert again.returncode == 0, again.stderr
-    assert again.stderr.count("already done, skipped") == 2
-    assert again.stderr.count("done: /") == 1
+    lines = again.stderr.splitlines()
+    assert [line.split(", about")[0] for line in lines[:2]] == [
+        "1 of 3: seed=0: skipped", "2 of 3: seed=1: skipped"
+    ]  # fmt: skip
+    assert lines[2].startswith("3 of 3: seed=2: done in ")
+    assert len(lines) == 3  # one line a job and no other
+    assert again.stdout.splitlines()[0].split() == ["job", "settings", "outcome", "time", "where"]
+    assert again.stdout.splitlines()[-1] == "1 done, 2 skipped"
     assert len(directories(tmp_path)) == 3
+    (log,) = [
+        path for path in (tmp_path / "runs" / "hydra").glob("*/job_3.log") if "seed=2" in path.read_text()
+    ]
+    assert "toy-train" in log.read_text()
+    assert "above" in log.read_text()  # its report
+
+
+def test_a_sweep_of_which_nothing_can_be_run_is_refused(command):
+    done = command("seed=0,1", "r_t=7", multirun=True)
+    assert done.returncode == 2
+    assert done.stdout.splitlines()[-1] == "2 refused"
 
 
 @pytest.mark.long
@@ -66,6 +83,8 @@ def test_a_sweep_in_parallel_processes(command, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(directories(tmp_path)) == 2
     assert all((directory / "DONE").exists() for directory in directories(tmp_path))
+    assert "2 of 2: " in done.stderr
+    assert done.stdout.splitlines()[-1] == "2 done"
 
 
 @pytest.mark.long
@@ -73,7 +92,8 @@ def test_a_sweep_in_parallel_processes(command, tmp_path):
 def test_launchers_report_failures(command, tmp_path, launcher):
     done = command(f"launcher={launcher}", "seed=0,1", multirun=True, TOY_FAIL="1")
     assert done.returncode == 1, done.stderr
-    assert len(directories(tmp_path)) == 2
+    assert len(directories(tmp_path)) == 2  # one that fails does not stop the other
+    assert done.stdout.splitlines()[-1] == "2 failed"
     again = command(f"launcher={launcher}", "seed=0,1", multirun=True)
     assert again.returncode == 0, again.stderr
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+import wandb_file
 
 from experiments.support import tracking
 from experiments.support.config import TrackingConfig
@@ -31,6 +32,13 @@ class FakeRun:
 
     def __init__(self) -> None:
         self.logged, self.summary, self.exit_code = [], {}, None
+        self.defined, self.artifacts = {}, {}
+
+    def define_metric(self, name, step_metric=None, hidden=False, summary=None) -> None:
+        self.defined[name] = step_metric
+
+    def log_artifact(self, artifact) -> None:
+        self.artifacts[artifact.name] = sorted(artifact.manifest.entries)
 
     def log(self, metrics, step=None) -> None:
         self.logged.append((metrics, step))
@@ -56,9 +64,18 @@ def test_what_is_mirrored(run_toy, fake):
     assert options["id"] == directory.name
     assert options["config"]["r_t"] == 0.001
     assert "tracking" not in options["config"]
+    assert (options["group"], options["job_type"], options["tags"]) == ("single runs", "toy", ["laptop"])
     frame = frames.read(directory).set_index("metric")
-    assert run.logged[0][0] == {"mean": frame.loc["mean", "value"]}
-    assert run.summary == {"toy/mean": frame.loc["mean", "value"], "toy/above": frame.loc["above", "value"]}
+    mean, above = frame.loc["mean", "value"], frame.loc["above", "value"]
+    assert run.logged[0][0] == {"mean": mean}
+    assert run.logged[1][0] == {"curve/r_t": 0.001, "curve/toy/above": above, "curve/toy/mean": mean}
+    assert set(run.logged[2][0]) == {"results"}
+    assert run.defined["curve/toy/mean"] == "curve/r_t"
+    seconds = {"seconds/toy-data", "seconds/toy-train"}
+    assert set(run.summary) == {"toy/mean", "toy/above"} | seconds
+    assert (run.summary["toy/mean"], run.summary["toy/above"]) == (mean, above)
+    kept = ["config.yaml", "manifest.json", "results.csv", "results.parquet"]
+    assert run.artifacts == {f"results-{directory.name}": kept}
     assert run.exit_code == 0
 
 
@@ -68,7 +85,7 @@ def test_a_run_that_was_done_without_tracking_is_mirrored_later(run_toy, fake):
     assert calls == []
     assert run_toy("tracking=wandb") == directory
     assert calls[0]["id"] == directory.name
-    assert set(run.summary) == {"toy/mean", "toy/above"}
+    assert {"toy/mean", "toy/above", "seconds/toy-train"} <= set(run.summary)
     (directory / "wandb").mkdir()
     run_toy("tracking=wandb")
     assert len(calls) == 1
@@ -106,9 +123,24 @@ def test_offline_with_the_real_package(command, tmp_path):
     done = command("tracking=wandb", WANDB_MODE="offline")
     assert done.returncode == 0, done.stderr
     (mirror,) = (tmp_path / "runs" / "toy").glob("*/wandb/offline-run-*")
-    assert list(mirror.glob("*.wandb"))
-    assert (mirror.parents[1] / "DONE").exists()
+    directory = mirror.parents[1]
+    assert (directory / "DONE").exists()
     assert sync_wandb.waiting(tmp_path / "runs") == [mirror]
+    written = wandb_file.read(mirror)
+    frame = frames.read(directory).set_index("metric")
+    assert written.summary["toy/mean"] == frame.loc["mean", "value"]
+    (curve,) = [row for row in written.history if "curve/r_t" in row]
+    assert curve["curve/toy/above"] == frame.loc["above", "value"]
+    assert written.steps["curve/toy/above"] == "curve/r_t"
+    assert (f"results-{directory.name}", "results") in written.artifacts
+
+
+@pytest.mark.long
+def test_the_runs_of_a_sweep_are_a_group(command, tmp_path):
+    done = command("seed=0,1", "tracking=wandb", multirun=True, WANDB_MODE="offline")
+    assert done.returncode == 0, done.stderr
+    mirrors = list((tmp_path / "runs" / "toy").glob("*/wandb/offline-run-*"))
+    assert [wandb_file.read(path).run.run_group for path in mirrors] == ["over seed"] * 2
 
 
 def test_nothing_to_upload(tmp_path, capsys):
@@ -122,5 +154,27 @@ def test_nothing_to_upload(tmp_path, capsys):
 def test_no_tracker_accepts_everything(tmp_path):
     tracker = tracking.start(TrackingConfig(), tmp_path, "toy", {})
     tracker.log({"x": 1.0}, step=3)
+    tracker.trained("network", 3, 0.5)
     tracker.finish({"x": 1.0})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_is_told_now_and_then_and_not_touched_without_a_tracker(toy, tmp_path, fake):
+    import torch
+
+    from experiments.support import registry
+    from experiments.support.runs.running import RunContext
+
+    def loss(x):
+        return torch.tensor(float(x), requires_grad=True)
+
+    run, _ = fake
+    experiment, config = registry.get("toy"), toy("tracking=wandb")
+    alone = RunContext(experiment, config, tmp_path, tmp_path, tracking.NoTracker())
+    assert alone.watched("network", loss) is loss
+    tracker = tracking.start(config.tracking, tmp_path, "toy", {})
+    watched = RunContext(experiment, config, tmp_path, tmp_path, tracker).watched("network", loss, every=3)
+    assert [float(watched(x).detach()) for x in range(5)] == [0, 1, 2, 3, 4]
+    keys = ("train/network/step", "train/network/loss")
+    assert [(row[keys[0]], row[keys[1]]) for row, _ in run.logged] == [(0, 0.0), (3, 3.0)]
+    assert run.defined[keys[1]] == keys[0]

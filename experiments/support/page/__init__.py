@@ -1,0 +1,1 @@
+"""The report as one page: claims beside the paper's, figures, interactive frontiers, episodes, manifests."""
