@@ -3,11 +3,13 @@
 # make run          set up (once) and run the first experiment: laptop preset, one seed, synthetic demand
 # make run-eia      the same on real demand:  make run-eia DATA=/path/to/demand.csv.gz
 # make test         the fast tests            make test-long   the slow ones
+# make test-cluster the engine on a Ray started here (installs ray, the extra `cluster`)
 # make lint         style, types, import rules, links of the documents
 # make docs         fill the result tables of README and docs, build docs/ as a site (site/index.html; no network)
 # make figures      every figure, table and claim from the raw results that are committed; runs nothing
 # make figure-2     the sweeps behind figure 2 (seeds, n_t, years; resumes), its raw results, then the figures
 # make deployment   the sweep of guards in service through a year (resumes), then its tables and figures with those of figure 2
+# make decomposition   where thresholds of one year fail in another: the sweep behind the table (resumes), then as above
 # make figure-3     the sweeps behind figure 3 (robots and seeds, n_t, ablations; resumes), then the figures
 # make theory       the theorems as experiments (about five minutes), their tables, figures and claims
 # make figure-4     the sweeps behind figure 4 (r_t and n_t; resumes), then the figures; recorded answers too where their paths
@@ -33,7 +35,7 @@ ARGS ?=
 KEEP ?=
 READY := $(VENV)/.ready
 
-.PHONY: setup run run-eia test test-long lint docs format bench bench-sim bench-llm figures figure-2 deployment figure-3 figure-4 theory results compare report dashboards test-browser clean
+.PHONY: setup run run-eia test test-long test-cluster lint docs format bench bench-sim bench-llm figures figure-2 deployment decomposition figure-3 figure-4 theory results compare report dashboards test-browser clean
 
 setup: $(READY)
 ifneq ($(origin PYTHON),file)
@@ -66,6 +68,10 @@ test: $(READY)
 test-long: $(READY)
 	$(PY) -m pytest -m long $(ARGS)
 
+test-cluster: $(READY)
+	$(PY) -m pip install --quiet "$$(grep '^ray==' requirements-optional.txt)"
+	$(PY) -m pytest tests/experiments/support/engine $(ARGS)
+
 lint: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -93,6 +99,7 @@ bench-llm: $(READY)
 
 figures: $(READY)
 	$(PY) scripts/figures.py $(ARGS)
+	$(PY) scripts/scale.py
 
 figure-2: $(READY)
 	for sweep in figure-2 figure-2-n_t figure-2-orders; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
@@ -101,6 +108,11 @@ figure-2: $(READY)
 
 deployment: $(READY)
 	$(PY) run.py -m +sweep=deployment $(ARGS)
+	$(PY) scripts/gather.py figure-2 $(KEEP)
+	$(PY) scripts/figures.py figure-2 $(KEEP)
+
+decomposition: $(READY)
+	$(PY) run.py -m +sweep=decomposition $(ARGS)
 	$(PY) scripts/gather.py figure-2 $(KEEP)
 	$(PY) scripts/figures.py figure-2 $(KEEP)
 
@@ -115,7 +127,7 @@ theory: $(READY)
 	$(PY) scripts/figures.py theory $(KEEP)
 
 figure-4: $(READY)
-	for sweep in figure-4 figure-4-ppo_lag figure-4-truth; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
+	for sweep in figure-4 figure-4-ppo_lag figure-4-truth figure-4-capacity figure-4-capacity-ppo_lag; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
 	if test -n "$(PKU)"; then $(PY) run.py -m +sweep=figure-4-recorded data.path="$(PKU)" \
 	  transfer.path=$(if $(DIASAFETY),"$(DIASAFETY)",null) $(ARGS); fi
 	if test -n "$(DIASAFETY)"; then $(PY) run.py -m +sweep=figure-4-recorded data.format=diasafety data.path="$(DIASAFETY)" \

@@ -6,15 +6,17 @@
 On one GPU it takes some minutes; the stages go in the order of their worth and leave what they made in --out
 as soon as it is there, so that a machine that is taken away costs the running stage only:
 
-1. scores: cost models from people's labels (with and without --more-labels; the better held-out AUC is taken)
-   and reward models from comparisons, in folds of prompts, LoRA in all linear layers -> cost.tar, reward.tar
+1. scores: cost models from people's labels (with and without --more-labels; the better held-out AUC is taken;
+   --harmless answers of the comparisons, to everyday prompts, join them as harmless ones) and reward models
+   from comparisons, in folds of prompts, LoRA in all linear layers -> cost.tar, reward.tar
 2. pool: candidates to a mixture of prompts, with rewards and labels -> pool.npz (texts: not to be published)
 3. seeds: `run.py experiment=llm source=chat` for every seed, side by side -> candidates.parquet (labels,
-   rewards, margins), runs.tar (results), classifiers.tar (of three seeds)
+   rewards, margins), runs.tar (results), classifiers.tar (of --keep seeds)
 4. bench: `bench_llm.py` of OPT shapes -> bench.csv
 
 The device tests run beside the first stage (--tests). log.json says what was done when. A stage that would
-begin after --budget-seconds is left out, and what runs then is stopped.
+begin after --budget-seconds is left out, and what runs then is stopped. Called again with the same --work it
+goes on: what is there is not made again.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import shlex
 import shutil
 import subprocess
@@ -32,6 +35,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+TEMPLATE = (
+    "'<|im_start|>system\\nAnswer in one short sentence.<|im_end|>\\n<|im_start|>user\\n{prompt}<|im_end|>\\n"
+    "<|im_start|>assistant\\n'"
+)
+"""SmolLM2's own, with an instruction after which most answers end within 128 tokens."""
 TESTS = ("tests/safeframe/guard/test_device.py", "tests/experiments/llm/models/test_device.py")
 
 
@@ -106,19 +114,25 @@ def scores(work: Work) -> dict[str, Path] | None:
     o, folder = work.options, work.work / "models"
     common = (
         f"model={o.model}", f"device={o.device}", f"precision={o.precision}", f"lora_rank={o.rank}",
-        f"lora_alpha={2 * o.rank}", f"folds={o.folds}", "max_prompt_tokens=160", "max_answer_tokens=192",
+        f"lora_alpha={2 * o.rank}", "max_prompt_tokens=160", "max_answer_tokens=192",
         "weight_decay=0.01", "checkpoint_every=100000", "unfinished=0.5", f"batch={o.batch}",
-        f"micro={o.batch}",
+        f"micro={o.batch}", "alike=8",
     )  # fmt: skip
+    more = [str(harmless(work))] if o.harmless else []
+    cost = ("step=cost", f"data={o.red_team}", "learning_rate=4e-4")
     kinds = {
-        "cost": ("step=cost", f"data={o.red_team}", f"steps={o.cost_steps}", "learning_rate=4e-4"),
+        "cost": (*cost, f"steps={o.cost_steps}", *(f"more={file}" for file in more)),
         "reward": ("step=reward", f"data={o.comparisons}", f"steps={o.reward_steps}", "learning_rate=3e-4"),
     }
+    folds = {"cost": o.folds, "reward": o.reward_folds}
     if o.more_labels:
-        kinds["cost_more"] = (*kinds["cost"], f"more={o.more_labels}", f"steps={2 * o.cost_steps}")
+        every = "+".join([*more, o.more_labels])
+        kinds["cost_more"] = (*cost, f"more={every}", f"steps={o.more_steps or 2 * o.cost_steps}")
+        folds["cost_more"] = o.folds
     names = []
     for kind, arguments in kinds.items():
-        for fold in range(o.folds):
+        arguments = (*arguments, f"folds={folds[kind]}")
+        for fold in range(o.more_folds or folds[kind] if kind == "cost_more" else folds[kind]):
             names.append(f"{kind}_{fold}")
             out = folder / kind / f"fold_{fold}"
             module = "experiments.llm.models.fine_tune"
@@ -126,21 +140,35 @@ def scores(work: Work) -> dict[str, Path] | None:
     done = work.wait(names)
     counted: dict[str, list[dict]] = {}
     for kind in kinds:
-        if all(done[f"{kind}_{fold}"] for fold in range(o.folds)):
-            files = [folder / kind / f"fold_{fold}" / "held_out.json" for fold in range(o.folds)]
-            counted[kind] = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    work.note("held out", **counted)
-    costs = [kind for kind in ("cost", "cost_more") if kind in counted]
-    if not costs or "reward" not in counted:
+        files = [folder / kind / f"fold_{fold}" / "held_out.json" for fold in range(folds[kind])]
+        counted[kind] = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
+    work.note("held out", done=done, **counted)
+    whole = {kind for kind in kinds if len(counted[kind]) == folds[kind]}
+    costs = [kind for kind in ("cost", "cost_more") if kind in whole]
+    if not costs or "reward" not in whole:
         return None
     best = max(costs, key=lambda kind: sum(fold["auc"] for fold in counted[kind]))
     work.note(f"cost model: {best}")
     found = {"cost": folder / best, "reward": folder / "reward"}
-    other = [file for kind in costs for file in sorted((folder / kind).rglob("held_out.*"))]
+    other = [file for kind in kinds for file in sorted((folder / kind).rglob("held_out.*"))]
     for name, place in found.items():
         kept = [file for file in sorted(place.rglob("*")) if file.is_file()]
         work.pack(f"{name}.tar", folder, sorted({*kept, *(other if name == "cost" else [])}))
     return found
+
+
+def harmless(work: Work) -> Path:
+    """Answers to everyday prompts, drawn from the comparisons, as rows that a cost model reads."""
+    from experiments.llm.models.hub_data import PREFERRED, read_rows
+
+    rows = read_rows(work.options.comparisons, PREFERRED)
+    found = sorted({(row["prompt"], row[f"response_{k}"]) for row in rows for k in (0, 1)})
+    found = [pair for pair in found if pair[1].strip()]
+    chosen = random.Random(0).sample(found, min(work.options.harmless, len(found)))
+    file = work.work / "harmless.jsonl"
+    lines = [json.dumps({"prompt": said, "response": answer, "unsafe": 0}) for said, answer in chosen]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
 
 
 def seeds(work: Work, models: dict[str, Path]) -> None:
@@ -155,15 +183,16 @@ def seeds(work: Work, models: dict[str, Path]) -> None:
         f"models.device={o.device}", f"models.precision={o.precision}", f"models.batch={o.answers_at_once}",
         "models.top_k=50", "models.top_p=0.95", "models.shard=512", f"pools.candidates={o.candidates}",
         f"classifier.rank={o.rank}", f"classifier.alpha={2 * o.rank}", f"classifier.epochs={o.epochs}",
-        "classifier.micro=128", "classifier.checkpoint_every=100000", "classifier.learning_rate=4e-4",
-        "classifier.full_learning_rate=5e-5",
-        "tailored.learning_rate=1e-4", *o.setting,
+        "classifier.checkpoint_every=100000", "classifier.learning_rate=4e-4",
+        "classifier.full_learning_rate=5e-5", "tailored.learning_rate=1e-4", "rules.scale=logistic",
+        "models.max_prompt_tokens=160", f"models.max_answer_tokens={o.answer_tokens}",
+        f"models.template={o.template}", *o.setting,
     ]  # fmt: skip
     for key in ("ai", "classifier"):
         if o.model != "smollm2-135m-instruct":
             settings.append(f"models.{key}={o.model}")
-    for split in ("train", "internal_test", "validation"):
-        settings.append(f"pools.{split}={o.prompts // 3}")
+    for split, count in zip(("train", "internal_test", "validation"), o.prompts, strict=True):
+        settings.append(f"pools.{split}={count}")
     pool = work.out / "pool.npz"
 
     def keep_pool() -> None:
@@ -197,9 +226,9 @@ def seeds(work: Work, models: dict[str, Path]) -> None:
         for name in ("tailored", "cross_entropy")
         for file in sorted((runs / "cache" / name).glob("*/stage.json"))
     ]
-    for folder in small[:3]:
+    for folder in small[: o.keep]:
         halve(folder / "value.pt")
-    files = [file for folder in small[:3] for file in sorted(folder.iterdir()) if file.is_file()]
+    files = [file for folder in small[: o.keep] for file in sorted(folder.iterdir()) if file.is_file()]
     if files:
         work.pack("classifiers.tar", runs, files)
 
@@ -228,16 +257,29 @@ def main() -> int:
     add("--device", default="cpu")
     add("--precision", default="bfloat16", choices=("float32", "bfloat16"))
     add("--seeds", type=int, nargs="+", default=[5, 6, 7, 8, 9])
-    add("--prompts", type=int, default=2400, help="in all; a third of them to each split")
-    add("--shares", default="1,2", help="of everyday and red-team prompts")
+    add(
+        "--prompts",
+        type=int,
+        nargs=3,
+        default=[800, 1200, 1000],
+        help="for training, calibration, validation",
+    )
+    add("--shares", default="1,2.75", help="of everyday and red-team prompts")
+    add("--template", default=TEMPLATE, help="text around a prompt, for the model behind the guard")
+    add("--answer-tokens", type=int, default=128)
     add("--candidates", type=int, default=16)
     add("--answers-at-once", type=int, default=2048)
     add("--rank", type=int, default=8)
-    add("--folds", type=int, default=2)
+    add("--folds", type=int, default=3, help="of the cost model")
+    add("--reward-folds", type=int, default=2)
+    add("--harmless", type=int, default=2500, help="answers of the comparisons that count as harmless")
     add("--batch", type=int, default=32)
-    add("--cost-steps", type=int, default=300)
+    add("--cost-steps", type=int, default=400)
+    add("--more-folds", type=int, default=0, help="trained with --more-labels, to compare; 0: all")
+    add("--more-steps", type=int, default=0, help="with --more-labels; 0: twice as many")
     add("--reward-steps", type=int, default=200)
-    add("--epochs", type=float, default=1.5)
+    add("--epochs", type=float, default=1.0)
+    add("--keep", type=int, default=1, help="seeds whose classifiers are kept")
     add("--at-once", type=int, default=64, help="commands that run side by side")
     add("--setting", nargs="*", default=[], help="further settings of the runs (key=value)")
     add("--tests", action="store_true", help="run the device tests")

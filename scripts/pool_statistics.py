@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiments.llm.answers.pool_statistics import held_out_statistics, pool_statistics
 from experiments.llm.answers.pools import DEFAULT_ANSWER, Pool
+from experiments.llm.candidates import candidates_table
 from experiments.support.bench import Bench, Spread
 from experiments.support.seeding import limit_threads
 
@@ -83,12 +84,14 @@ def main() -> None:
     add = bench.parser.add_argument
     add("pool", type=Path)
     add("--cost", type=Path, help="cost model in folds, with its held_out.parquet")
+    add("--more", type=Path, help="cost model with further labels, to compare its held_out.parquet")
     add("--reward", type=Path, help="reward model in folds; it rates the default answer")
     add("--default-prompts", type=int, default=240, help="how many of the prompts, to save time")
     add("--labels", help="answers that people labelled, which --cost was trained on in folds")
     add("--cut-answers", type=int, default=160, help="how many of these are cut and judged")
     add("--max-prompt-tokens", type=int, default=256)
     add("--max-answer-tokens", type=int, default=48)
+    add("--candidates", type=Path, help="write every candidate's label, cost, reward and end there, no text")
     add("--at", default="", help="commit that made the pool")
     options = bench.parse()
     if not options.pool.is_file():
@@ -97,10 +100,20 @@ def main() -> None:
         bench.parser.error("--at COMMIT, that made the pool, is needed for claims; or give --no-claims")
     limit_threads(1)
     pool = Pool.load(options.pool)
+    if options.candidates:
+        unknown = np.full(len(pool.prompt), np.nan)
+        table = candidates_table({"all": pool}, {}, {"all": unknown}).drop(
+            columns=["split", "default_reward"]
+        )
+        options.candidates.parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(options.candidates, index=False)
     tables = [pool_statistics(pool)]
     for kind in ("cost", "reward"):
         if folder := getattr(options, kind):
             tables.append(held_out(kind, folder))
+    if options.more:
+        more = held_out("cost", options.more)
+        tables.append(more.assign(metric="more_" + more["metric"]))
     if options.reward:
         rows = np.random.default_rng(0).permutation(len(pool.prompt))[: options.default_prompts]
         some = pool.subset(rows)

@@ -57,7 +57,7 @@ def candidates_table(
     return pd.concat(frames, ignore_index=True)
 
 
-def real_rows(pool: Pool, default_reward: np.ndarray, cut_prompts: int) -> list[dict[str, Any]]:
+def real_rows(pool: Pool, default_reward: np.ndarray, cut_prompts: int | None) -> list[dict[str, Any]]:
     """Rows of results that say what the texts are like: prompts and answers that were cut, and how often the
     default answer has a higher reward than every candidate; where that is most of the time the log says so,
     because then a guard that always refuses earns the most.
@@ -70,10 +70,9 @@ def real_rows(pool: Pool, default_reward: np.ndarray, cut_prompts: int) -> list[
             " %.2f, best candidates %.2f), so refusing always would win: set models.default_reward, or"
             " give another reward model", 100 * share, float(default_reward.mean()), float(best.mean()),
         )  # fmt: skip
-    rows = [
-        {"method": "default", "metric": "beats_every_candidate", "value": share, "n": n},
-        {"method": "prompts", "metric": "cut", "value": cut_prompts / n, "n": n},
-    ]
+    rows = [{"method": "default", "metric": "beats_every_candidate", "value": share, "n": n}]
+    if cut_prompts is not None:
+        rows.append({"method": "prompts", "metric": "cut", "value": cut_prompts / n, "n": n})
     if pool.finished is not None:
         cut = float(np.mean(~pool.finished[pool.mask]))
         rows.append({"method": "answers", "metric": "cut", "value": cut, "n": int(pool.mask.sum())})

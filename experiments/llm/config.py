@@ -14,6 +14,8 @@ from experiments.support.tailoring_settings import TailoringSettings
 
 SOURCES = ("synthetic", "recorded", "hub", "chat")
 FORMATS = ("pku", "diasafety")
+MINILM = "minilm"
+"""models.classifier of a pool that was prepared: MiniLM with its last layer trained."""
 THRESHOLDS = common.ten_thresholds(3)
 """Ten thresholds, equally spaced in logarithms, in [1e-3, 1]."""
 DIASAFETY_FILES = {
@@ -128,6 +130,48 @@ class AnswerTailoringSettings(TailoringSettings):
 
 
 @dataclass
+class RulesConfig:
+    """Further rules on the same margins: methods ours_priced, ours_one_more, ...; off by default."""
+
+    scale: str = setting(
+        "none",
+        "How P(harmful) is read off the margin, by which risk is priced: none (these methods are left out), "
+        "logistic or isotonic.",
+        choices=("none", "logistic", "isotonic"),
+    )
+    share: float = setting(
+        0.25,
+        "Share of the internal test prompts that the scale is fitted on; the others are counted.",
+        above=0,
+        below=1,
+    )
+
+
+@dataclass
+class PreparedConfig:
+    """What was made before, on another machine for instance."""
+
+    pool: str | None = setting(
+        None,
+        "File of a pool of answers with rewards and labels (pool.npz of scripts/guard_chat_model.py), which "
+        "source=chat takes instead of making one; models.classifier=minilm and models.default_reward go "
+        "with it.",
+    )
+
+
+@dataclass
+class CapacityConfig:
+    """How much of the classifier ours trains; as it stands, LoRA's adapters."""
+
+    weights: str = setting(
+        "lora",
+        "What ours trains, by cross-entropy and then by the approximate loss: LoRA's adapters, or all "
+        "weights (the fully tuned baseline is then its warm-up).",
+        choices=("lora", "all"),
+    )
+
+
+@dataclass
 class EvaluationConfig:
     """Calibration, and what is counted on the validation prompts."""
 
@@ -167,6 +211,9 @@ class LLMConfig(BaseConfig):
     tailored: TailoredConfig = section(TailoredConfig)
     evaluation: EvaluationConfig = section(EvaluationConfig)
     tailoring: AnswerTailoringSettings = section(AnswerTailoringSettings, later=True)
+    rules: RulesConfig = section(RulesConfig, later=True)
+    capacity: CapacityConfig = section(CapacityConfig, later=True)
+    prepared: PreparedConfig = section(PreparedConfig, later=True)
 
     def validate(self) -> None:
         super().validate()
@@ -178,6 +225,12 @@ class LLMConfig(BaseConfig):
                 f"models.shares has {len(self.models.shares)} numbers and models.prompts {files} files: one"
                 " each is needed"
             )
+        if self.capacity.weights == "all" and not self.classifier.fully_tuned:
+            raise ConfigError(
+                "capacity.weights=all begins with the fully tuned classifier: set classifier.fully_tuned=true"
+            )
+        if self.prepared.pool and (self.source != "chat" or self.models.classifier != MINILM):
+            raise ConfigError(f"prepared.pool needs source=chat and models.classifier={MINILM}")
         if self.transfer.path and self.source != "recorded":
             raise ConfigError("transfer.path is for source=recorded; other sources have no recorded answers")
 
@@ -186,6 +239,8 @@ class LLMConfig(BaseConfig):
         return common.fixed_radius(self.evaluation.xi)
 
     def inputs(self) -> dict[str, str]:
+        if self.prepared.pool:
+            return {"prepared.pool": self.prepared.pool}
         if self.source != "recorded":
             return self.models.files(self.source == "synthetic", self.source == "chat")
         if not self.data.path:

@@ -8,7 +8,7 @@ candidate is accepted), given or not. `true.*` are the same by the known probabi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +18,11 @@ import pandas as pd
 from experiments.llm.answers.pools import Pool
 from experiments.llm.guard.calibration import Choice
 from experiments.llm.guard.choosing import accepted, decide
+from experiments.llm.guard.rules import GATES, PRICES, PriceChoice, Rules, priced_answers
 from experiments.llm.records import BLOCK_COLUMNS
 from experiments.support.results.ratios import exact
 from safeframe.optimisation.candidates import DEFAULT
+from safeframe.risk_scale import RiskScale
 
 BLOCKS = 50
 """Validation prompts are cut into so many blocks, the units of the bootstrap."""
@@ -34,6 +36,7 @@ class Evaluation:
         pool: the validation prompts with their candidates.
         default_reward: (n,) of the default answer to every prompt.
         n_t: labelled candidates that thresholds rest on.
+        by_group: whether shares are counted for each kind of prompt (`Pool.group`) too.
         rows: of results, one per method, setting and metric.
         blocks: sums over blocks of prompts, one table per method and setting.
     """
@@ -41,6 +44,7 @@ class Evaluation:
     pool: Pool
     default_reward: np.ndarray
     n_t: int
+    by_group: bool = False
     rows: list[dict[str, Any]] = field(default_factory=list)
     blocks: list[pd.DataFrame] = field(default_factory=list)
 
@@ -58,6 +62,35 @@ class Evaluation:
             at = {"r_t": choice.r_t, "xi": choice.radius, "n_t": self.n_t}
             self.count(method, index, **at)
             self._accepted(method, accepted(margin, choice.tau, self.pool, covered), at)
+
+    def further(
+        self,
+        by: str,
+        margin: np.ndarray,
+        rules: Rules,
+        thresholds: Sequence[float],
+        radius: float | None,
+        share: float,
+        delta: float,
+    ) -> None:
+        """Every further rule on one classifier's margins (n, k), at every r_t; as `Rules.price`."""
+        for rule in GATES:
+            self.guarded(f"{by}_{rule}", margin, rules.gate(rule, thresholds))
+        for rule in PRICES:
+            prices = rules.price(rule, thresholds, radius, share, delta)
+            self.priced(f"{by}_{rule}", margin, prices, rules.scale)
+
+    def priced(
+        self,
+        method: str,
+        margin: np.ndarray,
+        choices: Iterable[PriceChoice],
+        scale: RiskScale,
+    ) -> None:
+        """A guard that charges for risk, at every r_t; margin: (n, k) of the validation candidates."""
+        for choice in choices:
+            index = priced_answers(margin, self.pool, self.default_reward, choice, scale)
+            self.count(method, index, r_t=choice.r_t, xi=choice.radius, n_t=self.n_t)
 
     def with_knob(self, method: str, margin: np.ndarray, taus: dict[float, float], rule: str) -> None:
         """A classifier with fixed thresholds; taus: knob -> tau."""
@@ -82,6 +115,11 @@ class Evaluation:
         self._row(method, "harmful.answered", at, *exact(int(harmful.sum()), answered))
         self._row(method, "harmful.prompt", at, *exact(int(harmful.sum()), n))
         self._row(method, "default_share", at, *exact(n - answered, n))
+        for kind in sorted(set(pool.group)) if self.by_group else ():
+            own = np.array([group == kind for group in pool.group])
+            of_kind, all_given = int(own.sum()), int((own & given).sum())
+            self._row(method, f"harmful.answered.{kind}", at, *exact(int((own & harmful).sum()), all_given))
+            self._row(method, f"default_share.{kind}", at, *exact(of_kind - all_given, of_kind))
         spread = 1.96 * float(reward.std(ddof=1)) / np.sqrt(n)
         mean = float(reward.mean())
         self._row(method, "reward", at, mean, n, mean - spread, mean + spread, "normal 95%")

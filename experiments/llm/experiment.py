@@ -11,6 +11,7 @@ Methods ("rank": the feasible candidate of highest reward; "sample": the first f
 - ours: tailored classifier, rank, threshold for the selected answer, radius configured or measured
 - ours_accepted: the same with the threshold for an accepted candidate (the paper's event)
 - ours_paper: the same with the paper's sampling instead of ranking
+- ours_priced, ours_one_more, ours_shrinkage, ...: further rules on the same margins (`guard.rules`)
 - ours_xi_0, ours_accepted_xi_0: ours, ours_accepted with radius 0
 - cross_entropy, cross_entropy_xi_0: the warm-up classifier (LoRA) in the place of ours, ours_xi_0
 - cross_entropy_accepted: LoRA with cross-entropy and bias correction alone: accepted event, radius 0
@@ -34,19 +35,20 @@ import pandas as pd
 from torch import nn
 
 from experiments.llm.answers import recorded
-from experiments.llm.answers.chat import ChatSource
 from experiments.llm.answers.features import save_array
 from experiments.llm.answers.hub import HubSource
-from experiments.llm.answers.pools import SPLITS, Pool, Source
+from experiments.llm.answers.pools import SPLITS, Pool
+from experiments.llm.answers.prepared import PreparedSource
 from experiments.llm.answers.recorded_source import RecordedSource
-from experiments.llm.answers.synthetic import SyntheticSource
+from experiments.llm.assembly import backend_of, make_source
 from experiments.llm.candidates import candidates_table, real_rows
 from experiments.llm.config import LLMConfig
 from experiments.llm.evaluation import Evaluation
 from experiments.llm.guard import baselines, classifier, coverage, tailored
-from experiments.llm.guard.backends import Backend, DecoderBackend, MiniLMBackend, place_of, spread
+from experiments.llm.guard.backends import place_of, spread
 from experiments.llm.guard.calibration import Calibrator
 from experiments.llm.guard.judge import judge_of, recorded_rows
+from experiments.llm.guard.rules import Rules, fitting_part
 from experiments.llm.records import BLOCKS_TABLE, CANDIDATES_TABLE
 from experiments.llm.transfer import Calibrated, other_configuration, transfer
 from experiments.support.files import atomic_path
@@ -61,24 +63,9 @@ from safeframe.types import SQRT2
 
 HELD_OUT = "held_out"
 """Training prompts that no training sees (`tailoring.selection_share`)."""
+KINDS_SHOWN = 8
+"""Kinds of real prompts, at most, for each of which shares are counted too."""
 _KEYS = ("source", "data", "pools", "seed", "classifier", "models")
-
-
-def make_source(settings: LLMConfig, context: RunContext) -> Source:
-    """The configured source of candidate answers."""
-    if settings.source == "recorded":
-        return RecordedSource(settings, context, judge_of)
-    if settings.source == "chat":
-        return ChatSource(settings.models, settings.pools, context)
-    kind = SyntheticSource if settings.source == "synthetic" else HubSource
-    return kind(settings.models, settings.pools.candidates, context)
-
-
-def backend_of(source: Any, settings: LLMConfig) -> Backend:
-    """The classification model for a source's texts."""
-    if isinstance(source, RecordedSource):
-        return MiniLMBackend(source.mini, source.hidden, source.rows_of, settings.classifier)
-    return DecoderBackend(source, settings.classifier)
 
 
 class Experiment:
@@ -103,9 +90,8 @@ class Experiment:
         self.backend = backend_of(self.source, settings)
         tables = {split: self.backend.table(pool) for split, pool in self.pool.items()}
         self.table = {split: table for split, (table, _) in tables.items()}
-        self.cut = self.source.hidden.cut if isinstance(self.source, RecordedSource) else sum(
-            cut for _, cut in tables.values()
-        )  # fmt: skip
+        states = getattr(self.source, "hidden", None)
+        self.cut = states.cut if states is not None else sum(cut for _, cut in tables.values())
 
     def classifier(self, name: str, lora: bool) -> nn.Module:
         """A classifier trained by cross-entropy on the training prompts, from the cache if there is one."""
@@ -125,7 +111,7 @@ class Experiment:
 
         return self._cached(name, lora, compute, {})
 
-    def tailored(self, warm: nn.Module, margin: np.ndarray) -> nn.Module:
+    def tailored(self, warm: nn.Module, margin: np.ndarray, lora: bool = True) -> nn.Module:
         """The warm-up classifier trained on by the approximate loss at the run's r_t; margin (n, k): its own
         on the training prompts.
         """
@@ -160,7 +146,7 @@ class Experiment:
         depends = {name: self.context.value(name) for name in ("r_t", "tailored")}
         depends |= {"xi": self.config.evaluation.xi, "xi_mass": self.config.evaluation.xi_mass}
         depends |= {"warm": classifier.digest(warm), "margin": margin}
-        return self._cached("tailored", True, compute, depends)
+        return self._cached("tailored", lora, compute, depends)
 
     def _fold(self) -> Fold | None:
         """Candidates of the prompts that no training saw, to choose among checkpoints; prompts are blocks."""
@@ -213,7 +199,7 @@ class Experiment:
 
     def _keys(self) -> dict[str, Any]:
         content = vars(self.config)
-        later = ("tailoring",) if self.context.has("tailoring") else ()
+        later = [name for name in ("tailoring", "prepared") if self.context.has(name)]
         return {key: self.context.value(key) for key in (*_KEYS, *later) if key in content}
 
     def _progress(self, name: str) -> Any:
@@ -232,7 +218,10 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
     full = this.classifier("fully_tuned", lora=False) if settings.classifier.fully_tuned else None
     with context.stage("margins of the warm-up"):
         warm_train = this.margin("cross_entropy", warm, "train")
-    ours = this.tailored(warm, warm_train)
+        start, before = warm, warm_train
+        if full is not None and settings.capacity.weights == "all":
+            start, before = full, this.margin("fully_tuned", full, "train")
+    ours = this.tailored(start, before, lora=start is warm)
 
     with context.stage("margins"):
         names = {"ours": ours, "cross_entropy": warm} | ({"fully_tuned": full} if full else {})
@@ -247,7 +236,9 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
     with context.stage("evaluation"):
         pool = this.pool["validation"]
         default = this.source.default_reward(pool.prompt)
-        counting = Evaluation(pool, default, int(calibration.mask.sum()))
+        real = isinstance(this.source, HubSource | PreparedSource)
+        few_kinds = 1 < len(set(pool.group)) <= KINDS_SHOWN
+        counting = Evaluation(pool, default, int(calibration.mask.sum()), real and few_kinds)
         chosen, few = {}, settings.evaluation.n_t is not None
         for name, by, rule, event, radius in (
             ("ours", "ours", "rank", "selected", fixed),
@@ -267,6 +258,14 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
             thresholds, ours_train[this.pool["train"].mask], settings.evaluation.delta
         )
         counting.guarded("learn_then_test", validation["ours"], certified)
+        if (kind := settings.rules.scale) != "none":
+            fits = fitting_part(n, settings.rules.share, context.seeds.generator("rules"))
+            usual = this.source.default_reward(calibration.prompt)
+            for by in ("ours", "cross_entropy"):
+                rules = Rules(test[by], calibration, usual, kind, fits)
+                counting.further(
+                    by, validation[by], rules, thresholds, fixed, share, settings.evaluation.delta
+                )
         for name, rule in (("rejection_sampling", "sample"), ("rejection_best", "rank")) if full else ():
             levels = baselines.rejection_thresholds()
             counting.with_knob(name, validation["fully_tuned"], levels, rule)
@@ -280,8 +279,9 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
         if isinstance(this.source, RecordedSource):
             counting.rows += recorded_rows(this.source, ours, chosen["ours"], counting.n_t)
         counting.rows += [{"method": "texts", "metric": "truncated", "value": float(this.cut), "n": this.cut}]
-        if isinstance(this.source, HubSource):
-            counting.rows += real_rows(pool, default, this.source.cut_prompts(pool))
+        if real:
+            cut = this.source.cut_prompts(pool) if isinstance(this.source, HubSource) else None
+            counting.rows += real_rows(pool, default, cut)
             judged = {"train": {"ours": ours_train, "cross_entropy": warm_train}, "validation": validation}
             judged["internal_test"] = {by: this.margin(by, names[by], "internal_test") for by in test}
             rewards = {split: this.source.default_reward(found.prompt) for split, found in this.pool.items()}

@@ -27,7 +27,9 @@ class DataConfig:
         "Synthetic demand with a known law, or hourly electricity demand from a file.",
         choices=SOURCES,
     )
-    path: str | None = setting(None, "The file of hourly demand (.csv, .csv.gz); source=eia needs it.")
+    path: str | None = setting(
+        None, "The file of hourly demand (.csv, .csv.gz, .csv.xz, .zip, .parquet); source=eia needs it."
+    )
     columns: list[str] | None = setting(
         None,
         "The four series of the file, in the order of the products; null takes the four with the largest "
@@ -35,7 +37,7 @@ class DataConfig:
     )
     lookback: int = setting(24, "Past hours of every product that a network sees: the measurement.", low=1)
     lead: int = setting(24, "Hours between the last one seen and the hour that is planned.", low=1)
-    hours_per_quarter: int = setting(8760, "Hours of each of the four quarters that time is cut into.", low=1)
+    hours_per_quarter: int = setting(8760, "Hours of each of the quarters that time is cut into.", low=1)
     skip_quarters: int = setting(
         0,
         "Quarters at the beginning of a longer file to leave out: later years take the four roles.",
@@ -47,7 +49,7 @@ class DataConfig:
     order: list[int] = setting(
         [0, 1, 2, 3],
         "The role of each quarter, in order of time: 0 training, 1 internal test for training, 2 validation, "
-        "3 internal test for validation; each once.",
+        "3 internal test for validation, each once or more, -1 left out: more than four for a longer file.",
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from experiments.production import decomposition
 from experiments.production.config import ProductionConfig
 from experiments.production.demand.series import HOURS_PER_WEEK, UNSAFE_BELOW, Quarter
 from experiments.production.guard.service import (
@@ -26,7 +27,7 @@ from experiments.production.guard.service import (
 from experiments.production.models import supervised
 from experiments.production.planning import plan
 from experiments.production.preparation import Experiment
-from experiments.production.records import ALARMS, ORACLE, SERVED, WEEKLY
+from experiments.production.records import ALARMS, LIKELIHOODS, ORACLE, SERVED, WEEKLY
 from experiments.support.files import atomic_path
 from experiments.support.runs.running import RunContext
 
@@ -47,7 +48,7 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
         this.data.target_hour,
         this.test,
         use,
-        [this.data.where(quarter) for quarter in _KNOWN],
+        this.data.by_period(*_KNOWN),
         clock,
     )
     tables: dict[str, list[pd.DataFrame]] = {SERVED: [], ALARMS: []}
@@ -61,6 +62,10 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
             tables[ALARMS].append(alarms.assign(method=name, r_t=r_t))
     true = this.data.demand[use].astype(np.float64)
     counting.count(ORACLE, plan(this.problem, true, true >= UNSAFE_BELOW).action)
+    taus = in_service.thresholds(SERVICES["static_plug_in"], this.test, counting.levels)
+    tables[LIKELIHOODS] = [
+        decomposition.likelihoods(in_service.scale, taus, counting.levels, this.data, this.test)
+    ]
     tables[WEEKLY] = counting.weekly
     for name, parts in tables.items():
         with atomic_path(context.directory / f"{name}.parquet") as path:

@@ -44,6 +44,7 @@ from experiments.production.models import history, safety, supervised
 from experiments.production.planning import PlanTable
 from experiments.production.preparation import Experiment
 from experiments.production.records import PRODUCTS, WEEKLY
+from experiments.production.reporting import decomposition
 from experiments.production.reporting import deployment as deployment_report
 from experiments.production.reporting.figures import draw, summary
 from experiments.support.files import atomic_path
@@ -212,6 +213,7 @@ def _limits(this: Experiment, table: PlanTable, truth: bool) -> None:
 def report(config: ProductionConfig, directory: Path, frame: pd.DataFrame) -> str:
     """The summary that a run prints at its end, with the paths of its figures."""
     if config.service.methods:
-        return deployment_report.summary([of_directory(directory, finished=False)])
+        saved = [of_directory(directory, finished=False)]
+        return "\n\n".join([deployment_report.summary(saved), decomposition.summary(saved)])
     paths = draw(directory)
     return "\n".join([summary(directory), "", "figures:", *(f"  {path}" for path in paths)])

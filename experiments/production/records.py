@@ -48,3 +48,11 @@ SERVED = "served"
 in use."""
 ALARMS = "alarms"
 """Table of the monitors of a run: a row for each guard in service, r_t and product."""
+LIKELIHOODS = "likelihoods"
+"""Table of safe and unsafe hours of every product, year and week, and how many of either are accepted at each
+r_t by thresholds of the year calibrated on."""
+LIKELIHOODS_COLUMNS = (
+    "product", "r_t", "period", "start", "role", "week", "safe", "unsafe", "accepted_safe", "accepted_unsafe",
+)  # fmt: skip
+CALIBRATED_ON, IN_USE = 3, 2
+"""Roles of the years that thresholds come from and that they are used in (`demand.quarters.Quarter`)."""

@@ -24,7 +24,7 @@ from experiments.safetygym.agents.agent import Agent
 from experiments.safetygym.config import SafetyGymConfig
 from experiments.safetygym.evaluation import entries
 from experiments.safetygym.evaluation.episodes import summarise
-from experiments.safetygym.evaluation.jobs import Job, blocks, spread, was_run
+from experiments.safetygym.evaluation.jobs import FORM, Job, blocks, tasks
 from experiments.safetygym.evaluation.rendering import LAYOUTS, guarded_episode, pair_of_episodes
 from experiments.safetygym.guard.calibration import Calibrated, Calibration
 from experiments.safetygym.guard.candidate_calibration import CandidateCalibration
@@ -172,17 +172,13 @@ class Experiment(GuardStages):
         entered: list[pd.DataFrame] = []
         depends = {"blocks": [job.key for job in jobs]}
         with self.context.stage("safetygym_episodes", depends, code=self.evaluate) as stage:
-            stage.reused = all(was_run(job, stage.directory) for job in jobs)
-            bar = self.context.progress(None, "episodes", total=len(jobs))
-            results = spread(jobs, self.config.threads, stage.directory)
+            results = stage.spread(self.context.engine, tasks(jobs), FORM, "episodes")
             for job, (table, found_entries) in zip(jobs, results, strict=True):
                 tables.setdefault(job.group, []).append(table)
                 if job.weights is not None:
                     entered.append(
                         found_entries.assign(r_t=job.constants["r_t"], tau=float(np.mean(job.tau)))
                     )
-                bar.update(1)
-            bar.close()
         entries.write(pd.concat(entered), self.context.directory)
         constants = {job.group: job.constants for job in jobs}
         kept = []

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.support import common_settings as common
 from experiments.support.config_errors import explain
+from experiments.support.engine.settings import EngineConfig
 from experiments.support.errors import ConfigError
 from experiments.support.files import REPOSITORY, hash_of, input_checksum
 from experiments.support.settings import check, section, setting, unset_later
@@ -22,7 +23,7 @@ PRESETS = ("smoke", "laptop", "paper")
 TRACKING_MODES = ("none", "disabled", "offline", "online", "auto")
 TRACKERS = ("wandb", "tensorboard")
 
-EXECUTION_SETTINGS = ("tracking", "output", "threads", "progress", "force")
+EXECUTION_SETTINGS = ("tracking", "engine", "output", "threads", "progress", "force")
 """Settings that say how a run is carried out and not what it computes: they are no part of its identity."""
 
 
@@ -67,6 +68,7 @@ class BaseConfig:
         0, "Root of all random numbers: the same seed on the same machine gives the same results.", low=0
     )
     tracking: TrackingConfig = section(TrackingConfig)
+    engine: EngineConfig = section(EngineConfig)
     output: str = setting(
         "results/runs", "Folder that runs are kept in; a relative one counts from the repository's root."
     )

@@ -28,6 +28,10 @@ class TrackingError(UserError):
     """Tracking was asked for and cannot be had."""
 
 
+class EngineError(UserError):
+    """Tasks cannot be done: what their engine needs is missing, or a worker dies again and again."""
+
+
 class StorageError(UserError):
     """A file cannot be written: the disk is full, the place is read-only, or permission is missing."""
 

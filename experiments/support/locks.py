@@ -31,3 +31,23 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def unless_taken(path: Path) -> Iterator[bool]:
+    """Hold a lock file unless another process does; yields whether it is held.
+
+    Args:
+        path: the lock file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()

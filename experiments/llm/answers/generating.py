@@ -29,7 +29,8 @@ from experiments.llm.models.model_settings import ModelsConfig, model_files
 from experiments.llm.models.preference_models import load_score_model, score_all
 from experiments.llm.models.runtime import DTYPES, Runtime
 from experiments.llm.models.sources import by_fold, model_folder
-from experiments.llm.models.tokenizer import PKU_TEMPLATE, Template, encode_prompts, template_of
+from experiments.llm.models.spreading import Place, spread_answers, spread_scores
+from experiments.llm.models.tokenizer import PKU_TEMPLATE, Encoded, Template, encode_prompts, template_of
 from experiments.support.errors import ConfigError
 from experiments.support.files import input_checksum
 from experiments.support.runs.running import RunContext
@@ -172,26 +173,13 @@ class ModelSource:
                 "%d of %d prompts (%s) are longer than models.max_prompt_tokens=%d and were cut",
                 encoded.truncated, n, split, self.max_prompt,
             )  # fmt: skip
-        shards = stage.directory / "shards"
-        ai = load_language_model(name, DTYPES[self.models.precision], self.runtime.device)
-        require_fit(ai, own, name)
-        require_room(ai, encoded.ids.shape[1] + self.max_answer, name)
-        made = generate(
-            ai,
-            own,
-            encoded,
-            sampling,
-            self.seeds.integer("answers", model, split),
-            shards,
-            lambda starts: self.context.progress(starts, f"answers, {split}", total=len(starts)),
-        )
+        made = self._answers(name, own, encoded, sampling, self.seeds.integer("answers", model, split), stage)
         answers = texts_of(own, made.tokens)
         finished = made.finished if self.real else None
         harm, helpful = self.truth(asked, made)
-        reward = self._rewards(asked.text, answers, helpful, finished)
-        label, cost = self._labels(asked.text, answers, harm, split, model, finished)
-        shutil.rmtree(shards, ignore_errors=True)
-        del ai
+        reward = self._rewards(asked.text, answers, helpful, finished, stage)
+        label, cost = self._labels(asked.text, answers, harm, split, model, finished, stage)
+        shutil.rmtree(stage.directory / "shards", ignore_errors=True)
         self.runtime.release()
         unknown = np.full(reward.shape, np.nan, np.float32)
         return Pool(
@@ -206,13 +194,39 @@ class ModelSource:
             cost if self.real else None,
         )
 
+    def _answers(
+        self, name: str, own: Any, encoded: Encoded, sampling: Sampling, seed: int, stage: Stage
+    ) -> Generated:
+        """Answers to all prompts: here, or by the workers of an engine."""
+        if self.context.engine.elsewhere:
+            return spread_answers(self._spread(stage), self._place(name), encoded, sampling, seed)
+        ai = load_language_model(name, DTYPES[self.models.precision], self.runtime.device)
+        require_fit(ai, own, name)
+        require_room(ai, encoded.ids.shape[1] + self.max_answer, name)
+        shards, said = stage.directory / "shards", f"answers, {stage.name}"
+        progress = lambda starts: self.context.progress(starts, said, total=len(starts))  # noqa: E731
+        return generate(ai, own, encoded, sampling, seed, shards, progress)
+
+    def _spread(self, stage: Stage) -> Any:
+        return lambda tasks, form, what: stage.spread(
+            self.context.engine, tasks, form, f"{what}, {stage.name}"
+        )
+
+    def _place(self, name: str) -> Place:
+        return name, identity_of(name), self.models.precision, str(self.runtime.device)
+
     def cut_prompts(self, pool: Pool) -> int:
         """Prompts of a pool that the model behind the guard saw without their beginning."""
         own = load_tokenizer(self.place("ai"))
         return encode_prompts(own, self.template(own), pool.prompt, self.max_prompt).truncated
 
     def _rewards(
-        self, prompts: list[str], answers: list[list[str]], helpful: NDArray | None, finished: NDArray | None
+        self,
+        prompts: list[str],
+        answers: list[list[str]],
+        helpful: NDArray | None,
+        finished: NDArray | None,
+        stage: Stage,
     ) -> NDArray:
         if self.models.rewards == "world":
             if helpful is None:
@@ -220,7 +234,7 @@ class ModelSource:
                     "models.rewards=world: this source's helpfulness is not known; use reward_model"
                 )
             return helpful.astype(np.float32)
-        return self._scores("reward", prompts, answers, finished)
+        return self._scores("reward", prompts, answers, finished, stage)
 
     def _labels(
         self,
@@ -230,6 +244,7 @@ class ModelSource:
         split: str,
         model: str,
         finished: NDArray | None,
+        stage: Stage,
     ) -> tuple[NDArray, NDArray | None]:
         """(labels, cost model's scores if it gave them)."""
         rng, cost = self.seeds.generator("labels", model, split), None
@@ -238,26 +253,49 @@ class ModelSource:
                 raise ConfigError("models.labels=world: this source's P(harm) is not known; use cost_model")
             label = rng.random(harm.shape) < harm
         else:
-            cost = self._scores("cost", prompts, answers, finished)
+            cost = self._scores("cost", prompts, answers, finished, stage)
             label = cost > 0
         flipped = rng.random(label.shape) < self.models.label_noise
         return (label ^ flipped).astype(np.int8), cost
 
     def _scores(
-        self, name: str, prompts: list[str], answers: list[list[str]], finished: NDArray | None = None
+        self,
+        name: str,
+        prompts: list[str],
+        answers: list[list[str]],
+        finished: NDArray | None = None,
+        stage: Stage | None = None,
     ) -> NDArray[np.float32]:
         """(n, k) scores of the reward or cost model; of one trained in folds, each prompt's by the model that
-        was not trained on it (`sources.by_fold`).
+        was not trained on it (`sources.by_fold`). In a stage, by the workers of an engine where there are.
         """
         m, found = self.models, np.zeros((len(prompts), len(answers[0])), np.float32)
         for place, index in by_fold(self.place(name), prompts):
+            some, replies = [prompts[i] for i in index], [answers[i] for i in index]
+            ended = None if finished is None else finished[index]
+            if stage is not None and self.context.engine.elsewhere:
+                template, limits = (
+                    self.score_template(load_tokenizer(place)),
+                    (self.max_prompt, self.max_answer + 1),
+                )
+                found[index] = spread_scores(
+                    self._spread(stage),
+                    self._place(place),
+                    template,
+                    some,
+                    replies,
+                    limits,
+                    m.batch,
+                    ended,
+                    self.real,
+                )
+                continue
             tokenizer = load_tokenizer(place)
             model = load_score_model(place, DTYPES[m.precision], self.runtime.device)
             require_fit(model, tokenizer, place)
             found[index] = score_all(
-                model, tokenizer, self.score_template(tokenizer), [prompts[i] for i in index],
-                [answers[i] for i in index], self.max_prompt, self.max_answer + 1, m.batch,
-                None if finished is None else finished[index], self.real,
+                model, tokenizer, self.score_template(tokenizer), some, replies, self.max_prompt,
+                self.max_answer + 1, m.batch, ended, self.real,
             )  # fmt: skip
         return found
 

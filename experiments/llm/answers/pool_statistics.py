@@ -93,22 +93,25 @@ def held_out_statistics(kind: str, held_out: pd.DataFrame) -> pd.DataFrame:
     Returns:
         COLUMNS: n counts labels. cost: harmful (people's share), missed and condemned as of
         `fine_tune_steps.Steps.held_out`, hidden: of answers that the model calls harmless, the share that
-        people call harmful; auc_fold_<i> where folds are named. reward: accuracy, ties half.
+        people call harmful; auc_fold_<i> where folds are named. reward: accuracy, ties half. half_*: the same
+        where the model was shown the first half of each answer.
     """
-    found: dict[str, Any]
-    if kind == "cost":
-        bad, called = held_out["harmful"].to_numpy() == 1, held_out["score"].to_numpy() > 0
-        found = {
-            "harmful": _share(bad), "missed": _share(~called[bad]), "condemned": _share(called[~bad]),
-            "hidden": _share(bad[~called]),
-        }  # fmt: skip
-        for fold, rows in held_out.groupby("fold") if "fold" in held_out else ():
-            errors = label_errors(rows["score"].to_numpy(), rows["harmful"].to_numpy())
-            found[f"auc_fold_{fold}"] = (errors["auc"], np.nan, np.nan, len(rows))
-    else:
-        gain = (held_out["score_0"] - held_out["score_1"]).to_numpy()
-        right = np.where(held_out["preferred"].to_numpy() == 0, gain, -gain)
-        found = {"accuracy": _mean((right > 0) + 0.5 * (right == 0))}
+    found: dict[str, Any] = {}
+    for half in ("", "half_"):
+        if kind == "cost" and (score := f"score_{half}".strip("_")) in held_out:
+            bad, called = held_out["harmful"].to_numpy() == 1, held_out[score].to_numpy() > 0
+            found |= {
+                f"{half}harmful": _share(bad), f"{half}missed": _share(~called[bad]),
+                f"{half}condemned": _share(called[~bad]), f"{half}hidden": _share(bad[~called]),
+            }  # fmt: skip
+            for fold, rows in held_out.groupby("fold") if "fold" in held_out else ():
+                errors = label_errors(rows[score].to_numpy(), rows["harmful"].to_numpy())
+                found[f"{half}auc_fold_{fold}"] = (errors["auc"], np.nan, np.nan, len(rows))
+        elif kind == "reward" and f"score_{half}0" in held_out:
+            gain = (held_out[f"score_{half}0"] - held_out[f"score_{half}1"]).to_numpy()
+            right = np.where(held_out["preferred"].to_numpy() == 0, gain, -gain)
+            found[f"{half}accuracy"] = _mean((right > 0) + 0.5 * (right == 0))
+    found.pop("half_harmful", None)
     part = f"{kind} model, people's labels"
     return pd.DataFrame([(part, name, *row) for name, row in found.items()], columns=COLUMNS)
 

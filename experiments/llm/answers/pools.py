@@ -98,6 +98,12 @@ class Pool:
         texts = {name: [getattr(self, name)[i] for i in rows] for name in _TEXTS}
         return Pool(**arrays, **texts)
 
+    def first(self, candidates: int) -> Pool:
+        """The first so many candidates of every prompt."""
+        arrays = {name: array[:, :candidates] for name, array in self._arrays().items()}
+        answers = [row[:candidates] for row in self.answer]
+        return Pool(**arrays, prompt=self.prompt, answer=answers, group=self.group)
+
     def save(self, path: Path) -> None:
         """Write one .npz file (texts as UTF-8 JSON)."""
         texts = json.dumps({name: getattr(self, name) for name in _TEXTS}).encode("utf-8")

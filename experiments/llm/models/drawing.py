@@ -30,16 +30,22 @@ def nucleus(logits: Tensor, top_p: float) -> Tensor:
 
 
 def drawn(
-    logits: Tensor, top_k: int, top_p: float, generator: torch.Generator, small: int = SMALL
+    logits: Tensor,
+    top_k: int,
+    top_p: float,
+    generator: torch.Generator,
+    small: int = SMALL,
+    temperature: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """A token for each row of logits (b, v), and its log-probability, each (b,).
 
     The nucleus is taken of the top-k tokens, which is the same as of all where it lies within them, and
-    sorts k numbers instead of v.
+    sorts k numbers instead of v; nothing else is computed of all v either.
     """
     place = None
     if 0 < top_k < logits.shape[-1]:
         logits, place = logits.topk(top_k, dim=-1)
+    logits = logits.float() / temperature
     log_p = nucleus(logits, top_p).log_softmax(-1)
     if log_p.shape[-1] <= small:
         noise = torch.rand(log_p.shape, generator=generator, device=generator.device).to(log_p.device)

@@ -50,7 +50,8 @@ class FineTuning:
         model: what it starts from, a folder or a name on the hub.
         out: folder for the result.
         data: a file or a data set on the hub.
-        more: files of further rows, joined by +, that are trained on whatever the fold.
+        more: files of further rows, joined by +; those to prompts of the fold that is left out are left out
+            too, and counted nowhere.
         reward: reward model of ppo_lag.
         cost: cost model of ppo_lag.
         template: a prompt as the model sees it: chat, safe-rlhf or a text with {prompt} (\\n is a line
@@ -60,6 +61,8 @@ class FineTuning:
         folds: parts that the prompts are cut into by their text; 0: all are trained on.
         fold: the part that is left out.
         steps: updates.
+        alike: batches that are drawn together and parted by length, so that less of each is padding; 1 draws
+            every batch by itself.
         batch: rows of an update.
         micro: rows at once.
         learning_rate: of AdamW.
@@ -89,6 +92,7 @@ class FineTuning:
     folds: int = 0
     fold: int = 0
     steps: int = 2000
+    alike: int = 1
     batch: int = 64
     micro: int = 8
     learning_rate: float = 2e-5
@@ -127,6 +131,8 @@ class FineTuning:
             raise ConfigError(f"step={found.step} needs {', '.join(f'{name}=...' for name in missing)}")
         if found.lora_rank and found.step == "ppo_lag":
             raise ConfigError("lora_rank is for sft, reward and cost; ppo_lag trains all weights")
+        if found.alike < 1:
+            raise ConfigError(f"alike={found.alike}: 1 or more is needed")
         if not 0 <= found.unfinished <= 1:
             raise ConfigError(f"unfinished={found.unfinished}: a share from 0 to 1 is needed")
         if found.folds and not (found.folds >= 2 and 0 <= found.fold < found.folds):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,13 @@ from experiments.llm.models.preference_models import (
     new_score_model,
     plain,
     reward_loss,
+    score_all,
     scorer,
 )
 from experiments.llm.models.runtime import DTYPES, Runtime
 from experiments.llm.models.sources import fold_of, normal
 from experiments.llm.models.supervised import FitSettings, fit, language_loss
-from experiments.llm.models.tokenizer import encode_answers, encode_prompts, template_of
+from experiments.llm.models.tokenizer import encode_answers, encode_prompts, template_of, token_rows
 from experiments.support.progress import progress
 from safeframe.types import SafeframeError
 
@@ -71,16 +73,15 @@ class Steps:
             rows = [row for row in rows if fold_of(row["prompt"], s.folds) != s.fold]
             if not rows or not self.left_out:
                 raise SafeframeError(f"{s.data}: fold {s.fold} of {s.folds} leaves one side without rows")
-        hidden = {normal(row["prompt"]) for row in self.left_out}
         for path in filter(None, s.more.split("+")):
-            found, single = self._read(path)
+            found, single = self._read(path, both=False)
             if single != self.single:
                 raise SafeframeError(f"{path} and {s.data} differ: single answers, or comparisons, in both")
-            rows += [row for row in found if normal(row["prompt"]) not in hidden]
+            rows += [row for row in found if not s.folds or fold_of(row["prompt"], s.folds) != s.fold]
         self.rows = rows
         self.truncated = 0
 
-    def _read(self, source: str) -> tuple[Rows, bool]:
+    def _read(self, source: str, both: bool = True) -> tuple[Rows, bool]:
         """Rows of a source, and whether they are single labelled answers."""
         step = self.settings.step
         if step != "cost":
@@ -88,12 +89,27 @@ class Steps:
             return read_rows(source, columns), False
         rows = read_rows(source, ("prompt",))
         if all(name in rows[0] for name in LABELLED):
-            return labelled_rows(read_rows(source, LABELLED)), True
+            return labelled_rows(read_rows(source, LABELLED), both), True
         return read_rows(source, COMPARED), False
 
     def _rows(self, step: int, size: int) -> Rows:
-        rng = np.random.default_rng([self.settings.seed, step])
-        return [self.rows[i] for i in rng.integers(len(self.rows), size=size)]
+        s = self.settings
+        if s.alike == 1:
+            rng = np.random.default_rng([s.seed, step])
+            return [self.rows[i] for i in rng.integers(len(self.rows), size=size)]
+        block, part = divmod(step, s.alike)
+        rng = np.random.default_rng([s.seed, block, 2])
+        drawn = rng.integers(len(self.rows), size=size * s.alike)
+        by_length = drawn[np.argsort(self._length[drawn], kind="stable")].reshape(s.alike, size)
+        return [self.rows[i] for i in by_length[rng.permutation(s.alike)[part]]]
+
+    @cached_property
+    def _length(self) -> np.ndarray:
+        """Characters of every row's texts: of prompt and longest answer."""
+        answers = ("response", "response_0", "response_1")
+        return np.array(
+            [len(row["prompt"]) + max(len(row.get(name, "")) for name in answers) for row in self.rows]
+        )
 
     def people(self, step: int, size: int) -> Conversations:
         """Prompts with their better responses."""
@@ -212,29 +228,52 @@ class Steps:
         each answer or comparison (no text); None where none was left out.
 
         reward: accuracy, ties half. cost: auc; missed, the share of harmful answers with a score of 0 or
-        less; condemned, of harmless ones with one above 0.
+        less; condemned, of harmless ones with one above 0. half.*: the same of every answer's first half.
         """
         s = self.settings
         if not self.left_out or s.step not in ("reward", "cost"):
             return None
         whole = plain(model).to(self.runtime.device).eval()
         lengths = (s.max_prompt_tokens, s.max_answer_tokens)
-        score = scorer(whole, self.tokenizer, self.template, *lengths, batch=128, padded=True)
         rows = self.left_out
+
+        def score(prompts: list[str], answers: list[str], ended: bool = True) -> np.ndarray:
+            done = np.full((len(prompts), 1), ended)
+            with self.runtime.computing("scoring the fold that was left out", "lower max_answer_tokens"):
+                return score_all(
+                    whole, self.tokenizer, self.template, prompts, [[text] for text in answers], lengths[0],
+                    lengths[1] + 1, 128, done, padded=True,
+                )[:, 0]  # fmt: skip
+
         prompts = [row["prompt"] for row in rows]
         key = [hashlib.sha256(normal(text).encode()).hexdigest()[:16] for text in prompts]
         if self.single:
-            found = {"score": score(prompts, [row["response"] for row in rows])}
+            answers = [row["response"] for row in rows]
+            found = {"score": score(prompts, answers)}
+            found["score_half"] = score(prompts, first_halves(self.tokenizer, answers), False)
             label = np.array([row["unsafe"] for row in rows])
-            return label_errors(found["score"], label), pd.DataFrame(
-                {"prompt": key, **found, "harmful": label, "fold": s.fold}
-            )
+            summary = label_errors(found["score"], label)
+            half = label_errors(found["score_half"], label)
+            summary |= {f"half.{name}": half[name] for name in ("auc", "missed", "condemned")}
+            return summary, pd.DataFrame({"prompt": key, **found, "harmful": label, "fold": s.fold})
         pairs = comparison_rows(rows, s.step)
-        found = {f"score_{k}": score(prompts, [row[f"response_{k}"] for row in rows]) for k in (0, 1)}
         preferred = np.array([row["preferred"] for row in pairs])
-        gain = np.where(preferred == 0, 1, -1) * (found["score_0"] - found["score_1"])
-        summary = {"n": float(len(gain)), "accuracy": float(np.mean((gain > 0) + 0.5 * (gain == 0)))}
+        found, summary = {}, {"n": float(len(pairs))}
+        for name, ended in (("", True), ("half_", False)):
+            for k in (0, 1):
+                answers = [row[f"response_{k}"] for row in rows]
+                answers = answers if ended else first_halves(self.tokenizer, answers)
+                found[f"score_{name}{k}"] = score(prompts, answers, ended)
+            gain = np.where(preferred == 0, 1, -1) * (found[f"score_{name}0"] - found[f"score_{name}1"])
+            right = float(np.mean((gain > 0) + 0.5 * (gain == 0)))
+            summary[f"{name.replace('_', '.')}accuracy"] = right
         return summary, pd.DataFrame({"prompt": key, **found, "preferred": preferred, "fold": s.fold})
+
+
+def first_halves(tokenizer: Any, answers: list[str]) -> list[str]:
+    """The first half of each answer's tokens, at least one."""
+    rows = token_rows(tokenizer, answers, special=False)
+    return tokenizer.batch_decode([row[: max(1, len(row) // 2)] for row in rows])
 
 
 def label_errors(score: np.ndarray, harmful: np.ndarray) -> dict[str, float]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from experiments.llm.models.drawing import drawn
 from experiments.llm.models.key_value_cache import reserved_cache
 from experiments.llm.models.language_model import end_tokens, memory_guard, revision
+from experiments.llm.models.runtime import own_attention
 from experiments.llm.models.tokenizer import Encoded
 from experiments.support.errors import CacheError
 from experiments.support.files import atomic_path, hash_of
@@ -80,6 +81,7 @@ class Generated:
 
 
 @torch.inference_mode()
+@own_attention()
 def sample(
     model: Any,
     prompts: Encoded,
@@ -105,12 +107,13 @@ def sample(
         logits_to_keep=1,
     )  # fmt: skip
     cache.batch_repeat_interleave(k)
-    logits = output.logits[:, -1].float().repeat_interleave(k, dim=0)
+    logits = output.logits[:, -1].repeat_interleave(k, dim=0)
     mask = None if mask is None else mask.repeat_interleave(k, dim=0)
     alive = torch.arange(total)
     for position in range(sampling.max_tokens):
-        logits = logits / sampling.temperature
-        chosen, log_p = drawn(logits, sampling.top_k, sampling.top_p, generator)
+        chosen, log_p = drawn(
+            logits, sampling.top_k, sampling.top_p, generator, temperature=sampling.temperature
+        )
         score[alive] += log_p.cpu()
         tokens[alive, position] = chosen.to("cpu", torch.int32)
         finished[alive[torch.isin(chosen, last).cpu()]] = True
@@ -129,7 +132,7 @@ def sample(
         logits = model(
             input_ids=chosen[:, None], attention_mask=mask, position_ids=place, past_key_values=cache,
             use_cache=True,
-        ).logits[:, -1].float()  # fmt: skip
+        ).logits[:, -1]  # fmt: skip
         if bool(finished[alive].any()):  # ended but still in the batch: nothing but pads follow
             done = finished[alive].to(device)
             logits[done] = -torch.inf
@@ -195,11 +198,10 @@ def generate(
     for number, start in enumerate(progress(starts)):
         path = None if directory is None else directory / f"{key}_{number:05d}.npz"
         if path is not None and path.exists():
-            parts.append(_read(path))
+            parts.append(read(path))
             continue
         piece = take(prompts, np.arange(start, min(start + sampling.shard, len(prompts.ids))))
-        generator = torch.Generator(device=model.device).manual_seed(hash_to_seed(seed, number))
-        part = _shard(model, tokenizer, piece, sampling, generator)
+        part = made_shard(model, tokenizer, piece, sampling, seed, number)
         if path is not None:
             with atomic_path(path) as temporary:
                 np.savez(temporary, **vars(part))
@@ -212,6 +214,14 @@ def generate(
 def hash_to_seed(*values: int) -> int:
     """One seed of several numbers."""
     return int(np.random.SeedSequence(list(values)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def made_shard(
+    model: Any, tokenizer: Any, prompts: Encoded, sampling: Sampling, seed: int, number: int
+) -> Generated:
+    """Answers to the prompts of one shard, from the random stream of its number."""
+    generator = torch.Generator(device=model.device).manual_seed(hash_to_seed(seed, number))
+    return _shard(model, tokenizer, prompts, sampling, generator)
 
 
 def _shard(
@@ -238,7 +248,8 @@ def _shard(
     return Generated(tokens, score, finished)
 
 
-def _read(path: Path) -> Generated:
+def read(path: Path) -> Generated:
+    """Answers from their file; CacheError if it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as content:
             return Generated(**{name: content[name] for name in Generated.__annotations__})

@@ -83,16 +83,16 @@ def _renamed(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def labelled_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def labelled_rows(rows: list[dict[str, Any]], both: bool = True) -> list[dict[str, Any]]:
     """Rows of single answers with a label by people; those whose label is unknown (-1) are left out.
 
-    Raises SafeframeError for another label, or where a class is absent.
+    Raises SafeframeError for another label, or (`both`) where a class is absent.
     """
     for number, row in enumerate(rows):
         if row["unsafe"] not in (-1, 0, 1):
             raise SafeframeError(f"row {number}: unsafe is {row['unsafe']!r}; 0, 1 or -1 is needed")
     kept = [row for row in rows if row["unsafe"] != -1 and row["response"].strip()]
-    if len({row["unsafe"] for row in kept}) < 2:
+    if both and len({row["unsafe"] for row in kept}) < 2:
         raise SafeframeError("labels: harmful and harmless answers are needed")
     return kept
 

@@ -31,6 +31,7 @@ from experiments.llm.models.conversations import Conversations, join, stacked
 from experiments.llm.models.generation import batches_of, take
 from experiments.llm.models.key_value_cache import reserved_cache
 from experiments.llm.models.language_model import load_language_model, loading, memory_guard
+from experiments.llm.models.runtime import own_attention
 from experiments.llm.models.sources import ADAPTERS, base_of, with_adapters
 from experiments.llm.models.tokenizer import Encoded, Template, encode_answers, encode_prompts
 from safeframe.types import SafeframeError
@@ -129,6 +130,7 @@ def end_scores(scores: Any, batch: Conversations) -> Tensor:
 
 
 @torch.inference_mode()
+@own_attention()
 def score_all(
     model: Any, tokenizer: Any, template: str | Template, prompts: list[str], answers: list[list[str]],
     max_prompt_tokens: int, max_answer_tokens: int, batch: int = 2048,
@@ -165,10 +167,11 @@ def score_all(
 
 def _exact(head: Any, hidden: Tensor) -> Tensor:
     """The head in single precision: in half precision scores would have ties."""
-    if hidden.dtype == torch.float32:
-        return head(hidden)
-    bias = None if head.bias is None else head.bias.float()
-    return torch.nn.functional.linear(hidden.float(), head.weight.float(), bias)
+    with torch.autocast(hidden.device.type, enabled=False):
+        if next(head.parameters()).dtype == torch.float32:
+            return head(hidden.float())
+        bias = None if head.bias is None else head.bias.float()
+        return torch.nn.functional.linear(hidden.float(), head.weight.float(), bias)
 
 
 def _masks(prompts: Encoded, answers: Encoded, k: int, device: Any) -> tuple[dict, dict]:

@@ -16,20 +16,29 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @contextlib.contextmanager
-def computing_in(precision: str, device: str) -> Iterator[None]:
-    """Compute in a precision of `DTYPES` (autocast), with attention whose gradients can be trusted.
+def own_attention() -> Iterator[None]:
+    """Attention by torch's own kernels, not by cuDNN's.
 
-    cuDNN's attention is switched off. On an H100 or H200 (torch 2.11 to 2.13, where it is the default) its
-    backward pass gives NaN with a mask where rows have 64, 192, 320, ... tokens (length % 128 = 64) and some
-    token attends to nothing, as padding does (github.com/pytorch/pytorch/issues/196678).
+    On an H100 or H200 (torch 2.11 to 2.13, where cuDNN's is the default) its backward pass gives NaN with a
+    mask where rows have 64, 192, 320, ... tokens (length % 128 = 64) and some token attends to nothing, as
+    padding does (github.com/pytorch/pytorch/issues/196678). It also plans anew for every length, that is, for
+    every token of an answer.
     """
     before = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(False)
     try:
-        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
-            yield
+        yield
     finally:
         torch.backends.cuda.enable_cudnn_sdp(before)
+
+
+@contextlib.contextmanager
+def computing_in(precision: str, device: str) -> Iterator[None]:
+    """Compute in a precision of `DTYPES` (autocast), with attention whose gradients can be trusted
+    (`own_attention`).
+    """
+    with own_attention(), torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+        yield
 
 
 class Runtime:

@@ -19,6 +19,8 @@ counts as ratio 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -30,6 +32,8 @@ BASELINES = (
     "ai", "best_of_k", "ppo_lag", "rejection_sampling", "rejection_best", "cross_entropy_accepted",
     "cross_entropy", "learn_then_test",
 )  # fmt: skip
+FURTHER = ("ours_priced", "ours_priced_certified", "ours_priced_one_more", "ours_one_more", "ours_shrinkage")
+"""Further rules on ours' margins (`guard.rules`), where they were run."""
 USEFUL_SHARE = 0.5
 DRAWS = 2000
 COLUMNS = [
@@ -69,7 +73,12 @@ def weights(measured: Measured, draws: int, seed: int) -> np.ndarray:
 
 
 def times_safer(
-    measured: Measured, ours: str = OURS, draws: int = DRAWS, seed: int = 0, useful: float = USEFUL_SHARE
+    measured: Measured,
+    ours: str = OURS,
+    draws: int = DRAWS,
+    seed: int = 0,
+    useful: float = USEFUL_SHARE,
+    baselines: Sequence[str] = BASELINES,
 ) -> pd.DataFrame:
     """Every point of every baseline beside `ours` at the same reward (see the module's text)."""
     weight = weights(measured, draws, seed)
@@ -77,7 +86,7 @@ def times_safer(
     answered = measured.sums["answered"].sum(axis=(0, 2))
     mine = np.array([i for i in measured.where(ours) if answered[i] > 0], dtype=int)
     rows = []
-    for method in BASELINES:
+    for method in baselines:
         places = [int(i) for i in measured.where(method) if answered[i] > 0]
         able = [i for i in places if base[1][0, i] >= useful]
         claimed = min(able, key=lambda i: (base[0][0, i], -base[1][0, i]), default=None)

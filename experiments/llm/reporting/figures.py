@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 NAMES = {
     "ours": "ours",
+    "ours_priced": "ours, risk priced",
+    "ours_priced_certified": "ours, risk priced, price certified",
     "ours_accepted": "ours, calibrated per accepted candidate",
     "ours_paper": "ours, the paper's event and sampling",
     "ours_xi_0": r"ours, $\xi$ = 0",
@@ -39,6 +41,8 @@ NAMES = {
 HOLLOW: dict[str, Any] = {"linestyle": "--", "markerfacecolor": "white"}
 LOOKS: dict[str, dict[str, Any]] = {
     "ours": {"color": "#0072B2", "marker": "o"},
+    "ours_priced": {"color": "#CC3311", "marker": "o"},
+    "ours_priced_certified": {"color": "#AA3377", "marker": "d"},
     "ours_accepted": {"color": "#56B4E9", "marker": "o", **HOLLOW},
     "ours_paper": {"color": "#009E73", "marker": "^", **HOLLOW},
     "ours_xi_0": {"color": "#E69F00", "marker": "D", **HOLLOW},
@@ -52,17 +56,29 @@ LOOKS: dict[str, dict[str, Any]] = {
     "best_of_k": {"color": "#000000", "marker": "D"},
 }
 IN_A = (
-    "ours", "cross_entropy_accepted", "learn_then_test", "rejection_sampling", "rejection_best", "ppo_lag",
-    "ai", "best_of_k",
+    "ours", "ours_priced", "ours_priced_certified", "cross_entropy_accepted", "learn_then_test",
+    "rejection_sampling", "rejection_best", "ppo_lag", "ai", "best_of_k",
 )  # fmt: skip
-IN_B = ("ours", "ours_accepted", "ours_paper", "ours_xi_0", "cross_entropy_accepted", "learn_then_test")
+IN_B = (
+    "ours",
+    "ours_priced",
+    "ours_priced_certified",
+    "ours_accepted",
+    "ours_paper",
+    "ours_xi_0",
+    "cross_entropy_accepted",
+    "learn_then_test",
+)
 TITLES = {
     "synthetic": "synthetic conversations",
     "synthetic_ppo_lag": "synthetic conversations, guard around PPO-Lag",
     "synthetic_truth": "synthetic conversations, labels drawn from the known probability of harm",
+    "synthetic_capacity": "synthetic conversations, ours trains all weights",
+    "synthetic_capacity_ppo_lag": "synthetic conversations, guard around PPO-Lag, ours trains all weights",
     "pku": "PKU-SafeRLHF, human labels",
     "diasafety": "DiaSafety, judge's labels",
     "hub": "pretrained models",
+    "chat": "a small chat model, cost model's labels",
 }
 TITLES |= {name + MENDED: f"{title}, mended approximate loss" for name, title in TITLES.items()}
 GREY = "#555555"

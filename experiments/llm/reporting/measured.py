@@ -28,10 +28,14 @@ SYNTHETIC: dict[str, dict[str, str | None]] = {
     "synthetic": {"models.ai": None, "models.labels": "cost_model"},
     "synthetic_ppo_lag": {"models.ai": "ppo_lag_0.05", "models.labels": "cost_model"},
     "synthetic_truth": {"models.ai": None, "models.labels": "world"},
+    "synthetic_capacity": {"models.ai": None, "models.labels": "cost_model"},
+    "synthetic_capacity_ppo_lag": {"models.ai": "ppo_lag_0.05", "models.labels": "cost_model"},
 }
 """What tells runs on synthetic conversations apart (configs/sweep/figure-4*.yaml): the cost model's labels,
-the guard around the PPO-Lag model, and labels drawn from the known P(harm).
+the guard around the PPO-Lag model, labels drawn from the known P(harm); and with `CAPACITY` ours trains all
+weights.
 """
+CAPACITY = "synthetic_capacity"
 MENDED = "_mended"
 """Ends the name of a source with the mended approximate loss (configs/ablation/mended_answers)."""
 
@@ -123,10 +127,15 @@ def load(
         wanted |= {"source": source}
     if mended:
         wanted |= {"tailoring.relative": True}
-    runs = collect.required("llm", wanted, root)
-    runs = [run for run in runs if mended or not run.setting("tailoring.relative")]
+    trained = "all" if source.startswith(CAPACITY) else "lora"
+    runs = [
+        run
+        for run in collect.required("llm", wanted, root)
+        if (mended or not run.setting("tailoring.relative"))
+        and run.setting("capacity.weights", "lora") == trained
+    ]
     if not runs:
-        raise NoRuns(f"no finished run of llm on {data} but with the mended loss")
+        raise NoRuns(f"no finished run of llm on {data}: all have another loss or train other weights")
     best, notes = collect.comparable(runs, FREE)
     every = [run for run in best if run.setting("evaluation.n_t") is None]
     found: dict[int, Measured] = {}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.llm.reporting import transferred
-from experiments.llm.reporting.comparison import BASELINES, times_safer
+from experiments.llm.reporting.comparison import BASELINES, FURTHER, OURS, times_safer
 from experiments.llm.reporting.measured import Measured, curves
 from experiments.llm.reporting.scaling import scaling_fit, scaling_rows
 from experiments.llm.reporting.transferred import claim_worst
@@ -18,21 +18,58 @@ from experiments.support.results.points import unique
 from experiments.support.results.publish import RESULTS, Claimant, write_tables
 from experiments.support.results.ratios import mean_interval, share_interval
 
+CLAIMED = ("ours_priced", "ours_priced_certified")
+"""Further rules that are claimed; the table holds all."""
 CONSERVATIVE = ("ours", "ours_accepted", "ours_paper")
 LABEL_COLUMNS = ["method", "metric", "r_t", "value", "low", "high", "n", "over_threshold"]
 
 
 def write(by_n_t: Mapping[int, Measured], data: str, r_t: float, place: Path = RESULTS) -> list[Path]:
-    """tables/llm_{curves,times_safer,scaling,labels,transfer}_<data>.csv; the paths of those with rows."""
+    """tables/llm_{curves,times_safer,rules,groups,scaling,labels,transfer}_<data>.csv; paths of those with
+    rows.
+    """
     full = by_n_t[max(by_n_t)]
     tables = {
         "curves": curves(full),
         "times_safer": times_safer(full),
+        "rules": rule_rows(full),
+        "groups": group_rows(full),
         "scaling": scaling_rows(by_n_t, r_t) if len(by_n_t) > 1 else pd.DataFrame(),
         "labels": label_rows(full),
         "transfer": transferred.transfer_rows(full, data),
     }
     return write_tables({f"llm_{name}_{data}": table for name, table in tables.items()}, place)
+
+
+def rule_rows(measured: Measured) -> pd.DataFrame:
+    """What further rules on ours' margins are worth: how many times safer than every baseline at its own
+    reward, ours itself (gated, conservative) among them; column ours names the rule.
+    """
+    every = (*BASELINES, OURS)
+    found = [
+        times_safer(measured, rule, baselines=every).query("claimed").assign(ours=rule)
+        for rule in FURTHER
+        if len(measured.where(rule))
+    ]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+def group_rows(measured: Measured) -> pd.DataFrame:
+    """Shares of each kind of real prompt, pooled over runs: harmful among the answers given, default answers;
+    columns method, r_t, knob, group, metric, value, low, high, n. Empty where they were not counted.
+    """
+    frame = measured.frame
+    rows = []
+    for metric in ("harmful.answered", "default_share"):
+        some = frame[frame["metric"].str.startswith(f"{metric}.")]
+        some = some.assign(group=some["metric"].str.removeprefix(f"{metric}."))
+        for key, found in some.groupby(["method", "r_t", "knob", "group"], dropna=False, sort=False):
+            n = found["n"].to_numpy(dtype=float)
+            k = np.round(found["value"].fillna(0.0).to_numpy(float) * n)
+            value, low, high, _ = share_interval(k, n)
+            at = dict(zip(("method", "r_t", "knob", "group"), key, strict=True))
+            rows.append({**at, "metric": metric, "value": value, "low": low, "high": high, "n": int(n.sum())})
+    return pd.DataFrame(rows)
 
 
 def label_rows(measured: Measured) -> pd.DataFrame:
@@ -84,7 +121,14 @@ def record(
             else:
                 n = row["answered"] + row["ours_answered"]
                 claim(f"times_safer.{method}", row["ratio"], row["low"], row["high"], n)
-    for method in CONSERVATIVE:
+    rules = rule_rows(measured)
+    for row in rules[rules["ours"].isin(CLAIMED)].to_dict("records") if len(rules) else ():
+        name = f"times_safer_{row['ours']}.{row['method']}"
+        if np.isnan(row["ratio"]):
+            claim.lacks(name, row["note"])
+        else:
+            claim(name, row["ratio"], row["low"], row["high"], row["answered"] + row["ours_answered"])
+    for method in (*CONSERVATIVE, *(rule for rule in FURTHER if len(measured.where(rule)))):
         claim_worst("violation_over_threshold_max", measured, method, claim)
     for name, method in (("default_share", "ours"), ("harmful_at_r_t", "ours"), ("harmful_alone", "ai")):
         at = measured.at(method, r_t) if method == "ours" else int(measured.where(method)[0])

@@ -2,36 +2,44 @@
 
 Source: Ruggles et al., Scientific Data 7:155, 2020.
 
-The file is a CSV (plain or .csv.gz) with a column `utc_hour` and one column per balancing (sub)area in MW,
-one row per hour, four years or more. It is not part of the repository; the user gives its path. The reader
-checks everything that would make a case mean something else than it says and stops with the column and line
-concerned.
+The file is a table (`tables`: csv, plain or packed, or parquet) with a column `utc_hour` and one column per
+balancing (sub)area, one row per hour, four quarters or more. The unit does not matter, since every series is
+scaled by its own range. The file is not part of the repository; the user gives its path. The reader checks
+everything that would make a case mean something else than it says and stops with the column and line
+concerned; what merely looks odd is said (`quality`).
 """
 
 from __future__ import annotations
 
-import gzip
-import zlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from experiments.production.demand.series import (
+from experiments.production.demand import quality, tables
+from experiments.production.demand.described import tell
+from experiments.production.demand.hours import TIME_COLUMN, hours, looks_like_times
+from experiments.production.demand.quarters import (
     HOURS_PER_QUARTER,
-    N_PRODUCTS,
     N_QUARTERS,
+    Quarter,
+    check_order,
+    periods,
+    roles,
+)
+from experiments.production.demand.series import (
+    N_PRODUCTS,
     SCALE_TOP,
     UNSAFE_BELOW,
     DemandData,
     build_cases,
-    first_target,
-    training_rows,
 )
+from experiments.production.demand.tables import Table
 from safeframe.types import SafeframeError
 
-TIME_COLUMN = "utc_hour"
+__all__ = ["TIME_COLUMN", "load_eia"]
 
 
 def load_eia(
@@ -45,46 +53,52 @@ def load_eia(
 ) -> DemandData:
     """Read, check, scale and cut an hourly demand file into cases (`series.build_cases`).
 
-    Demand is scaled by the minimum and maximum of the training quarter and clipped to [0, 10]; clipping is
+    Demand is scaled by the minimum and maximum of the training quarters and clipped to [0, 10]; clipping is
     reported.
 
     Args:
-        path: .csv or .csv.gz.
+        path: .csv, .csv.gz, .csv.xz, .zip with one csv, or .parquet.
         columns: the four series, in the order of the products; None takes the four with the largest share of
             hours below 3 in the training year (of CISO-SDGE .14, PJM-PL .16, PJM-PN .24, PJM-AEP .34,
             ISNE-4003 .07 in 2021 it leaves out ISNE-4003), in the order of the file.
         lookback: hours of measured demand that a case holds.
         lead: hours from the last measured one to the one that is planned.
         hours_per_quarter: length of each quarter.
-        order: the role (`Quarter`) of each consecutive quarter of time.
+        order: the role (`Quarter`) of each consecutive quarter of time, four or more of them; -1 leaves one
+            out.
         skip_quarters: quarters at the beginning of the file that are left out.
 
     Returns:
-        The cases of the four quarters.
+        The cases of all quarters that have a role.
 
     Raises:
         SafeframeError: file missing or unreadable, columns missing or repeated, times unparsable, hours
             missing or duplicated, values missing, unparsable, infinite or negative, a series constant in the
-            training quarter, too few hours.
+            training quarters, too few hours.
     """
-    path = Path(path)
-    table = _read(path)
-    available = [name for name in table.columns if name != TIME_COLUMN]
-    _check_columns(path, columns, list(table.columns), available)
-    times = _hours(path, table[TIME_COLUMN])
+    path, order = Path(path), check_order(order)
+    table = tables.read(path, TIME_COLUMN)
+    available = [name for name in table.cells.columns if name != TIME_COLUMN]
+    _check_columns(table, columns, available)
+    times = hours(table)
     wanted = available if columns is None else list(columns)
-    raw = np.stack([_numbers(path, table, name) for name in wanted], axis=1)  # (hours, series)
+    raw = np.stack([_numbers(table, name, columns is None) for name in wanted], axis=1)  # (hours, series)
 
     skipped = skip_quarters * hours_per_quarter
     if skipped:
-        if len(raw) - skipped < N_QUARTERS * hours_per_quarter:
+        if len(raw) - skipped < len(order) * hours_per_quarter:
+            count = "four" if len(order) == N_QUARTERS else str(len(order))
             raise SafeframeError(
                 f"{path}: {len(raw):,} hours; without its first {skip_quarters} quarters of "
-                f"{hours_per_quarter:,} hours fewer than four are left"
+                f"{hours_per_quarter:,} hours fewer than {count} are left"
             )
         raw, times = raw[skipped:], times[skipped:]
-    first_target(len(raw), lookback, lead, hours_per_quarter)
-    training = raw[training_rows(len(raw), lookback, lead, hours_per_quarter, order)]
+    try:
+        period = periods(len(raw), lookback, lead, hours_per_quarter, order)
+    except SafeframeError as error:
+        raise SafeframeError(f"{path}: {error}") from error
+    in_training = roles(period, order) == Quarter.TRAINING
+    training = raw[in_training]
     minimum, maximum = training.min(axis=0), training.max(axis=0)
     constant = [name for name, low, high in zip(wanted, minimum, maximum, strict=True) if low == high]
     if constant:
@@ -92,7 +106,7 @@ def load_eia(
             f"{path}: series {', '.join(constant)} constant in the training quarter; it cannot be scaled to "
             "[0, 10]; name four other columns"
         )
-    notes = []
+    notes, oddities = [], quality.oddities(raw, times, wanted, in_training)
     if columns is None:
         share = ((training - minimum) / (maximum - minimum) * SCALE_TOP < UNSAFE_BELOW).mean(axis=0)
         keep = np.sort(np.argsort(-share, kind="stable")[:N_PRODUCTS])
@@ -103,7 +117,7 @@ def load_eia(
                 f"of {len(available)} series the {N_PRODUCTS} with the largest share of hours below "
                 f"{UNSAFE_BELOW:g} in the training quarter were taken; left out: {', '.join(left_out)}"
             )
-    return build_cases(
+    data = build_cases(
         raw,
         times,
         wanted,
@@ -115,37 +129,21 @@ def load_eia(
         order=order,
         source=f"eia:{path.name}",
         notes=notes,
+        oddities=oddities,
     )
+    tell(data)
+    return data
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """The file as text cells, so that every later complaint can quote what stands there."""
-    if not path.is_file():
-        raise SafeframeError(f"{path}: no such file; a .csv or .csv.gz with hourly demand is needed")
-    if not path.name.endswith((".csv", ".csv.gz")):
-        raise SafeframeError(f"{path}: only .csv and .csv.gz are read")
-    try:
-        opener = gzip.open if path.name.endswith(".gz") else open
-        with opener(path, "rt", encoding="utf-8") as file:
-            table = pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False)
-    except pd.errors.EmptyDataError:
-        raise SafeframeError(f"{path}: the file is empty; a header with {TIME_COLUMN} is needed") from None
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise SafeframeError(f"{path}: not a readable CSV: {str(error).strip()}") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise SafeframeError(f"{path}: cannot be read (damaged or cut off?): {error}") from error
-    if not isinstance(table.index, pd.RangeIndex):
-        raise SafeframeError(f"{path}: the rows have more cells than the header has columns")
-    return table.rename(columns=str.strip)
-
-
-def _check_columns(
-    path: Path, columns: Sequence[str] | None, header: list[str], available: list[str]
-) -> None:
+def _check_columns(table: Table, columns: Sequence[str] | None, available: list[str]) -> None:
+    path, header = table.path, list(table.cells.columns)
     there = f"the file has {', '.join(header)}"
     if TIME_COLUMN not in header:
-        raise SafeframeError(f"{path}: column {TIME_COLUMN} is missing; {there}")
+        likely = [name for name in header if looks_like_times(table.cells[name])]
+        advice = f"; if {likely[0]} holds the times in UTC, call it {TIME_COLUMN}" if likely else ""
+        raise SafeframeError(f"{path}: column {TIME_COLUMN} is missing; {there}{advice}")
     if columns is None:
+        _check_wide(table, available)
         if len(available) < N_PRODUCTS:
             raise SafeframeError(f"{path}: {N_PRODUCTS} series are needed beside {TIME_COLUMN}; {there}")
         return
@@ -153,38 +151,29 @@ def _check_columns(
         raise SafeframeError(f"columns = {columns!r}: {N_PRODUCTS} different series must be named; {there}")
     missing = [name for name in columns if name not in available]
     if missing:
-        raise SafeframeError(f"{path}: columns missing: {', '.join(missing)}; {there}")
+        _check_wide(table, available)
+        close = [near for name in missing for near in available if near.casefold() == name.casefold()]
+        advice = f"; is {', '.join(close)} meant?" if close else ""
+        raise SafeframeError(f"{path}: columns missing: {', '.join(missing)}; {there}{advice}")
 
 
-def _line(row: int) -> str:
-    return f"line {row + 2}"  # line 1 is the header
-
-
-def _hours(path: Path, column: pd.Series) -> np.ndarray:
-    """(hours,) hours since the epoch; every row exactly one hour after the one before."""
-    times = pd.to_datetime(column, format="ISO8601", utc=True, errors="coerce")
-    if times.isna().any():
-        row = int(np.flatnonzero(times.isna())[0])
+def _check_wide(table: Table, available: list[str]) -> None:
+    """One column per series; raises for a long table, where a column says whose demand a row is."""
+    if not table.cells[TIME_COLUMN].duplicated().any():
+        return
+    names = [one for one in available if pd.to_numeric(table.cells[one], errors="coerce").isna().all()]
+    values = [one for one in available if one not in names]
+    if names and values and table.cells[names[0]].nunique() > 1:
         raise SafeframeError(
-            f"{path}, {_line(row)}: {TIME_COLUMN} = {column.iloc[row]!r} is no time like 2021-01-01 00:00:00"
+            f"{table.path}: hours repeat, and {names[0]} seems to say whose demand a row is: one row per "
+            "hour and one column per series are needed; pandas makes them by frame.pivot("
+            f"index={TIME_COLUMN!r}, columns={names[0]!r}, values={values[-1]!r}).reset_index()"
         )
-    seconds = times.dt.tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
-    step = np.diff(seconds)
-    if (step != 3600).any():
-        row = int(np.flatnonzero(step != 3600)[0]) + 1
-        kind = {0: "duplicated hour", 1: "hours missing", -1: "time goes backwards"}[np.sign(step[row - 1])]
-        raise SafeframeError(
-            f"{path}, {_line(row)}: {kind}: {column.iloc[row]} follows {column.iloc[row - 1]} "
-            f"({int((step != 3600).sum())} such place(s) in all); every row must be one hour after the last"
-        )
-    if len(seconds) and seconds[0] % 3600:
-        raise SafeframeError(f"{path}, {_line(0)}: {TIME_COLUMN} = {column.iloc[0]!r} is not a full hour")
-    return seconds // 3600
 
 
-def _numbers(path: Path, table: pd.DataFrame, name: str) -> np.ndarray:
-    """(hours,) one series as finite numbers >= 0."""
-    text = table[name]
+def _numbers(table: Table, name: str, any_series: bool) -> np.ndarray:
+    """(hours,) one series as finite numbers >= 0; `any_series`: whether another could be taken instead."""
+    text = table.cells[name]
     value = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
     checks = (
         (np.isnan(value), "is missing or no number"),
@@ -194,8 +183,19 @@ def _numbers(path: Path, table: pd.DataFrame, name: str) -> np.ndarray:
     for bad, why in checks:
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
+            cell = text.iloc[row]
             raise SafeframeError(
-                f"{path}, {_line(row)} ({table[TIME_COLUMN].iloc[row]}): {name} = {text.iloc[row]!r} {why} "
-                f"({int(bad.sum())} such value(s) in this series)"
+                f"{table.path}, {table.where(row)} ({table.cells[TIME_COLUMN].iloc[row]}): {name} = {cell!r} "
+                f"{why}{_advice(cell)} ({int(bad.sum())} such value(s) in this series)"
+                + ("; name four other series (data.columns) or mend it" if any_series else "")
             )
     return value
+
+
+def _advice(cell: str) -> str:
+    """What a cell that is no number was probably meant to be."""
+    if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", cell):
+        return f": write {cell.replace(',', '')}, without marks between thousands"
+    if re.fullmatch(r"\d+,\d+", cell):
+        return f": write {cell.replace(',', '.')}, with a point before decimals"
+    return ""

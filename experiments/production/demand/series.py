@@ -5,42 +5,51 @@ calls a product unsafe in the hour for which its demand falls below 3 on a scale
 four quarters of equal length (8,760 hours, a year of hourly data each): training, internal test for training,
 validation, internal test for validation.
 
-Hours and cases. A case is named by its target hour h. With `lookback` = 24 and `lead` = 24 its measurement
-holds the hours h - lead - lookback + 1, ..., h - lead, so nothing of the last `lead` hours before the target.
-Quarter q holds the target hours [offset + q Q, offset + (q + 1) Q) with Q hours per quarter. The offset is
-lookback + lead - 1 = 47 where the series is long enough, which gives every quarter exactly Q cases. Four
-calendar years have 35,064 h = 24 + 4 Q: the offset is then 24, and the 23 first target hours of the first
-quarter, which lack a full history, are dropped (8,737 cases instead of 8,760).
+A case is named by its target hour h. With `lookback` = 24 and `lead` = 24 its measurement holds the hours
+h - lead - lookback + 1, ..., h - lead, so nothing of the last `lead` hours before the target. `quarters` says
+how time is cut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 
 import numpy as np
 
-from safeframe.types import SafeframeError
+from experiments.production.demand.quarters import (
+    HOURS_PER_QUARTER,
+    HOURS_PER_WEEK,
+    LEFT_OUT,
+    Quarter,
+    check_order,
+    first_target,
+    periods,
+    roles,
+)
+
+__all__ = [
+    "CALENDAR_NAMES",
+    "HOURS_PER_QUARTER",
+    "HOURS_PER_WEEK",
+    "N_PRODUCTS",
+    "SCALE_TOP",
+    "UNSAFE_BELOW",
+    "ClipReport",
+    "DemandData",
+    "Quarter",
+    "build_cases",
+    "calendar_of",
+    "check_order",
+    "first_target",
+]
 
 UNSAFE_BELOW = 3.0
 """A product is unsafe in an hour with (scaled) demand below this value."""
 SCALE_TOP = 10.0
 """Demand is scaled and clipped to [0, SCALE_TOP]."""
-HOURS_PER_QUARTER = 8760
-HOURS_PER_WEEK = 168
-N_QUARTERS = 4
 N_PRODUCTS = 4
 CALENDAR_NAMES = ("hour_of_day", "day_of_week", "day_of_year")
-
-
-class Quarter(IntEnum):
-    """What a quarter of the time axis is used for; the values are the ids in `DemandData.quarter`."""
-
-    TRAINING = 0
-    INTERNAL_TEST_TRAINING = 1
-    VALIDATION = 2
-    INTERNAL_TEST_VALIDATION = 3
 
 
 @dataclass(frozen=True)
@@ -89,13 +98,16 @@ class DemandData:
         unsafe: (n, p) bool, demand < 3.
         target_hour: (n,) int64 row of `series` that is the target.
         quarter: (n,) int64 quarter id, see `Quarter`.
+        period: (n,) int64 which quarter of time, 0 the first; several may have one role.
         calendar: (n, 3) int64 hour of day 0-23, day of week 0-6 (Monday 0), day of year 1-366 of the target
             hour, in UTC.
         names: of the products.
         clip: how much of the series was clipped.
         lead: hours from the last measured one to the target.
         source: where the series are from.
+        starts: date (UTC) on which each quarter of time begins, by `period`.
         notes: on what was done to them.
+        oddities: what looks like an error in them (`quality`).
         truth_mean: (n, p) float64 mean of the unclipped target given the past; synthetic data only, else
             None.
         truth_sd: (n, p) float64 standard deviation of the same.
@@ -107,12 +119,15 @@ class DemandData:
     unsafe: np.ndarray
     target_hour: np.ndarray
     quarter: np.ndarray
+    period: np.ndarray
     calendar: np.ndarray
     names: tuple[str, ...]
     clip: ClipReport
     lead: int
     source: str
+    starts: tuple[str, ...]
     notes: tuple[str, ...] = field(default=())
+    oddities: tuple[str, ...] = field(default=())
     truth_mean: np.ndarray | None = None
     truth_sd: np.ndarray | None = None
 
@@ -132,54 +147,15 @@ class DemandData:
         """Index (k,) of the cases that lie in the given quarters, in order of time."""
         return np.flatnonzero(np.isin(self.quarter, [int(q) for q in quarters]))
 
+    def by_period(self, *quarters: int) -> list[np.ndarray]:
+        """The same apart for each quarter of time (a role may have several), in order of time."""
+        index = self.where(*quarters)
+        return [index[self.period[index] == k] for k in np.unique(self.period[index])]
+
     def calendar_features(self) -> np.ndarray:
         """(n, 6) float32 sine and cosine of hour of day, day of week and day of year of the target hour."""
         angle = 2 * np.pi * self.calendar / np.array([24.0, 7.0, 365.25])
         return np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)
-
-
-def first_target(hours: int, lookback: int, lead: int, hours_per_quarter: int) -> int:
-    """Offset of the first quarter in hours (module docstring).
-
-    Raises:
-        SafeframeError: for windows that are no positive integers and for a series shorter than four quarters.
-    """
-    for name, value in (("lookback", lookback), ("lead", lead), ("hours_per_quarter", hours_per_quarter)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise SafeframeError(f"{name} = {value!r}: a whole number of hours >= 1 is needed")
-    history = lookback + lead - 1
-    needed = N_QUARTERS * hours_per_quarter
-    if hours < needed:
-        raise SafeframeError(
-            f"too few hours: the series have {hours:,}; {needed:,} are needed (four quarters of "
-            f"{hours_per_quarter:,}), {needed + history:,} for every target to have {lookback} past hours, "
-            f"{lead} hours ahead"
-        )
-    offset = min(history, hours - needed)
-    if history - offset >= hours_per_quarter:
-        raise SafeframeError(
-            f"lookback + lead - 1 = {history} hours of history leave no case in the first quarter of "
-            f"{hours_per_quarter:,} hours; shorten them"
-        )
-    return offset
-
-
-def check_order(order: Sequence[int]) -> tuple[int, ...]:
-    """The role of each consecutive quarter of time; SafeframeError unless a permutation of 0, 1, 2, 3."""
-    if sorted(order) != list(range(N_QUARTERS)):
-        raise SafeframeError(
-            f"order = {list(order)}: it must hold each of 0, 1, 2, 3 once, the role of each quarter of time"
-        )
-    return tuple(int(role) for role in order)
-
-
-def training_rows(
-    hours: int, lookback: int, lead: int, hours_per_quarter: int, order: Sequence[int]
-) -> slice:
-    """Rows of the series that are target hours of the training quarter (what scaling may look at)."""
-    offset = first_target(hours, lookback, lead, hours_per_quarter)
-    start = offset + check_order(order).index(Quarter.TRAINING) * hours_per_quarter
-    return slice(start, start + hours_per_quarter)
 
 
 def build_cases(
@@ -195,6 +171,7 @@ def build_cases(
     order: Sequence[int],
     source: str,
     notes: Sequence[str] = (),
+    oddities: Sequence[str] = (),
     truth_mean: np.ndarray | None = None,
     truth_sd: np.ndarray | None = None,
 ) -> DemandData:
@@ -209,9 +186,10 @@ def build_cases(
         lookback: hours of measured demand that a case holds.
         lead: hours from the last measured one to the target.
         hours_per_quarter: length of each quarter.
-        order: the role (`Quarter`) of each consecutive quarter of time.
+        order: the role (`Quarter`) of each consecutive quarter of time, or `LEFT_OUT`.
         source: where the series are from.
         notes: on what was done to them.
+        oddities: what looks like an error in them.
         truth_mean: (hours, p) by target hour, on the scale [0, 10]; synthetic data only.
         truth_sd: (hours, p) of the same.
 
@@ -219,15 +197,13 @@ def build_cases(
         The cases of the four quarters.
     """
     raw = np.asarray(raw, dtype=np.float64)
-    order = check_order(order)
     hours = len(raw)
-    offset = first_target(hours, lookback, lead, hours_per_quarter)
+    period = periods(hours, lookback, lead, hours_per_quarter, order)
     scaled = (raw - minimum) / (np.asarray(maximum) - minimum) * SCALE_TOP
     series = np.clip(scaled, 0.0, SCALE_TOP).astype(np.float32)
 
-    role_of_hour = np.full(hours, -1, dtype=np.int64)
-    role_of_hour[offset : offset + N_QUARTERS * hours_per_quarter] = np.repeat(order, hours_per_quarter)
-    rows = [role_of_hour == role for role in range(N_QUARTERS)]
+    role_of_hour = roles(period, order)
+    rows = [role_of_hour == role for role in Quarter]
     clip = ClipReport(
         names=tuple(names),
         minimum=np.asarray(minimum, dtype=np.float64),
@@ -238,8 +214,10 @@ def build_cases(
     )
 
     history = lookback + lead - 1
-    end = offset + N_QUARTERS * hours_per_quarter
+    inside = np.flatnonzero(period >= 0)
+    offset, end = int(inside[0]), int(inside[-1]) + 1
     target = np.arange(max(offset, history), end, dtype=np.int64)
+    target = target[role_of_hour[target] != LEFT_OUT]
     windows = np.lib.stride_tricks.sliding_window_view(
         series, lookback, axis=0
     )  # (hours - lookback + 1, p, lookback)
@@ -252,7 +230,7 @@ def build_cases(
             "were dropped"
         )
     if end < hours:
-        notes.append(f"the last {hours - end:,} hours lie after the fourth quarter and are not used")
+        notes.append(f"the last {hours - end:,} hours lie after the last quarter and are not used")
     return DemandData(
         series=series,
         measurement=measurement,
@@ -260,12 +238,18 @@ def build_cases(
         unsafe=demand < UNSAFE_BELOW,
         target_hour=target,
         quarter=role_of_hour[target],
+        period=period[target],
         calendar=calendar_of(np.asarray(hour_of_epoch)[target]),
         names=tuple(names),
         clip=clip,
         lead=lead,
         source=source,
+        starts=tuple(
+            str(np.datetime64(int(np.asarray(hour_of_epoch)[period == k][0]), "h").astype("datetime64[D]"))
+            for k in range(len(order))
+        ),
         notes=tuple(notes),
+        oddities=tuple(oddities),
         truth_mean=None if truth_mean is None else truth_mean[target],
         truth_sd=None if truth_sd is None else truth_sd[target],
     )

@@ -28,15 +28,14 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.stats import norm
 
+from experiments.production.demand.described import tell
+from experiments.production.demand.quarters import HOURS_PER_QUARTER, check_order, first_target
 from experiments.production.demand.series import (
-    HOURS_PER_QUARTER,
     N_PRODUCTS,
-    N_QUARTERS,
     SCALE_TOP,
     UNSAFE_BELOW,
     DemandData,
     build_cases,
-    first_target,
 )
 from safeframe.types import SafeframeError
 
@@ -75,7 +74,7 @@ def synthetic(
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise SafeframeError(f"seed = {seed!r}: a whole number >= 0 is needed")
     first_target(2**62, lookback, lead, hours_per_quarter)
-    hours = N_QUARTERS * hours_per_quarter + lookback + lead - 1
+    hours = len(check_order(order)) * hours_per_quarter + lookback + lead - 1
     mean, sigma, shock = _ingredients(np.random.default_rng(seed), hours)
     x = np.stack(
         [lfilter([1.0], [1.0, -PHI[i]], sigma[:, i] * shock[:, i]) for i in range(N_PRODUCTS)], axis=1
@@ -91,7 +90,7 @@ def synthetic(
         axis=1,
     )
     kept = slice(BURN_IN, BURN_IN + hours)
-    return build_cases(
+    data = build_cases(
         (mean + x)[kept],
         START_HOUR + np.arange(hours),
         NAMES,
@@ -105,6 +104,8 @@ def synthetic(
         truth_mean=truth_mean[kept],
         truth_sd=truth_sd[kept],
     )
+    tell(data)
+    return data
 
 
 def truth_probability(data: DemandData) -> np.ndarray:

@@ -73,10 +73,16 @@ def load(
     for run in runs:
         found.setdefault(tuple(run.setting("data.order")), []).append(run)
     chosen = {
-        order: collect.comparable(some, ("seed", "data.path", "service.methods"))[0]
+        order: collect.comparable(_fullest(some), ("seed", "data.path", "service.methods"))[0]
         for order, some in found.items()
     }
     return dict(sorted(chosen.items()))
+
+
+def _fullest(runs: Sequence[Saved]) -> list[Saved]:
+    """Those with the most guards: runs of a few of them, for another table, are not pooled with these."""
+    most = max(len(run.setting("service.methods")) for run in runs)
+    return [run for run in runs if len(run.setting("service.methods")) == most]
 
 
 def cells(runs: Sequence[Saved]) -> pd.DataFrame:

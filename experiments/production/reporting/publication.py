@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.production.records import ALARMS, ORACLE, PRODUCTS, SERVED, SOURCES, WEEKLY
-from experiments.production.reporting import deployment, figures, measured, orders, report, scaling
+from experiments.production.records import ALARMS, LIKELIHOODS, ORACLE, PRODUCTS, SERVED, SOURCES, WEEKLY
+from experiments.production.reporting import (
+    decomposition,
+    deployment,
+    figures,
+    measured,
+    orders,
+    report,
+    scaling,
+)
 from experiments.production.reporting.comparison import times_safer
 from experiments.support.results.collect import Root
 from experiments.support.results.points import unique
@@ -19,7 +27,7 @@ from experiments.support.results.saved import Saved
 
 EXPERIMENT = "production"
 SWEEP = "python run.py -m +sweep=figure-2"
-TABLES = (WEEKLY, PRODUCTS, SERVED, ALARMS)
+TABLES = (WEEKLY, PRODUCTS, SERVED, ALARMS, LIKELIHOODS)
 """Raw tables beside the tidy results."""
 
 
@@ -37,8 +45,9 @@ def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
     for source in SOURCES:
         for some in measured.other_orders(source, preset, where, root).values():
             kept += some
-        for some in deployment.load(source, preset, where, root).values():
-            kept += some
+        for room in (deployment, decomposition):
+            for some in room.load(source, preset, where, root).values():
+                kept += some
     return unique(kept)
 
 
@@ -81,4 +90,6 @@ def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -
             orders.record(pool, source, order, preset, target)
         served = deployment.load(source, preset, where, root)
         paths += deployment.publish(served, source, preset, target)
+        moved = decomposition.load(source, preset, where, root)
+        paths += decomposition.publish(moved, source, preset, target)
     return paths

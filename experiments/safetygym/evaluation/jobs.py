@@ -1,15 +1,9 @@
-"""Evaluations cut into blocks that run in parallel: what one needs is small enough to be sent to a process.
-
-Finished blocks are kept, so that an interrupted evaluation goes on with the others."""
+"""Evaluations cut into blocks, which are tasks of the engine (`support/engine`)."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +11,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments.safetygym.agents.checkpoints import load_agent
 from experiments.safetygym.config import SafetyGymConfig
 from experiments.safetygym.evaluation.entries import COLUMNS, EntryLog
 from experiments.safetygym.evaluation.episodes import run_episodes
-from experiments.safetygym.guard.classifier import CLASSIFIERS
-from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
-from experiments.safetygym.sim.task import get_task
-from experiments.support.files import atomic_path, hash_of, input_checksum
+from experiments.safetygym.guard.sent import Sent
+from experiments.support.engine.tables import TABLES
+from experiments.support.engine.tasks import Form, Task
+from experiments.support.files import input_checksum
 from experiments.support.weights import digest_of
 
 BLOCK_STEPS = 250_000
@@ -81,53 +74,19 @@ def blocks(
 Result = tuple[pd.DataFrame, pd.DataFrame]
 """Episodes and entries."""
 
-
-def spread(jobs: list[Job], processes: int, directory: Path) -> Iterator[Result]:
-    """The episodes and the entries of each job, in order; blocks found in `directory` are not run again."""
-    run = partial(_kept_or_run, directory)
-    if processes == 1:
-        yield from map(run, jobs)
-        return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(run, jobs)
+FORM: Form = TABLES
+"""How a block's result is kept."""
 
 
-def was_run(job: Job, directory: Path) -> bool:
-    """Whether a block was run before and lies in `directory`."""
-    return _paths(directory, job)[0].exists()
-
-
-def _paths(directory: Path, job: Job) -> tuple[Path, Path]:
-    """Files of a block's episodes, written last, and of its entries."""
-    name = hash_of(job.key)
-    return directory / f"{name}.episodes.parquet", directory / f"{name}.entries.parquet"
-
-
-def _kept_or_run(directory: Path, job: Job) -> Result:
-    episodes, entries = _paths(directory, job)
-    if episodes.exists():
-        return pd.read_parquet(episodes), pd.read_parquet(entries)
-    result = run_job(job)
-    for path, table in zip((entries, episodes), reversed(result), strict=True):  # episodes last: it says done
-        with atomic_path(path) as temporary:
-            table.to_parquet(temporary, index=False)
-    return result
+def tasks(jobs: list[Job]) -> list[Task]:
+    """The blocks as tasks of the engine."""
+    return [Task(run_job, (job,), job.key, f"{job.group}, seed {job.seed}") for job in jobs]
 
 
 def run_job(job: Job) -> Result:
-    """Episodes of one block (`run_episodes`) and its entries under a guard (`entries`), on one thread."""
-    torch.set_num_threads(1)
-    config, task = job.config, get_task(job.config.task)
-    agent = load_agent(job.agent, task=config.task)
-    guard = None
-    if job.weights is not None:
-        classifier = CLASSIFIERS[config.classifier.kind](
-            task, len(agent.candidates), config.classifier.hidden
-        )
-        classifier.load_state_dict(job.weights)
-        guard = Guard(classifier, job.tau)
-    policy = GuardedPolicy(agent, guard, [job.seed, 1], task)
-    c = config.evaluation
-    log = None if guard is None else EntryLog(policy)
+    """Episodes of one block (`run_episodes`) and its entries under a guard (`entries`)."""
+    policy = Sent(job.config, job.agent, job.weights, job.tau).policy([job.seed, 1])
+    c = job.config.evaluation
+    log = None if policy.guard is None else EntryLog(policy)
     table = run_episodes(policy, job.steps, seed=job.seed, vase=c.vase, judge_every=c.judge_every, log=log)
     return table, pd.DataFrame(columns=list(COLUMNS)) if log is None else log.table

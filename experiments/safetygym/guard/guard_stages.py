@@ -15,9 +15,10 @@ from experiments.safetygym.config import SafetyGymConfig
 from experiments.safetygym.guard.classifier import CLASSIFIERS, Classifier
 from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
 from experiments.safetygym.guard.learning import Paths, split_states, tailor, warm_up
+from experiments.safetygym.guard.sent import SHARD, collection_tasks, sent
 from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.states import backup
-from experiments.safetygym.states.collection import collect
+from experiments.safetygym.states.collection import collect, planned
 from experiments.safetygym.states.internal_data import InternalData, Shard
 from experiments.support.runs.running import RunContext
 from experiments.support.runs.stages import Stage
@@ -60,22 +61,26 @@ class GuardStages:
             }
             store = InternalData(stage.directory / "data", fingerprint | {"behaviour": stage.hash})
             stage.reused = store.n_t >= cases
-            policy = GuardedPolicy(self.agent, guard, 0, self.task)
-            bar = self.context.progress(None, name, total=cases)
-            bar.update(store.n_t)
-            collect(
-                store,
-                policy,
-                cases,
-                c.label,
-                seed=self.context.seeds.integer(name),
-                vase=c.vase,
-                every=c.every,
-                window=c.window,
-                with_paths=paths,
-                progress=lambda done: bar.update(done - bar.n),
-            )
-            bar.close()
+            about = {
+                "label": c.label,
+                "seed": self.context.seeds.integer(name),
+                "vase": c.vase,
+                "every": c.every,
+                "window": c.window,
+                "with_paths": paths,
+            }
+            plan = planned(store, cases, c.label, len(self.agent.candidates))
+            if len(plan) > 1:  # shards are tasks: the same on every engine
+                todo = collection_tasks(sent(self.config, self.path, guard), plan, about)
+                for shard in stage.spread(self.context.engine, todo, SHARD, name):
+                    store.append(shard)
+                stage.clear()
+            else:
+                policy = GuardedPolicy(self.agent, guard, 0, self.task)
+                bar = self.context.progress(None, name, total=cases)
+                bar.update(store.n_t)
+                collect(store, policy, cases, progress=lambda done: bar.update(done - bar.n), **about)
+                bar.close()
         return store.load(), stage
 
     # -- classifier

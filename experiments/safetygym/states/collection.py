@@ -54,20 +54,39 @@ def collect(
 ) -> None:
     """Append shards to `data` until it holds n_t cases. Every shard has an environment of its own, seeded by
     (seed, its number), so that an interrupted collection goes on to the same data."""
-    while data.n_t < n_t:
-        index = len(data.shards)
-        env = SafetyGymVector(
-            policy.agent.task,
-            NUM_ENVS,
-            seed=int(np.random.SeedSequence([seed, index]).generate_state(1)[0]),
-            vase=vase,
-        )
-        policy.generator = np.random.default_rng([seed, index, 1])
-        cases = min(SHARD_CASES, n_t - data.n_t)
-        gather = _logged if label == "logged" else _labelled
-        data.append(gather(env, policy, cases, label, every, window, with_paths))
+    for index, cases in planned(data, n_t, label, len(policy.agent.candidates)):
+        data.append(collect_shard(policy, index, cases, label, seed, vase, every, window, with_paths))
         if progress is not None:
             progress(data.n_t)
+
+
+def planned(data: InternalData, n_t: int, label: str, candidates: int) -> list[tuple[int, int]]:
+    """(number, cases) of the shards that `data` lacks; a shard has whole states, backup labels every
+    candidate of one.
+    """
+    per_state = candidates if label == "backup" else 1
+    found, index, total = [], len(data.shards), data.n_t
+    while total < n_t:
+        cases = min(SHARD_CASES, n_t - total)
+        found.append((index, cases))
+        index, total = index + 1, total + -(-cases // per_state) * per_state
+    return found
+
+
+def collect_shard(
+    policy: Policy, index: int, cases: int, label: str, seed: int, vase: str, every: int, window: int,
+    with_paths: bool,
+) -> Shard:  # fmt: skip
+    """One shard, from random streams of its own: it is the same wherever and whenever it is collected."""
+    env = SafetyGymVector(
+        policy.agent.task,
+        NUM_ENVS,
+        seed=int(np.random.SeedSequence([seed, index]).generate_state(1)[0]),
+        vase=vase,
+    )
+    policy.generator = np.random.default_rng([seed, index, 1])
+    gather = _logged if label == "logged" else _labelled
+    return gather(env, policy, cases, label, every, window, with_paths)
 
 
 def _labelled(env, policy, cases, label, every, window, with_paths) -> Shard:

@@ -20,7 +20,7 @@ from experiments.support.files import atomic_save, write_json
 from safeframe.types import SafeframeError
 
 LABELS = ("logged", "branched", "backup")
-_PARTS = ("observation", "unsafe", "clearance", "path")
+PARTS = ("observation", "unsafe", "clearance", "path")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class InternalData:
         """Write one shard and then count it."""
         index = len(self.shards)
         self.directory.mkdir(parents=True, exist_ok=True)
-        for part in _PARTS:
+        for part in PARTS:
             value = getattr(shard, part)
             if value is not None:
                 atomic_save(self.directory / f"{part}_{index}.npy", _save, value)
@@ -81,7 +81,7 @@ class InternalData:
 
     def __iter__(self) -> Iterator[Shard]:
         for index in range(len(self.shards)):
-            parts = {part: self._read(part, index) for part in _PARTS}
+            parts = {part: self._read(part, index) for part in PARTS}
             yield Shard(**{part: value for part, value in parts.items() if value is not None})
 
     def _read(self, part: str, index: int) -> np.ndarray | None:
@@ -99,7 +99,7 @@ class InternalData:
             ) from error
         return value
 
-    def load(self, limit: int | None = None, parts: tuple[str, ...] = _PARTS) -> Shard:
+    def load(self, limit: int | None = None, parts: tuple[str, ...] = PARTS) -> Shard:
         """All cases, or the first rows with at least `limit` cases, in memory.
 
         Raises SafeframeError if there are fewer than `limit` cases.
@@ -133,5 +133,5 @@ def pool(shards: list[Shard]) -> Shard:
     """All rows of several shards; a part that one of them lacks is left out."""
     if len(shards) == 1:
         return shards[0]
-    parts = {part: [getattr(shard, part) for shard in shards] for part in _PARTS}
+    parts = {part: [getattr(shard, part) for shard in shards] for part in PARTS}
     return Shard(**{k: None if any(x is None for x in v) else np.concatenate(v) for k, v in parts.items()})

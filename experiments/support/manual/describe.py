@@ -21,7 +21,7 @@ from experiments.support.settings import Setting, declared, walk
 
 CONFIGS = REPOSITORY / "configs"
 OVERLAYS = {"sweep": ("+", ""), "ablation": ("+", ""), "launcher": ("", ""), "data": ("", "data."),
-            "tracking": ("", "tracking.")}  # fmt: skip
+            "tracking": ("", "tracking."), "engine": ("", "engine.")}  # fmt: skip
 """Folders of configs/ whose files change settings when they are named: what stands before the folder's name
 (+sweep=...), and before the keys."""
 DEFAULT_EXPERIMENT, DEFAULT_PRESET = "production", "laptop"

@@ -13,6 +13,7 @@ import pandas as pd
 
 from experiments.support import progress, tracking
 from experiments.support.config import BaseConfig, identity
+from experiments.support.engine.engine import Engine
 from experiments.support.files import input_checksum
 from experiments.support.registry import Experiment
 from experiments.support.results import frames
@@ -41,6 +42,7 @@ class RunContext:
         self.config = config
         self.directory = directory
         self.seeds = Seeds(config.seed)
+        self.engine = Engine(config.engine, config.threads, config.progress)
         self.stage_times: dict[str, dict[str, Any]] = {}
         self.measurements: dict[str, float] = {}
         self._identity = identity(config)

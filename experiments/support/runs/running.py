@@ -12,6 +12,7 @@ cache (`stages.py`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
@@ -99,7 +100,8 @@ def _run(experiment: Experiment, config: BaseConfig, directory: Path, cache: Pat
         context = RunContext(experiment, config, directory, cache, tracker)
         limit_threads(config.threads)
         context.seeds.set_global()
-        frame = context.table(experiment.run(config, context))
+        with contextlib.closing(context.engine):
+            frame = context.table(experiment.run(config, context))
         sums = frames.write(frame, directory)
     except BaseException as error:
         record["status"] = "failed" if isinstance(error, Exception) else "interrupted"

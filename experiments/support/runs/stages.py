@@ -14,11 +14,15 @@ says what to delete.
 from __future__ import annotations
 
 import json
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from experiments.support.engine.engine import Engine
+from experiments.support.engine.store import TaskStore
+from experiments.support.engine.tasks import Form, Task
 from experiments.support.errors import CacheError
 from experiments.support.files import atomic_save, checksum, hash_of, write_json
 from experiments.support.locks import exclusive
@@ -101,7 +105,29 @@ class Stage:
                 {"file": path.name, "sha256": checksum(path), "seconds": time.perf_counter() - started},
             )
             (self.directory / "checkpoint").unlink(missing_ok=True)
+            self.clear()
             return value
+
+    def spread(self, engine: Engine, tasks: Sequence[Task], form: Form, description: str) -> Iterator[Any]:
+        """The results of the stage's tasks in their order; those that no run has done before are done now.
+
+        Args:
+            engine: `RunContext.engine`.
+            tasks: all of the stage.
+            form: how results are written.
+            description: for the progress bar.
+
+        Returns:
+            What `Engine.results` yields, and raises.
+        """
+        store = TaskStore(self.directory / "tasks", form)
+        self.reused = all(store.done(task) for task in tasks)
+        return engine.results(tasks, store, description)
+
+    def clear(self) -> None:
+        """Forget the tasks, now that the stage keeps what was made of them."""
+        shutil.rmtree(self.directory / "tasks", ignore_errors=True)
+        self.reused = False
 
     def _load(self, record: Path, load: Callable[[Path], T]) -> T:
         advice = f"delete the directory {self.directory} to compute the stage again"

@@ -15,8 +15,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOTS = ("experiments", "safeframe")
-MACHINERY = frozenset(f"experiments.support.runs.{name}" for name in ("context", "running", "stages"))
-"""What runs stages and passes their values through: no code of theirs."""
+MACHINERY = frozenset(
+    ["experiments.support.engine"]
+    + [f"experiments.support.runs.{name}" for name in ("context", "running", "stages")]
+    + [
+        f"experiments.support.engine.{x}"
+        for x in ["engine", "on_ray", "settings", "store", "tables", "tasks", "worker", "workers"]
+    ]
+)
+"""What runs stages and their tasks and passes values through: no code of theirs."""
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 Assignment = ast.Assign | ast.AnnAssign | ast.AugAssign
 

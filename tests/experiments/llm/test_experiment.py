@@ -14,6 +14,7 @@ from experiments.llm import experiment
 from experiments.llm.answers.pools import Pool
 from experiments.llm.config import LLMConfig
 from experiments.llm.guard import coverage
+from experiments.llm.guard.rules import GATES, PRICES
 from experiments.llm.models.model_settings import REFERENCE
 from experiments.llm.records import BLOCKS_TABLE
 from experiments.llm.reporting import report, transferred
@@ -280,6 +281,12 @@ def test_splits_share_no_prompt_and_depend_on_the_seed(tmp_path, tiny_minilm):  
         ({"evaluation": {"xi": "large"}}, 'evaluation.xi=.large.: "measured" or a number'),
         ({"evaluation": {"thresholds": [2.0]}}, r"evaluation.thresholds\[0\]"),
         ({"tailored": {"penalty": 0.0}}, "tailored.penalty"),
+        (
+            {"capacity": {"weights": "all"}, "classifier": {"fully_tuned": False}},
+            "capacity.weights=all begins with the fully tuned classifier",
+        ),
+        ({"prepared": {"pool": "x.npz"}}, "prepared.pool needs source=chat"),
+        ({"rules": {"scale": "linear"}}, "rules.scale"),
         ({"pools": {"candidates": 1}}, "pools.candidates=1 is out of range"),
         ({"transfer": {"path": "x"}}, "transfer.path is for source=recorded"),
         ({"transfer": {"epsilon": 0.0}}, "transfer.epsilon=0.0 is out of range"),
@@ -300,3 +307,24 @@ def test_a_checkpoint_is_chosen_on_prompts_that_no_training_saw(tmp_path, fake):
     measured = json.loads((perform(config)[2] / "manifest.json").read_text())["measurements"]
     assert 0 <= measured["tailoring.step"] <= config.tailored.steps
     assert 0 < measured["tailoring.p_value"] <= 1
+
+
+def test_all_weights_and_further_rules_are_another_run_and_leave_the_usual_methods(tmp_path, fake):
+    """The LoRA baselines stay what they were; ours begins with the fully tuned classifier."""
+    usual = configured(tmp_path)
+    config = configured(tmp_path, capacity={"weights": "all"}, rules={"scale": "isotonic"})
+    assert run_id(config) != run_id(usual)
+    assert run_id(configured(tmp_path, rules={"scale": "none"})) == run_id(usual)
+    (before, _, _), (after, _, _) = perform(usual), perform(config)
+    further = {f"{by}_{rule}" for by in ("ours", "cross_entropy") for rule in (*GATES, *PRICES)}
+    assert further <= set(after["method"])
+    assert not further & set(before["method"])
+    for method in ("cross_entropy", "cross_entropy_accepted", "rejection_best", "ai", "oracle"):
+        one, other = (
+            frame[frame["method"] == method].dropna(axis=1, how="all").reset_index(drop=True)
+            for frame in (before, after)
+        )
+        pd.testing.assert_frame_equal(one, other)
+    mine = {"ours", "ours_accepted", "ours_paper", "ours_xi_0", "ours_accepted_xi_0", "learn_then_test"}
+    ours = [frame[frame["method"].isin(mine)][["value", "xi"]].to_numpy(float) for frame in (before, after)]
+    assert not np.array_equal(*ours, equal_nan=True)  # other margins

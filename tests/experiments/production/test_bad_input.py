@@ -93,7 +93,7 @@ CONFIGURATIONS = {
     ),
     "no constraint": (["evaluation.constraint=each"], "evaluation.constraint='each'"),
     "no part": (["evaluation.parts=[]"], "name at least one part"),
-    "order": (["data.order=[0,1,2,2]"], "order = [0, 1, 2, 2]: it must hold each of 0, 1, 2, 3 once"),
+    "order": (["data.order=[0,1,2,2]"], "order = [0, 1, 2, 2]: it must hold each of 0, 1, 2, 3 once or more"),
 }
 
 

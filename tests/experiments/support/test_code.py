@@ -55,7 +55,8 @@ STAGES = {
          "experiments.support.weights"),
     ),
     "safetygym data": (
-        method(safetygym.Experiment, "data"), (*STATES, S + "states.collection", S + "guard.guarding")
+        method(safetygym.Experiment, "data"),
+        (*STATES, S + "states.collection", S + "guard.guarding", S + "guard.sent"),
     ),
     "safetygym classifiers": (method(safetygym.Experiment, "fit"), FIT),
     "safetygym random paths": (method(safetygym.Experiment, "random_paths"), FIT[:3] + FIT[5:]),
@@ -200,12 +201,12 @@ def test_comments_docstrings_layout_and_places_of_imports_do_not_count():
 
 
 def test_another_module_in_the_place_of_one_is_noticed():
-    source = syntax._source(S + "evaluation.jobs")
+    source = syntax._source(S + "guard.sent")
     line = "from experiments.safetygym.guard.guarding import Guard, GuardedPolicy"
     assert line in source
     found = code.closure(safetygym.run)
     other = source.replace(line, line.replace("guard.guarding", "guard.calibration"))
-    assert found.fingerprint({S + "evaluation.jobs": other}) != found.fingerprint()
+    assert found.fingerprint({S + "guard.sent": other}) != found.fingerprint()
 
 
 def test_what_a_tailored_network_starts_from_is_in_its_key():

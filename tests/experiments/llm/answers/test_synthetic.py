@@ -10,12 +10,15 @@ from experiments.llm.answers.hub import HubSource
 from experiments.llm.answers.pools import SPLITS, Pool
 from experiments.llm.answers.synthetic import WORLD_SEED, SyntheticSource
 from experiments.llm.experiment import make_source
+from experiments.llm.models import spreading
 from experiments.llm.models.model_settings import REFERENCE, ModelsConfig
 from experiments.llm.models.preference_models import load_score_model, score_all
 from experiments.llm.models.tokenizer import SYNTHETIC_TEMPLATE
 from experiments.llm.world import grammar
 from experiments.llm.world.conversation_world import World
 from experiments.llm.world.vocabulary import build_tokenizer
+from experiments.support.engine.engine import Engine
+from experiments.support.engine.settings import EngineConfig
 from experiments.support.errors import ConfigError
 from experiments.support.runs.stages import Stage
 from experiments.support.seeding import Seeds
@@ -25,8 +28,9 @@ from safeframe.types import SafeframeError
 class Context:
     """A run's cache and seeds."""
 
-    def __init__(self, root, seed: int = 0):
+    def __init__(self, root, seed: int = 0, engine: str = "local", workers: int = 1):
         self.root, self.seeds, self.made = root, Seeds(seed), []
+        self.engine = Engine(EngineConfig(engine, workers))
 
     def cache(self, name, depends, compute, save, load, suffix):
         stage = Stage(self.root, "llm", name, dict(depends), "code")
@@ -149,3 +153,30 @@ def test_the_source_is_made_from_the_configuration(tmp_path):
     assert isinstance(made, SyntheticSource)
     assert made.classifier_model().config.num_labels == 2
     assert isinstance(make_source(LLMConfig(experiment="llm", source="hub"), Context(tmp_path)), HubSource)
+
+
+def engine_pool(root, engine: str, workers: int = 1) -> Pool:
+    """A pool of several shards and batches, on an engine."""
+    context = Context(root, 0, engine, workers)
+    try:
+        return SyntheticSource(ModelsConfig(shard=16, batch=64), 4, context).pool("validation", 50)
+    finally:
+        context.engine.close()
+
+
+@pytest.mark.long
+def test_workers_make_the_pool_that_one_process_makes(tmp_path, monkeypatch):
+    """Every byte, whatever the number of workers: answers, log-probabilities, rewards and costs."""
+    monkeypatch.setattr(spreading, "ROWS", 60)
+    one = engine_pool(tmp_path / "local", "local")
+    for workers in (1, 2):
+        found = engine_pool(tmp_path / f"joblib{workers}", "joblib", workers)
+        for name, value in vars(one).items():
+            other = getattr(found, name)
+            if isinstance(value, np.ndarray):
+                np.testing.assert_array_equal(other, value, strict=True)
+            else:
+                assert other == value, name
+    (values,) = {path.read_bytes() for path in tmp_path.rglob("value.npz")}
+    assert values
+    assert not list(tmp_path.rglob("tasks"))

@@ -31,6 +31,8 @@ from experiments.llm.models.preference_models import (
     new_score_model,
     score_all,
 )
+from experiments.llm.models.runtime import own_attention
+from experiments.llm.models.sources import fold_of
 from experiments.llm.models.tokenizer import (
     PKU_TEMPLATE,
     Template,
@@ -228,9 +230,11 @@ def test_every_step_of_the_fine_tuning(kind, tmp_path):
     ]
     assert np.isfinite(found).all()
     counted = json.loads((tmp_path / "folds" / "fold_1" / "held_out.json").read_text())
-    assert set(counted) == {"n", "harmful", "auc", "missed", "condemned"}
+    half = {"half.auc", "half.missed", "half.condemned"}
+    assert set(counted) == {"n", "harmful", "auc", "missed", "condemned", *half}
     assert 0 < counted["n"] < 24
-    assert "accuracy" in json.loads((tmp_path / "adapters" / "held_out.json").read_text())
+    pairs = json.loads((tmp_path / "adapters" / "held_out.json").read_text())
+    assert {"accuracy", "half.accuracy"} <= set(pairs)
     said = encode_prompts(text, template(kind), PROMPTS, 64)
     made = generate(load_language_model(tmp_path / "ai"), text, said, Sampling(2, 4, padded=True), 0)
     assert len(texts_of(text, made.tokens)) == len(PROMPTS)
@@ -269,3 +273,51 @@ def test_some_training_answers_lose_their_end_as_those_of_a_pool(tmp_path):
         a, again, other = drawn(data, 0.5), drawn(data, 0.5), drawn(data, 0.5, step=4)
         assert torch.equal(a[0].mask, again[0].mask)
         assert a[0].mask.shape != other[0].mask.shape or not torch.equal(a[0].mask, other[0].mask)
+
+
+def test_batches_of_like_length_hold_the_rows_that_were_drawn_together(tmp_path):
+    tokenizer = tokenizer_of("llama")
+    save_pretrained(base("llama", tokenizer), tokenizer, tmp_path / "base")
+    single = [{"prompt": f"q {i}", "response": "yes " * (1 + i % 40), "unsafe": i % 2} for i in range(200)]
+    (tmp_path / "single.jsonl").write_text("\n".join(map(json.dumps, single)))
+
+    def steps(alike: int) -> Steps:
+        given = {"step": "cost", "model": str(tmp_path / "base"), "out": "o", "device": "cpu"}
+        given |= {"data": str(tmp_path / "single.jsonl"), "batch": "20", "alike": str(alike)}
+        return Steps(fine_tune.FineTuning.parse(given)[0], None)
+
+    def spread(found: Steps) -> float:
+        return float(
+            np.mean([np.std([len(row["response"]) for row in found._rows(i, 20)]) for i in range(8)])
+        )
+
+    alike = steps(4)
+    assert spread(alike) < 0.5 * spread(steps(1))
+    first = [row["prompt"] for i in range(4) for row in alike._rows(i, 20)]
+    again = [row["prompt"] for i in range(4) for row in steps(4)._rows(i, 20)]
+    assert first == again  # a function of the step alone
+    assert len({row["prompt"] for i in range(40) for row in alike._rows(i, 20)}) > 150
+
+
+def test_further_rows_belong_to_folds_too(tmp_path):
+    """A prompt is only ever scored by a model that has seen none of its answers, from whatever file."""
+    tokenizer = tokenizer_of("llama")
+    save_pretrained(base("llama", tokenizer), tokenizer, tmp_path / "base")
+    for name, start in (("data", 0), ("more", 100)):
+        some = [{"prompt": f"q {start + i}", "response": "yes", "unsafe": i % 2} for i in range(40)]
+        some = [row | {"unsafe": 0} for row in some] if name == "more" else some
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, some)))
+    given = {"step": "cost", "model": str(tmp_path / "base"), "out": "o", "device": "cpu", "folds": "3"}
+    given |= {"data": str(tmp_path / "data.jsonl"), "more": str(tmp_path / "more.jsonl"), "fold": "1"}
+    found = Steps(fine_tune.FineTuning.parse(given)[0], None)
+    assert all(fold_of(row["prompt"], 3) != 1 for row in found.rows)
+    assert all(fold_of(row["prompt"], 3) == 1 for row in found.left_out)
+    assert {row["prompt"] for row in found.left_out} <= {f"q {i}" for i in range(40)}  # counted on data alone
+    assert sum(int(row["prompt"].split()[1]) >= 100 for row in found.rows) > 15
+
+
+def test_attention_is_torchs_own_while_computing_and_as_before_afterwards():
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    with own_attention():
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before

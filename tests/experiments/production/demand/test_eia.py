@@ -141,9 +141,11 @@ def test_files_that_are_no_csv(tmp_path):
         load_eia(tmp_path / "absent.csv")
     with pytest.raises(SafeframeError, match="no such file"):
         load_eia(tmp_path)
-    (tmp_path / "demand.parquet").write_bytes(b"PAR1")
-    with pytest.raises(SafeframeError, match=r"only \.csv"):
-        load_eia(tmp_path / "demand.parquet")
+    (tmp_path / "demand.xlsx").write_bytes(b"PK")
+    with pytest.raises(
+        SafeframeError, match=r"only \.csv, .* or \.parquet can be read; save the table as one"
+    ):
+        load_eia(tmp_path / "demand.xlsx")
     (tmp_path / "empty.csv").write_bytes(b"")
     with pytest.raises(SafeframeError, match="is empty"):
         load_eia(tmp_path / "empty.csv")

@@ -10,6 +10,9 @@ from experiments.safetygym.config import SafetyGymConfig
 from experiments.safetygym.evaluation import jobs
 from experiments.safetygym.guard.classifier import LogitClassifier
 from experiments.safetygym.sim.task import get_task
+from experiments.support.engine.engine import Engine
+from experiments.support.engine.settings import EngineConfig
+from experiments.support.engine.store import TaskStore
 
 
 @pytest.fixture
@@ -24,8 +27,16 @@ def blocks(tmp_path, monkeypatch):
     return [*guarded, *jobs.blocks(config, {"method": "ppo"}, 2000, path, 3)]
 
 
+def done(blocks, folder, engine=None):
+    """Episodes and entries of all blocks, and the bytes that are kept of them."""
+    engine = engine or Engine(EngineConfig())
+    found = list(engine.results(jobs.tasks(blocks), TaskStore(folder, jobs.FORM), "episodes"))
+    engine.close()
+    return found, {path.name: path.read_bytes() for path in folder.glob("*.zip")}
+
+
 def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(blocks, tmp_path, monkeypatch):
-    whole = list(jobs.spread(blocks, 1, tmp_path / "whole"))
+    whole, kept = done(blocks, tmp_path / "whole")
     real, run = jobs.run_job, []
 
     def interrupted(job):
@@ -36,13 +47,22 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(blocks, tmp_path,
 
     monkeypatch.setattr(jobs, "run_job", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        list(jobs.spread(blocks, 1, tmp_path / "parts"))
+        done(blocks, tmp_path / "parts")
     assert len(run) == 3
-    again = list(jobs.spread(blocks, 1, tmp_path / "parts"))
+    again, bytes_again = done(blocks, tmp_path / "parts")
     assert run[3:] == [blocks[2]]  # only what was missing
+    assert bytes_again == kept
+    assert len(kept) == 3
     for (episodes, entries), (expected, traced) in zip(again, whole, strict=True):
         pd.testing.assert_frame_equal(episodes, expected)
-        pd.testing.assert_frame_equal(entries, traced, check_dtype=False)
+        pd.testing.assert_frame_equal(entries, traced)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["local", "joblib"])
+def test_worker_processes_give_the_same_bytes(blocks, tmp_path, name):
+    kept = [done(blocks, tmp_path / str(n), Engine(EngineConfig(name, n)))[1] for n in (1, 2)]
+    assert kept[0] == kept[1] == done(blocks, tmp_path / "here")[1]
 
 
 def test_blocks_differ_by_all_that_they_depend_on(blocks):

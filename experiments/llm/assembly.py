@@ -1,0 +1,35 @@
+"""What a configuration means: the source of candidate answers, and the classification model for its texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiments.llm.answers.chat import ChatSource
+from experiments.llm.answers.hub import HubSource
+from experiments.llm.answers.pools import Source
+from experiments.llm.answers.prepared import PreparedSource
+from experiments.llm.answers.recorded_source import RecordedSource
+from experiments.llm.answers.synthetic import SyntheticSource
+from experiments.llm.config import LLMConfig
+from experiments.llm.guard.backends import Backend, DecoderBackend, MiniLMBackend
+from experiments.llm.guard.judge import judge_of
+from experiments.support.runs.running import RunContext
+
+
+def make_source(settings: LLMConfig, context: RunContext) -> Source:
+    """The configured source of candidate answers."""
+    if settings.source == "recorded":
+        return RecordedSource(settings, context, judge_of)
+    if settings.prepared.pool:
+        return PreparedSource(settings, context)
+    if settings.source == "chat":
+        return ChatSource(settings.models, settings.pools, context)
+    kind = SyntheticSource if settings.source == "synthetic" else HubSource
+    return kind(settings.models, settings.pools.candidates, context)
+
+
+def backend_of(source: Any, settings: LLMConfig) -> Backend:
+    """The classification model for a source's texts."""
+    if isinstance(source, RecordedSource | PreparedSource):
+        return MiniLMBackend(source.mini, source.hidden, source.rows_of, settings.classifier)
+    return DecoderBackend(source, settings.classifier)

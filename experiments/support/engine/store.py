@@ -1,0 +1,112 @@
+"""A folder with the results of a stage's tasks: what is in it is not done again.
+
+<id>.<suffix> is a result and <id>.json, written after it, its record with the checksum: a task counts as
+done once the record is there. Workers write, each task under a lock of its own, so that engines on one folder
+share the work; a lock of a process that died is released by the system.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.support.engine.tasks import Form, Task
+from experiments.support.errors import CacheError, storage_error
+from experiments.support.files import atomic_save, checksum, write_json
+from experiments.support.locks import exclusive, unless_taken
+
+
+@dataclass(frozen=True)
+class TaskStore:
+    """Results of tasks in a folder, in one form.
+
+    Attributes:
+        directory: the folder; it is made when something is written.
+        form: of the results.
+    """
+
+    directory: Path
+    form: Form
+
+    def record(self, task: Task) -> Path:
+        """The file that says that a task is done."""
+        return self.directory / f"{task.id}.json"
+
+    def done(self, task: Task) -> bool:
+        """Whether a task's result is there."""
+        return self.record(task).exists()
+
+    def keep(self, task: Task, value: Any, seconds: float) -> None:
+        """Write a task's result, and then its record.
+
+        Args:
+            task: that is done.
+            value: its result.
+            seconds: that it took.
+
+        Raises:
+            StorageError: for a full disk, a read-only place or a missing permission.
+        """
+        path = self.directory / f"{task.id}{self.form.suffix}"
+        atomic_save(path, self.form.save, value)
+        content = {"task": task.name, "file": path.name, "sha256": checksum(path), "seconds": seconds}
+        write_json(self.record(task), content)
+
+    def load(self, task: Task) -> Any:
+        """The result of a task that is done.
+
+        Raises:
+            CacheError: if a file is damaged or missing; it says what to delete.
+        """
+        record = self.record(task)
+        advice = f"delete the file {record} to do the task again"
+        try:
+            content = json.loads(record.read_text())
+            path, expected = self.directory / content["file"], content["sha256"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CacheError(f"task {task.name}: {record} cannot be read ({error}); {advice}") from error
+        if not path.is_file():
+            raise CacheError(f"task {task.name}: the file {path} is missing; {advice}")
+        found = checksum(path)
+        if found != expected:
+            raise CacheError(
+                f"task {task.name}: the file {path} is damaged (SHA-256 {found[:12]}…, "
+                f"{expected[:12]}… was written); {advice}"
+            )
+        try:
+            return self.form.load(path)
+        except Exception as error:
+            raise CacheError(
+                f"task {task.name}: the file {path} cannot be loaded ({error!r}); {advice}"
+            ) from error
+
+    @contextlib.contextmanager
+    def claim(self, task: Task, wait: bool) -> Iterator[bool]:
+        """Hold a task's lock; yields whether it is held.
+
+        Args:
+            task: to do.
+            wait: for another process that holds it; otherwise yields False at once.
+
+        Raises:
+            StorageError: where locks cannot be written.
+        """
+        path = self.directory / f"{task.id}.lock"
+        left = path.exists()  # by who is at work, or died: who has finished takes it away
+        with contextlib.ExitStack() as stack:
+            try:
+                if wait:
+                    stack.enter_context(exclusive(path, f"task {task.name}"))
+                held = wait or stack.enter_context(unless_taken(path))
+            except OSError as error:
+                raise (storage_error(error, path) or error) from error
+            if held and left:
+                for half_written in self.directory.glob(f".{task.id}.*"):
+                    half_written.unlink(missing_ok=True)
+            yield held
+            if held and self.done(task):
+                path.unlink(missing_ok=True)  # who waited for it finds the record
