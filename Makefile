@@ -7,7 +7,7 @@
 # make lint         style, types, import rules, links of the documents
 # make docs         fill the result tables of README and docs, build docs/ as a site (site/index.html; no network)
 # make figures      every figure, table and claim from the raw results that are committed; runs nothing
-# make figure-2     the sweep behind figures 2A and 2B (resumes what is unfinished), its raw results, then the figures
+# make figure-2     the sweeps behind figure 2 (seeds, n_t, years; resumes), its raw results, then the figures
 # make deployment   the sweep of guards in service through a year (resumes), then its tables and figures with those of figure 2
 # make decomposition   where thresholds of one year fail in another: the sweep behind the table (resumes), then as above
 # make figure-3     the sweeps behind figure 3 (robots and seeds, n_t, ablations; resumes), then the figures
@@ -102,7 +102,7 @@ figures: $(READY)
 	$(PY) scripts/scale.py
 
 figure-2: $(READY)
-	$(PY) run.py -m +sweep=figure-2 $(ARGS)
+	for sweep in figure-2 figure-2-n_t figure-2-orders; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
 	$(PY) scripts/gather.py figure-2 $(KEEP)
 	$(PY) scripts/figures.py figure-2 $(KEEP)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from experiments.production.demand.series import N_PRODUCTS, check_order, first_target
-from experiments.production.records import SERVICES, SOURCES
+from experiments.production.records import CALIBRATIONS, CHOICES, CONSTRAINTS, PARTS, SERVICES, SOURCES
 from experiments.support import common_settings as common
 from experiments.support.config import BaseConfig
 from experiments.support.errors import ConfigError
@@ -92,7 +92,18 @@ class ModelConfig:
     """Sizes of the networks, which are LSTMs."""
 
     hidden: int = setting(16, "Units of the demand network and of every baseline.", low=1)
-    classifier_hidden: int = setting(8, "Units of the safety classifier (paper: as many, or half).", low=1)
+    classifier_hidden: int = setting(8, "Units of the binary classifier (paper: as many, or half).", low=1)
+    classifier: str = setting(
+        "joined",
+        "What the guard's risk is made of: binary, the paper's classifier, trained by the approximate loss; "
+        "joined, two heads of one network and how its forecast did lately.",
+        choices=("joined", "binary"),
+    )
+    safety_hidden: int = setting(
+        15,
+        "Units of the network with two heads; 15 have fewer weights than a demand network of 16.",
+        low=1,
+    )
 
 
 @dataclass
@@ -132,6 +143,42 @@ class EvaluationConfig:
     xi_mass: float = common.xi_mass(0.5)
     xi_trim: float = setting(
         0.01, "Mass of margins left out where the radius of training is measured.", low=0, high=0.5
+    )
+    constraint: str = setting(
+        "worst_product",
+        "What the guard promises: per_product, every product's share, with thresholds of their own; "
+        "worst_product, the same with one threshold for all; pooled, the share of all products together.",
+        choices=CONSTRAINTS,
+    )
+    choice: str = setting(
+        "gated",
+        "How products are chosen: behind thresholds on their risk, or priced by it (which promises the share "
+        "of all products together).",
+        choices=CHOICES,
+    )
+    calibration: str = setting(
+        "static",
+        "Thresholds of the guard: static, for the largest share of unsafe hours of any known quarter; or "
+        "weekly, counted anew from labels that came a day late (service.renew, service.delay).",
+        choices=CALIBRATIONS,
+    )
+    rule: str = setting(
+        "strict",
+        "From cases to a bound: the shrinkage bound with z = 1.645 and dispersion 8 (strict) or 1 and 4, the "
+        "conservative rule, or the share that was seen.",
+        choices=("strict", "shrinkage", "conservative", "plug_in"),
+    )
+    crossed: bool = setting(
+        True,
+        "Both halves of the calibration quarter fit the risk of the other and bear thresholds; false: odd "
+        "weeks fit, even weeks bear.",
+    )
+    parts: list[str] = setting(
+        list(PARTS),
+        "What is measured: guard, ours under every constraint; binary, the paper's classifier with the "
+        "ablations of its parts; baselines, the paper's and strong ones.",
+        choices=PARTS,
+        at_least_one="part",
     )
     delta: float = common.delta(0.05)
     thresholds: list[float] = common.thresholds(THRESHOLDS, at_least_one="threshold")
@@ -183,6 +230,11 @@ class ProductionConfig(BaseConfig):
     def validate(self) -> None:
         super().validate()
         data, evaluation = self.data, self.evaluation
+        if evaluation.choice == "priced" and evaluation.constraint != "pooled":
+            raise ConfigError(
+                f"evaluation.choice=priced promises the share of all products together: it needs "
+                f"evaluation.constraint=pooled, not {evaluation.constraint}"
+            )
         if data.source == "eia" and not data.path:
             raise ConfigError(
                 "data.path is missing: data=eia needs data.path=/path/to/demand.csv.gz "

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import beta
-from torch import nn
 
 from experiments.production.config import ProductionConfig
-from experiments.production.demand.series import DemandData, Quarter
+from experiments.production.demand.series import HOURS_PER_WEEK, DemandData, Quarter
+from experiments.production.guard import knobs
 from experiments.production.guard.calibration import calibrate, certified_gates
 from experiments.production.models.networks import Inputs
-from experiments.production.planning import ProductionProblem, plan, produced, revenue, violations
+from experiments.production.planning import PlanTable, ProductionProblem, produced, revenue, violations
+from experiments.production.records import CHOSEN
 from safeframe.threshold_rule import Calibrated
 
 _LEVEL = 0.95
 
 
 class Evaluation:
-    """Collects tidy `rows` and `weekly` sums of every point that is counted.
+    """Collects tidy `rows` and `weekly` sums of every point that is counted, and `by_product` those of gates.
 
     test: index (n_t,) of the cases to calibrate on.
     """
@@ -38,6 +39,7 @@ class Evaluation:
         self.validation = data.where(Quarter.VALIDATION)
         self.rows: list[dict[str, Any]] = []
         self.weekly: list[pd.DataFrame] = []
+        self.by_product: list[pd.DataFrame] = []
 
     def count(
         self, method: str, action: np.ndarray, r_t: float = np.nan, knob: float = np.nan, **extra: Any
@@ -46,7 +48,7 @@ class Evaluation:
         true = self.data.demand[self.validation].astype(np.float64)
         earned = revenue(self.problem, action, true)
         made, bad = produced(action), violations(action, true)
-        week = (np.arange(len(true)) // 168).astype(int)
+        week = self.week
         self.weekly.append(
             pd.DataFrame(
                 {
@@ -74,11 +76,25 @@ class Evaluation:
         """Names of the products as parts of metrics."""
         return [name.lower().replace("-", "_") for name in self.data.names]
 
-    def guarded(
-        self, method: str, classifier: nn.Module, predicted: np.ndarray, radius: float | None
-    ) -> None:
-        """Calibrate a classifier, plan at every threshold behind its gates, and count."""
-        margin = self.inputs.outputs(classifier)
+    @property
+    def week(self) -> np.ndarray:
+        """(hours,) week of the validation quarter."""
+        return np.arange(len(self.validation)) // HOURS_PER_WEEK
+
+    def gated(self, method: str, table: PlanTable, gate: np.ndarray, r_t: float, **extra: Any) -> None:
+        """Count the plans behind a gate (hours, p) for the validation quarter, by product and week too."""
+        action = table.action(gate, self.validation)
+        self.count(method, action, r_t=r_t, **extra)
+        made, bad = produced(action), violations(action, self.data.demand[self.validation])
+        for i, name in enumerate(self.products):
+            accepted, violated = (np.bincount(self.week, part[:, i]).astype(np.int32) for part in (made, bad))
+            self.by_product.append(
+                pd.DataFrame({"product": name, "week": np.arange(len(accepted), dtype=np.int16),
+                              "accepted": accepted, "violations": violated}).assign(method=method, r_t=r_t)
+            )  # fmt: skip
+
+    def guarded(self, method: str, margin: np.ndarray, table: PlanTable, radius: float | None) -> None:
+        """Calibrate margins (n, p) of a classifier product by product, and count at every threshold."""
         label, hour = self.data.unsafe[self.test].astype(np.int64), self.data.target_hour[self.test]
         levels, share = self.levels, self.config.evaluation.xi_mass
         by_product = [
@@ -88,24 +104,56 @@ class Evaluation:
         for r_t, chosen in zip(levels, zip(*by_product, strict=True), strict=True):
             gate = margin[self.validation] < np.array([product.tau for product in chosen])
             xi = float(np.mean([product.radius for product in chosen]))
-            self.count(method, plan(self.problem, predicted[self.validation], gate).action, r_t=r_t, xi=xi)
+            self.gated(method, table, gate, r_t, xi=xi)
             self._calibration_rows(method, r_t, xi, chosen)
+
+    def swept(
+        self,
+        method: str,
+        settings: Iterable[float],
+        action: Callable[[float, np.ndarray], np.ndarray],
+        tuned_on: np.ndarray | None = None,
+    ) -> None:
+        """Count a method at every setting of its knob, which is hindsight, and as a user would choose it.
+
+        Args:
+            method: its name; `CHOSEN` is appended to the second.
+            settings: of the knob, the larger the stricter.
+            action: from a setting and cases (k,) to amounts (k, p).
+            tuned_on: cases that the knob is chosen on; None: the calibration quarter.
+        """
+        settings = [float(knob) for knob in settings]
+        cases = self.test if tuned_on is None else tuned_on
+        demand = self.data.demand[cases].astype(np.float64)
+        for knob in settings:
+            self.count(method, action(knob, self.validation), knob=knob)
+        tried = [knobs.tried(self.problem, knob, action(knob, cases), demand) for knob in settings]
+        for r_t in self.levels:
+            knob = knobs.chosen(tried, r_t)
+            made = (
+                np.zeros((len(self.validation), self.problem.n_products))
+                if knob is None
+                else action(knob, self.validation)
+            )
+            point = {"method": method + CHOSEN, "r_t": r_t, "n_t": len(cases), "n": len(cases)}
+            self.count(method + CHOSEN, made, r_t=r_t)
+            if knob is not None:
+                self.rows.append(point | {"metric": "knob", "value": knob})
 
     @property
     def levels(self) -> list[float]:
         """Thresholds r_t to validate at, ascending; the run's own is one of them."""
         return sorted({*self.config.evaluation.thresholds, self.config.r_t})
 
-    def certified(self, method: str, classifier: nn.Module, predicted: np.ndarray) -> None:
+    def certified(self, method: str, margin: np.ndarray, table: PlanTable) -> None:
         """As `guarded`, with thresholds from a finite-sample certificate."""
-        margin = self.inputs.outputs(classifier)
         other = margin[self.data.where(Quarter.INTERNAL_TEST_TRAINING)]
         label = self.data.unsafe[self.test].astype(np.int64)
         for r_t in self.levels:
             gate = certified_gates(
                 margin[self.validation], margin[self.test], other, label, r_t, self.config.evaluation.delta
             )
-            self.count(method, plan(self.problem, predicted[self.validation], gate).action, r_t=r_t)
+            self.gated(method, table, gate, r_t)
 
     def _calibration_rows(self, method: str, r_t: float, xi: float, chosen: Sequence[Calibrated]) -> None:
         point = {"method": method, "r_t": r_t, "n_t": len(self.test), "xi": xi, "n": len(self.test)}

@@ -8,14 +8,21 @@ violations are counted on the validation quarter.
 
 Methods:
 
-- ours: classifier trained by the approximate loss with conservative testing; conservative bound
-- ours_xi_0: the same with radius 0 in training and in the bound
-- ours_certified: the classifier of ours, thresholds by fixed-sequence testing (finite-sample certificate)
-- cross_entropy, cross_entropy_xi_0: the warm-up classifier with the same bias correction; radius as ours, 0
-- mean_variance: make what has predicted mean - knob * spread >= 3
-- two_stage: make what has predicted demand >= 3 + knob
-- end_to_end: a network from measurement to amounts, one for each penalty (knob) on unsafe amounts
-- oracle: knows the demand
+- ours: the guard as configured (`model.classifier`, `evaluation.{constraint,choice,calibration,rule}`)
+- ours_<curve>: the same score under every constraint, choice and calibration (`guard.curves`)
+- ours_knob: the same score without a promise, behind one threshold that is swept as the baselines' knobs are
+- binary: the paper's: classifier trained by the approximate loss, conservative bound product by product
+- binary_xi_0: the same with radius 0 in training and in the bound
+- binary_certified: the classifier of binary, thresholds by fixed-sequence testing
+- binary_cross_entropy, binary_cross_entropy_xi_0: its warm-up classifier, calibrated as binary; radius 0
+- the paper's baselines: mean_variance (mean - knob * spread of the past hours >= 3; no network) and
+  mean_variance_days (of the same hour of seven days); two_stage (predicted demand >= 3); end_to_end (a
+  network from measurement to amounts, one for each penalty on unsafe amounts)
+- strong baselines: forecast_law (a network of mean and spread: mean - knob * spread >= 3);
+  forecast_law_errors (its log odds and its recent errors, joined as ours are); two_stage_margin (predicted
+  demand >= 3 + knob); cross_entropy (margin of the warm-up classifier < - knob)
+- <baseline>_chosen: its knob chosen on the calibration quarter for each r_t, not with hindsight
+- truth: gates on the true probability (synthetic demand); oracle: knows the demand
 """
 
 from __future__ import annotations
@@ -25,23 +32,31 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from experiments.production import deployment
 from experiments.production.config import ProductionConfig
-from experiments.production.demand.series import UNSAFE_BELOW
-from experiments.production.models import supervised
-from experiments.production.planning import plan
+from experiments.production.demand.series import UNSAFE_BELOW, Quarter
+from experiments.production.demand.synthetic import truth_probability
+from experiments.production.guard.curves import Curve, Guarded, all_curves
+from experiments.production.guard.score import Calibrated, calibrated, joined_scores
+from experiments.production.models import history, safety, supervised
+from experiments.production.planning import PlanTable
 from experiments.production.preparation import Experiment
-from experiments.production.records import WEEKLY
+from experiments.production.records import PRODUCTS, WEEKLY
 from experiments.production.reporting import decomposition
 from experiments.production.reporting import deployment as deployment_report
 from experiments.production.reporting.figures import draw, summary
 from experiments.support.files import atomic_path
 from experiments.support.results.saved import of_directory
 from experiments.support.runs.running import RunContext
+from safeframe.groups.constraint import log_odds
 
-MARGINS = np.round(np.linspace(0.0, 6.0, 31), 3)  # knob of two_stage, demand units
-SPREADS = np.round(np.linspace(0.0, 8.0, 33), 3)  # knob of mean_variance, predicted standard deviations
+MARGINS = np.round(np.linspace(0.0, 6.0, 31), 3)  # knob of two_stage_margin, demand units
+SPREADS = np.round(np.linspace(0.0, 8.0, 33), 3)  # of forecast_law, predicted standard deviations
+PAST_SPREADS = np.round(np.linspace(-1.0, 3.0, 41), 3)  # of mean_variance, standard deviations of past hours
+ODDS = np.round(np.linspace(-2.0, 14.0, 65), 3)  # of scores: log odds of a safe hour
+_KNOWN = (Quarter.TRAINING, Quarter.INTERNAL_TEST_TRAINING, Quarter.INTERNAL_TEST_VALIDATION)
 
 
 def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
@@ -50,46 +65,149 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
         return deployment.run(config, context)
     this = Experiment(config, context)
     p, hidden, small = this.problem.n_products, config.model.hidden, config.model.classifier_hidden
-    counting, validation = this.evaluation, this.evaluation.validation
 
+    parts, binary = set(config.evaluation.parts), config.model.classifier == "binary"
     demand_network = this.network("demand", p, hidden, supervised.demand_loss(this.inputs))
-    gaussian = this.network("gaussian", 2 * p, hidden, supervised.gaussian_loss(this.inputs))
-    warm = this.network("cross_entropy", p, small, supervised.cross_entropy(this.inputs))
     predicted = this.inputs.outputs(demand_network)
-    ours = this.tailored("tailored", warm, predicted, conservative=True)
-    ours_xi_0 = this.tailored("tailored_xi_0", warm, predicted, conservative=False)
+    table = PlanTable(this.problem, predicted)
+    margins: dict[str, np.ndarray] = {}
+    if binary or parts != {"guard"}:
+        warm = this.network("cross_entropy", p, small, supervised.cross_entropy(this.inputs))
+        margins["warm"] = this.inputs.outputs(warm)
+        if binary or "binary" in parts:
+            for name, conservative in (("tailored", True), ("tailored_xi_0", False)):
+                network = this.tailored(name, warm, predicted, conservative)
+                margins[name] = this.inputs.outputs(network)
 
-    with context.stage("evaluation"):
-        radius = config.fixed_radius()
-        counting.guarded("ours", ours, predicted, radius)
-        counting.guarded("ours_xi_0", ours_xi_0, predicted, 0.0)
-        counting.certified("ours_certified", ours, predicted)
-        counting.guarded("cross_entropy", warm, predicted, radius)
-        counting.guarded("cross_entropy_xi_0", warm, predicted, 0.0)
-        for knob in MARGINS:
-            gate = predicted[validation] >= UNSAFE_BELOW + knob
-            counting.count("two_stage", plan(this.problem, predicted[validation], gate).action, knob=knob)
-        mean, spread = (
-            part.double().numpy()
-            for part in supervised.mean_and_spread(
-                torch.from_numpy(this.inputs.outputs(gaussian)[validation])
-            )
-        )
-        for knob in SPREADS:
-            gate = mean - knob * spread >= UNSAFE_BELOW
-            counting.count("mean_variance", plan(this.problem, mean, gate).action, knob=knob)
-        true = this.data.demand[validation].astype(np.float64)
-        counting.count("oracle", plan(this.problem, true, true >= UNSAFE_BELOW).action)
+    if "guard" in parts:
+        scores = [margins["tailored"]] if binary else _joined(this)
+        with context.stage("guard"):
+            _guard(this, _calibrated(this, scores), table)
+    if "binary" in parts:
+        with context.stage("binary"):
+            _binary(this, margins, table)
+    if "baselines" in parts:
+        _papers_baselines(this, predicted, table)
+        _strong_baselines(this, predicted, margins["warm"], table)
+    _limits(this, table, "baselines" in parts)
 
+    counting = this.evaluation
+    for name, found in ((WEEKLY, counting.weekly), (PRODUCTS, counting.by_product)):
+        if not found:
+            continue
+        with atomic_path(context.directory / f"{name}.parquet") as path:
+            pd.concat(found, ignore_index=True).to_parquet(path, index=False)
+    return pd.DataFrame(counting.rows)
+
+
+def _joined(this: Experiment) -> list[np.ndarray]:
+    """Scores of the network with two heads, and of how its forecast did lately."""
+    p = this.problem.n_products
+    network = this.network(
+        "safety", safety.OUTPUTS * p, this.config.model.safety_hidden, safety.likelihood(this.inputs),
+        kind=safety.SafetyNetwork,
+    )  # fmt: skip
+    return joined_scores(safety.heads(this.inputs.outputs(network), this.data.demand), this.data)
+
+
+def _calibrated(this: Experiment, scores: list[np.ndarray]) -> Calibrated:
+    return calibrated(scores, this.data, this.test, this.config.evaluation.crossed)
+
+
+def _guard(this: Experiment, risk: Calibrated, table: PlanTable) -> None:
+    """Ours as configured, and under every constraint, choice and calibration."""
+    counting, settings = this.evaluation, this.config.evaluation
+    known = [this.data.where(quarter) for quarter in _KNOWN]
+    guarded = Guarded(risk, this.data, counting.validation, known, this.config.service, table)
+    configured = Curve(settings.constraint, settings.choice, settings.calibration)
+    for curve in dict.fromkeys([*all_curves(), configured]):
+        gates = guarded.gates(curve, settings.rule, counting.levels)
+        for r_t, gate in zip(counting.levels, gates, strict=True):
+            counting.gated(f"ours_{curve.name}", table, gate, r_t)
+            if curve == configured:
+                counting.gated("ours", table, gate, r_t)
+    score = log_odds(risk.probability)
+    counting.swept(
+        "ours_knob", ODDS, lambda knob, cases: table.action(score[cases] < -knob, cases), risk.counted
+    )
+
+
+def _binary(this: Experiment, margins: dict[str, np.ndarray], table: PlanTable) -> None:
+    """The paper's method, with the ablations of its parts."""
+    counting, radius = this.evaluation, this.config.fixed_radius()
+    counting.guarded("binary", margins["tailored"], table, radius)
+    counting.guarded("binary_xi_0", margins["tailored_xi_0"], table, 0.0)
+    counting.certified("binary_certified", margins["tailored"], table)
+    counting.guarded("binary_cross_entropy", margins["warm"], table, radius)
+    counting.guarded("binary_cross_entropy_xi_0", margins["warm"], table, 0.0)
+
+
+def _papers_baselines(this: Experiment, predicted: np.ndarray, table: PlanTable) -> None:
+    counting, config = this.evaluation, this.config
+    for name, (mean, spread) in (
+        ("mean_variance", history.of_past_hours(this.data)),
+        ("mean_variance_days", history.of_same_hour(this.data)),
+    ):
+        _law(this, name, mean, spread, PAST_SPREADS)
+    gate = predicted[counting.validation] >= UNSAFE_BELOW
+    counting.count("two_stage", table.action(gate, counting.validation))
+
+    p, hidden = this.problem.n_products, config.model.hidden
+    amounts = {}
     for penalty in config.evaluation.penalties:
         loss = supervised.decision_loss(this.inputs, this.problem, penalty)
         network = this.network(f"end_to_end_{penalty:g}", p, hidden, loss, {"penalty": penalty})
-        output = torch.from_numpy(this.inputs.outputs(network)[validation])
-        counting.count("end_to_end", supervised.decide(this.problem, output).numpy(), knob=penalty)
+        output = torch.from_numpy(this.inputs.outputs(network))
+        amounts[float(penalty)] = supervised.decide(this.problem, output).numpy()
+    counting.swept("end_to_end", amounts, lambda penalty, cases: amounts[penalty][cases])
 
-    with atomic_path(context.directory / f"{WEEKLY}.parquet") as path:
-        pd.concat(counting.weekly, ignore_index=True).to_parquet(path, index=False)
-    return pd.DataFrame(counting.rows)
+
+def _strong_baselines(this: Experiment, predicted: np.ndarray, margin: np.ndarray, table: PlanTable) -> None:
+    """Methods that the paper does not have, each as good as we could make it."""
+    counting, p = this.evaluation, this.problem.n_products
+    gaussian = this.network(
+        "gaussian", 2 * p, this.config.model.hidden, supervised.gaussian_loss(this.inputs)
+    )
+    mean, spread = _mean_and_spread(this, gaussian)
+    _law(this, "forecast_law", mean, spread, SPREADS)
+    error = (mean - this.data.demand) / spread
+    errors = history.recent_errors(error, this.data.target_hour, this.data.lead)
+    joined = _calibrated(this, [(UNSAFE_BELOW - mean) / spread, *errors])
+    risk = log_odds(joined.probability)
+
+    def behind(score: np.ndarray, knob: float, cases: np.ndarray) -> np.ndarray:
+        return table.action(score[cases] < -knob, cases)
+
+    counting.swept("forecast_law_errors", ODDS, lambda knob, cases: behind(risk, knob, cases), joined.counted)
+    counting.swept(
+        "two_stage_margin", MARGINS, lambda knob, cases: behind(UNSAFE_BELOW - predicted, knob, cases)
+    )
+    counting.swept("cross_entropy", ODDS, lambda knob, cases: behind(margin, knob, cases))
+
+
+def _law(this: Experiment, name: str, mean: np.ndarray, spread: np.ndarray, knobs: np.ndarray) -> None:
+    """Make what has mean - knob * spread >= 3, planned at the mean."""
+    own = PlanTable(this.problem, mean)
+    this.evaluation.swept(
+        name,
+        knobs,
+        lambda knob, cases: own.action(mean[cases] - knob * spread[cases] >= UNSAFE_BELOW, cases),
+    )
+
+
+def _mean_and_spread(this: Experiment, network: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+    mean, spread = supervised.mean_and_spread(torch.from_numpy(this.inputs.outputs(network)))
+    return mean.double().numpy(), spread.double().numpy()
+
+
+def _limits(this: Experiment, table: PlanTable, truth: bool) -> None:
+    """What knowing the law would give (synthetic demand), and what knowing the demand does."""
+    counting, data = this.evaluation, this.data
+    if truth and data.truth_mean is not None:
+        risk = log_odds(truth_probability(data))
+        counting.swept("truth", ODDS, lambda knob, cases: table.action(risk[cases] < -knob, cases))
+    true = data.demand[counting.validation].astype(np.float64)
+    counting.count("oracle", PlanTable(this.problem, true).action(true >= UNSAFE_BELOW))
 
 
 def report(config: ProductionConfig, directory: Path, frame: pd.DataFrame) -> str:

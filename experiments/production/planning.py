@@ -203,6 +203,32 @@ def pattern_values(problem: ProductionProblem, demand: ArrayLike) -> tuple[np.nd
     return solution.objective.reshape(n, -1), solution.action.reshape(n, len(patterns), -1)
 
 
+class PlanTable:
+    """The plans of hours behind any gate, looked up: those of all gate patterns are solved once.
+
+    Args:
+        problem: prices and resources of p products.
+        demand: (n, p) predicted demand.
+
+    Raises:
+        SafeframeError: as `pattern_values`.
+    """
+
+    def __init__(self, problem: ProductionProblem, demand: ArrayLike) -> None:
+        self.value, self._action = pattern_values(problem, demand)
+        self._everything = self.value.shape[1] - 1
+
+    def action(self, gate: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """(k, p) amounts behind gates (k, p) bool, of the hours `rows` (k,), or of all."""
+        hours = np.arange(len(self.value)) if rows is None else rows
+        return self._action[hours, pattern_index(gate)]
+
+    def gain(self, product: int) -> np.ndarray:
+        """(n,) predicted revenue that making a product adds where all others may be made, >= 0."""
+        without = self._everything - (1 << product)
+        return np.maximum(self.value[:, without] - self.value[:, self._everything], 0.0)
+
+
 def revenue(problem: ProductionProblem, action: ArrayLike, true_demand: ArrayLike) -> np.ndarray:
     """(n,) sum_i (p_i - k_i (u_i - s_i)) u_i of every hour; action and true_demand are (n, p)."""
     u, s = np.asarray(action, dtype=np.float64), np.asarray(true_demand, dtype=np.float64)

@@ -61,12 +61,13 @@ class Experiment:
         self.held_out = np.concatenate(self._training_cases(True))
         """Cases that no training sees, to choose among checkpoints."""
         self.test = self._internal_test()
-        for index, where in (
-            (self.trained_on[1].numpy(), "the internal test quarter for training"),
-            (self.test, "the internal test quarter for validation"),
+        measured, halves = config.fixed_radius() is None, "guard" in config.evaluation.parts
+        for index, where, weeks in (
+            (self.trained_on[1].numpy(), "the internal test quarter for training", measured),
+            (self.test, "the internal test quarter for validation", measured or halves),
         ):
             unsafe, hour = self.data.unsafe[index], self.data.target_hour[index]
-            require_both_classes(unsafe, hour, self.data.names, where, config.fixed_radius() is None)
+            require_both_classes(unsafe, hour, self.data.names, where, weeks, measured)
         self.evaluation = Evaluation(config, self.problem, self.data, self.inputs, self.test)
 
     def _training_cases(self, held_out: bool) -> list[np.ndarray]:
@@ -87,7 +88,13 @@ class Experiment:
         return np.sort(self.context.seeds.generator("n_t").choice(index, n_t, replace=False))
 
     def network(
-        self, name: str, outputs: int, hidden: int, loss: supervised.BatchLoss, depends: dict | None = None
+        self,
+        name: str,
+        outputs: int,
+        hidden: int,
+        loss: supervised.BatchLoss,
+        depends: dict | None = None,
+        kind: type[nn.Module] = SequenceNetwork,
     ) -> nn.Module:
         """A supervised network, from the cache if it has been trained before."""
 
@@ -102,9 +109,10 @@ class Experiment:
                 self.context.seeds.integer(name),
                 stage.checkpoint,
                 lambda steps: self._progress(steps, name),
+                kind,
             )
 
-        return self._cached(name, outputs, hidden, compute, depends or {})
+        return self._cached(name, outputs, hidden, compute, depends or {}, kind)
 
     def tailored(self, name: str, warm: nn.Module, predicted: np.ndarray, conservative: bool) -> nn.Module:
         """The warm-up classifier trained on by the approximate loss at the run's r_t."""
@@ -162,11 +170,19 @@ class Experiment:
         ]
         return torch.tensor(SQRT2 * np.array(radius) / margin.std(axis=0), dtype=torch.float32)
 
-    def _cached(self, name: str, outputs: int, hidden: int, compute: Any, depends: dict) -> nn.Module:
+    def _cached(
+        self,
+        name: str,
+        outputs: int,
+        hidden: int,
+        compute: Any,
+        depends: dict,
+        kind: type[nn.Module] = SequenceNetwork,
+    ) -> nn.Module:
         products, calendar = self.problem.n_products, self.inputs.calendar.shape[1]
 
         def load(path: Path) -> nn.Module:
-            network = SequenceNetwork(products, outputs, hidden, calendar)
+            network = kind(products, outputs, hidden, calendar)
             network.load_state_dict(torch.load(path, weights_only=True))
             return network.eval()
 

@@ -8,8 +8,24 @@ ORACLE = "oracle"
 """The method that knows demand."""
 WEEKLY = "weekly"
 """Table of sums over the hours of each week of validation, a row for each point and week."""
+CONSTRAINTS = ("per_product", "pooled", "worst_product")
+"""What is promised: every product's share with thresholds of its own, the share of all together, or every
+product's with one threshold for all."""
+CHOICES = ("gated", "priced")
+CALIBRATIONS = ("static", "weekly")
+COMMITTED_ORDER = (0, 1, 2, 3)
+"""Roles of the quarters in order of time, of the committed figure 2."""
+PARTS = ("guard", "binary", "baselines")
+"""What a run measures beside the oracle."""
+PRODUCTS = "products"
+"""Table of product-hours made and violations among them, a row for each point of the guard, product and
+week."""
 POINT = ["method", "r_t", "knob"]
 WEEKLY_COLUMNS = (*POINT, "week", "hours", "produced", "violations", "revenue")
+PAPERS_BASELINES = ("mean_variance", "mean_variance_days", "two_stage", "end_to_end")
+STRONG_BASELINES = ("forecast_law", "forecast_law_errors", "two_stage_margin", "cross_entropy")
+CHOSEN = "_chosen"
+"""After a method's name: its knob chosen on the calibration quarter for each r_t, not with hindsight."""
 SERVICES = (
     "static_plug_in",
     "rolling_plug_in",

@@ -42,11 +42,12 @@ def weekly_radius(margin: np.ndarray, label: np.ndarray, hour: np.ndarray, trim:
 
 
 def require_both_classes(
-    unsafe: np.ndarray, hour: np.ndarray, names: Sequence[str], where: str, weeks: bool
+    unsafe: np.ndarray, hour: np.ndarray, names: Sequence[str], where: str, weeks: bool, measured: bool
 ) -> None:
     """SafeframeError, naming the product, if a class has no hour; unsafe (n, p) bool, hour (n,).
 
-    weeks: in the even and in the odd weeks alike, as measuring the radius needs it.
+    weeks: in the even and in the odd weeks alike, as fitting risk on halves and measuring the radius need it.
+    measured: whether the radius is.
     """
     odd = odd_weeks(hour)
     parts = (
@@ -62,7 +63,7 @@ def require_both_classes(
                     f"{name}: {low} of {total} hours in {which}{where} have a demand below "
                     f"{UNSAFE_BELOW:g}; safe and unsafe hours are both needed there: take other series or"
                     " more hours"
-                    + (", or give evaluation.xi as a number instead of measuring it" if weeks else "")
+                    + (", or give evaluation.xi as a number instead of measuring it" if measured else "")
                 )
 
 

@@ -154,6 +154,11 @@ class InService:
         shares = np.array([self.unsafe[index].mean(axis=0) for index in [*self.years, known]])
         return {i: (float(each.min()), float(each.max())) for i, each in enumerate(shares.T)}
 
+    def prior_of_all(self, known: np.ndarray) -> tuple[float, float]:
+        """(lowest, highest) share of unsafe hours of all products in any known year or among `known`."""
+        shares = [float(self.unsafe[index].mean()) for index in [*self.years, known]]
+        return min(shares), max(shares)
+
     def known(self, last: int) -> np.ndarray:
         """The newest known cases: those of the calibration year, then hours in use up to `last`."""
         lived = self.use[self.hour[self.use] <= last]
@@ -165,6 +170,7 @@ class InService:
         n, p = len(index), self.unsafe.shape[1]
         product = np.tile(np.arange(p), n)
         odd = np.repeat(odd_weeks(np.arange(n)), p)
+        together = service.constraint == "pooled"
         constraint = GroupConstraint(
             self.probability[index].reshape(-1),
             self.unsafe[index].reshape(-1).astype(np.int64),
@@ -172,7 +178,7 @@ class InService:
             service.rule,
             service.constraint,
             odd,
-            prior=self.prior(index) if service.prior else None,
+            prior=(self.prior_of_all(index) if together else self.prior(index)) if service.prior else None,
         )
         return np.array([[one.tau[i] for i in range(p)] for one in constraint.thresholds(levels)])
 

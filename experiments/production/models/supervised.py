@@ -33,11 +33,15 @@ def fit(
     seed: int,
     checkpoint: Path | None = None,
     progress: Callable = iter,
+    kind: type[nn.Module] = SequenceNetwork,
 ) -> nn.Module:
-    """A network trained on the cases `index` (n,) with AdamW and a one-cycle schedule."""
+    """A network trained on the cases `index` (n,) with AdamW and a one-cycle schedule.
+
+    kind: of network; it takes products, outputs, units and calendar features, as `SequenceNetwork` does.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = SequenceNetwork(inputs.demand.shape[1], outputs, hidden, inputs.calendar.shape[1])
+        network = kind(inputs.demand.shape[1], outputs, hidden, inputs.calendar.shape[1])
 
     def step(model: nn.Module, generator: torch.Generator) -> Tensor:
         batch = index[torch.randint(len(index), (settings.batch,), generator=generator)]

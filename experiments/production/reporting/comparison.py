@@ -61,7 +61,15 @@ def weights(measured: Measured, draws: int = DRAWS, seed: int = 0) -> np.ndarray
     return of_runs[:, :, None] * of_weeks[:, measured.realisation]
 
 
-def pooled(measured: Measured, weight: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+Pooled = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def compared(measured: Measured) -> list[str]:
+    """Methods that ours is compared with: not its own curves, and not the oracle."""
+    return [m for m in measured.methods if m != ORACLE and m != OURS and not m.startswith(f"{OURS}_")]
+
+
+def pooled(measured: Measured, weight: np.ndarray | None = None) -> Pooled:
     """Violation share (corrected), share of the oracle's revenue, and product-hours produced, each (draws,
     points); without `weight`, one row: everything once.
     """
@@ -92,17 +100,15 @@ def times_safer(
     """Every baseline at its strictest useful point beside ours at the same revenue, one row each (see the
     module's text); `ratio`, `low`, `high`: the baseline's violation share over ours.
     """
-    weight = weights(measured, draws, seed)
+    drawn = pooled(measured, weights(measured, draws, seed))
     rows = []
-    for method in measured.methods:
-        if method in (OURS, ORACLE):
-            continue
+    for method in compared(measured):
         at = strictest_useful(measured, method, useful)
         row = {"method": method, "useful_share": useful}
         if at is None:
             rows.append(row | {"note": f"no point earns {useful:.0%} of the oracle's revenue"})
             continue
-        row |= _point(measured, at) | _against(measured, weight, [at], None)
+        row |= _point(measured, at) | _against(measured, drawn, [at], None)
         rows.append(row)
     columns = ["useful_share", *COMPARED, *_OURS_COLUMNS]
     return pd.DataFrame(rows).reindex(columns=columns)[["method", *[c for c in columns if c != "method"]]]
@@ -115,14 +121,12 @@ def times_safer_at(
 
     No ratio where the baseline's curve does not span the revenue.
     """
-    weight = weights(measured, draws, seed)
+    drawn = pooled(measured, weights(measured, draws, seed))
     rows = []
-    for method in measured.methods:
-        if method in (OURS, ORACLE):
-            continue
+    for method in compared(measured):
         for share in shares:
             row = {"method": method, "revenue_share": share}
-            rows.append(row | _against(measured, weight, measured.where(method), share))
+            rows.append(row | _against(measured, drawn, measured.where(method), share))
     return pd.DataFrame(rows).reindex(columns=["method", "revenue_share", "violation", *_OURS_COLUMNS])
 
 
@@ -157,10 +161,10 @@ def _point(measured: Measured, at: int) -> dict:
     }
 
 
-def _against(measured: Measured, weight: np.ndarray, theirs, share: float | None) -> dict:
+def _against(measured: Measured, draws: Pooled, theirs, share: float | None) -> dict:
     """Ours against points `theirs`: the one point's revenue where `share` is None, else at that revenue."""
-    row = {"runs": len(measured.runs), "weeks": measured.produced.shape[2], "draws": len(weight)}
-    base = _sides(measured, None, theirs, share)
+    row = {"runs": len(measured.runs), "weeks": measured.produced.shape[2], "draws": len(draws[0])}
+    base = sides(measured, pooled(measured), theirs, share)
     row |= {"violation": base["theirs"][0]}
     if len(measured.where(OURS)) == 0:
         return row | {"note": "ours was not run"}
@@ -179,7 +183,7 @@ def _against(measured: Measured, weight: np.ndarray, theirs, share: float | None
     above = bool(way == 1.0 and earned > base["target"][0] + ROUNDING)
     if above and base["ours"][0] >= base["theirs"][0]:
         return row | {"note": f"ours begins at {earned:.1%} of the oracle's, and violates no less there"}
-    drawn = _sides(measured, weight, theirs, share)
+    drawn = sides(measured, draws, theirs, share)
     ratios = np.where(drawn["index"] < 0, 0.0, drawn["theirs"] / drawn["ours"])
     value = float(base["theirs"][0] / base["ours"][0])
     low, high = np.nanpercentile(ratios, [2.5, 97.5])
@@ -197,12 +201,12 @@ def _against(measured: Measured, weight: np.ndarray, theirs, share: float | None
     return row | {"note": "; ".join(notes)}
 
 
-def _sides(
-    measured: Measured, weight: np.ndarray | None, theirs, share: float | None
+def sides(
+    measured: Measured, draws: Pooled, theirs, share: float | None, own: str = OURS
 ) -> dict[str, np.ndarray]:
-    """Per draw: both violation shares at the revenue compared at, and where on ours' curve that is."""
-    violation, earned, _ = pooled(measured, weight)
-    theirs, ours = np.asarray(theirs), measured.where(OURS)
+    """Per draw: both violation shares at the revenue compared at, and where on our curve `own` that is."""
+    violation, earned, _ = draws
+    theirs, ours = np.asarray(theirs), measured.where(own)
     if share is None:
         target, baseline = earned[:, theirs[0]], violation[:, theirs[0]]
     else:
@@ -233,6 +237,7 @@ def curves(measured: Measured) -> pd.DataFrame:
     rows = []
     hours = measured.hours.sum(axis=1)
     oracle = measured.revenue[:, measured.oracle].sum(axis=1)
+    accepted, nothing = _accepted(measured), (np.zeros(len(measured.runs)),) * 2
     for at, point in measured.points.iterrows():
         k, n = (values[:, at].sum(axis=1) for values in (measured.violations, measured.produced))
         earned = measured.revenue[:, at].sum(axis=1)
@@ -243,27 +248,33 @@ def curves(measured: Measured) -> pd.DataFrame:
         for name, (top, bottom) in {
             "revenue": (earned, hours),
             "revenue_share": (earned, oracle),
-            "acceptance": _accepted(measured, point),
+            "acceptance": accepted.get(_key(point["method"], point["r_t"], point["knob"]), nothing),
         }.items():
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), ratio(top, bottom), strict=True))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _accepted(measured: Measured, point: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Product-hours produced and product-hours, per run, by the tidy metric; zeros (share NaN) without it."""
-    nothing = np.zeros(len(measured.runs)), np.zeros(len(measured.runs))
+def _accepted(measured: Measured) -> dict[tuple, tuple[np.ndarray, np.ndarray]]:
+    """Product-hours produced and product-hours, per run, by the tidy metric and by point; a point that some
+    run lacks is missing.
+    """
     if measured.frame is None:
-        return nothing
-    frame = measured.frame
-    rows = frame[(frame["method"] == point["method"]) & (frame["metric"] == "acceptance")]
-    for key in ("r_t", "knob"):
-        rows = rows[np.isclose(rows[key].astype(float), point[key], rtol=1e-6, equal_nan=True)]
-    rows = rows.set_index("run").reindex(measured.runs["run"])
-    if rows["value"].isna().any():
-        return nothing
-    cases = rows["n"].to_numpy(dtype=float)
-    return rows["value"].to_numpy(dtype=float) * cases, cases
+        return {}
+    rows = measured.frame[measured.frame["metric"] == "acceptance"]
+    keys = [_key(*point) for point in zip(rows["method"], rows["r_t"], rows["knob"], strict=True)]
+    found = {}
+    for key, mine in rows.assign(key=keys).groupby("key", sort=False):
+        mine = mine.set_index("run").reindex(measured.runs["run"])
+        if not mine["value"].isna().any():
+            cases = mine["n"].to_numpy(dtype=float)
+            found[key] = mine["value"].to_numpy(dtype=float) * cases, cases
+    return found
+
+
+def _key(method: str, r_t: float, knob: float) -> str:
+    """A point as text, so that NaN equals NaN and rounding does not matter."""
+    return f"{method}|{float(r_t):.6g}|{float(knob):.6g}"
 
 
 def worst(measured: Measured, method: str = OURS) -> tuple[float, float, float, int]:

@@ -15,7 +15,7 @@ from experiments.support.tracking.panels import (
     losses,
 )
 
-GUARDED = ("ours", "ours_xi_0", "ours_certified", "cross_entropy")
+GUARDED = ("ours", "ours_per_product_static", "ours_pooled_weekly", "binary")
 DASHBOARD = Dashboard(
     experiment="production",
     title="Production planning",
@@ -58,7 +58,7 @@ DASHBOARD = Dashboard(
         Section(
             "Losses",
             "While networks are trained; empty where they came from the cache.",
-            losses("demand", "cross_entropy"),
+            losses("demand", "safety", "cross_entropy"),
         ),
         Section(
             "Results",
@@ -66,7 +66,7 @@ DASHBOARD = Dashboard(
             (
                 Rows("Results"),
                 Media("Figures", ("figures/figure_2a_2b",)),
-                Bars("Seconds of stages", ("seconds/demand", "seconds/cross_entropy")),
+                Bars("Seconds of stages", ("seconds/demand", "seconds/safety", "seconds/guard")),
             ),
         ),
     ),

@@ -103,7 +103,7 @@ def cells(runs: Sequence[Saved]) -> pd.DataFrame:
                     "method": method, "r_t": r_t, "seed": run.seed, "product": product,
                     "accepted": n, "violations": k, "over": k / n / r_t if n else np.nan,
                     "p_exact": float(stats.binom.sf(k - 1, n, r_t)) if n else np.nan,
-                    "p_weeks": _by_weeks(weeks["violations"] - r_t * weeks["accepted"]) if n else np.nan,
+                    "p_weeks": by_weeks(weeks["violations"] - r_t * weeks["accepted"]) if n else np.nan,
                     "alarm_hour": _number(alarm["hour"]), "alarm_labels": _number(alarm["labels"]),
                 }
             )  # fmt: skip
@@ -127,8 +127,8 @@ def _number(value: Any) -> float:
     return np.nan if pd.isna(value) else float(value)
 
 
-def _by_weeks(excess: pd.Series) -> float:
-    """One-sided p-value of a mean excess (weeks,) above 0; 1 where it is none."""
+def by_weeks(excess: pd.Series) -> float:
+    """One-sided p-value of a mean excess (weeks,) above 0, by a t test over weeks; 1 where it is none."""
     if excess.mean() <= 0:
         return 1.0
     return float(stats.ttest_1samp(excess.to_numpy(dtype=float), 0.0, alternative="greater").pvalue)

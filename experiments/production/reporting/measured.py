@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.production.records import ORACLE, POINT, SERVED, WEEKLY, WEEKLY_COLUMNS
+from experiments.production.records import (
+    COMMITTED_ORDER,
+    ORACLE,
+    PARTS,
+    POINT,
+    PRODUCTS,
+    WEEKLY,
+    WEEKLY_COLUMNS,
+)
 from experiments.support.errors import ResultsError
 from experiments.support.results import collect
 from experiments.support.results.points import CurvePoints
@@ -177,7 +185,7 @@ def read(saved: Saved) -> dict[str, Any]:
         "run": saved.run,
         "saved": saved,
         "seed": saved.seed,
-        "order": tuple(saved.setting("data.order") or (0, 1, 2, 3)),
+        "order": _order(saved),
         "weekly": saved.table(WEEKLY),
         "frame": saved.table("results"),
     }
@@ -186,23 +194,57 @@ def read(saved: Saved) -> dict[str, Any]:
 def load(
     source: str, preset: str, where: Mapping[str, Any] | None = None, root: collect.Root = collect.RUNS
 ) -> dict[int, Measured]:
-    """Finished runs on `source` by the internal test cases that they calibrate on (n_t), largest first.
+    """Finished runs on `source` in the committed order of the quarters, by the internal test cases that they
+    calibrate on (n_t), largest first: all methods with the largest, the guard alone with the others.
 
-    Runs that differ in more than seed, order of the quarters and n_t are not pooled: those of the
-    configuration with the most runs (then the latest) are taken, and the notes say what was left out; `where`
+    Runs that differ in more than seed, n_t and what is measured are not pooled: those of the configuration
+    with the most runs (then the latest) are taken, and the notes say what was left out; `where`
     ({"training.steps": 400}) chooses. Raises `NoRuns` if there are none.
     """
-    wanted = {"data.source": source, "preset": preset, **(where or {})}
-    runs = [run for run in collect.required("production", wanted, root) if not run.has(SERVED)]
+    runs = [run for run in _figure_2(source, preset, where, root) if _order(run) == COMMITTED_ORDER]
     if not runs:
         raise NoRuns(f"no finished run of figure 2 on {source}, preset {preset}")
-    best, notes = collect.comparable(runs, ("seed", "evaluation.n_t", "data.path", "data.order"))
-    sizes = {n_t(run) for run in best}
+    best, notes = collect.comparable(runs, (*_FREE, "evaluation.n_t"))
+    most = max(n_t(run) for run in best)
     found = {}
-    for size in sorted(sizes, reverse=True):
-        found[size] = gather(read(run) for run in best if n_t(run) == size)
+    for size in sorted({n_t(run) for run in best}, reverse=True):
+        some = [run for run in best if n_t(run) == size and (size < most or set(_parts(run)) == set(PARTS))]
+        if not some:
+            raise NoRuns(f"no run of figure 2 on {source} with n_t = {size:,} and every method")
+        found[size] = gather(read(run) for run in some)
         found[size].notes.extend(notes)
     return found
+
+
+def other_orders(
+    source: str, preset: str, where: Mapping[str, Any] | None = None, root: collect.Root = collect.RUNS
+) -> dict[tuple[int, ...], list[Saved]]:
+    """Finished runs of the guard in other orders of the quarters, with the largest n_t of each."""
+    found: dict[tuple[int, ...], list[Saved]] = {}
+    try:
+        runs = _figure_2(source, preset, where, root)
+    except NoRuns:
+        return found
+    for order in sorted({_order(run) for run in runs} - {COMMITTED_ORDER}):
+        best, _ = collect.comparable([run for run in runs if _order(run) == order], _FREE)
+        found[order] = best
+    return found
+
+
+_FREE = ("seed", "data.path", "evaluation.parts")
+
+
+def _figure_2(source: str, preset: str, where: Mapping[str, Any] | None, root: collect.Root) -> list[Saved]:
+    wanted = {"data.source": source, "preset": preset, **(where or {})}
+    return [run for run in collect.required("production", wanted, root) if run.has(PRODUCTS)]
+
+
+def _order(run: Saved) -> tuple[int, ...]:
+    return tuple(run.setting("data.order") or COMMITTED_ORDER)
+
+
+def _parts(run: Saved) -> list[str]:
+    return list(run.setting("evaluation.parts") or PARTS)
 
 
 def n_t(run: Saved) -> int:

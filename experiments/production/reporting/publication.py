@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.production.records import ALARMS, LIKELIHOODS, ORACLE, SERVED, SOURCES, WEEKLY
-from experiments.production.reporting import decomposition, deployment, figures, measured, report, scaling
+from experiments.production.records import ALARMS, LIKELIHOODS, ORACLE, PRODUCTS, SERVED, SOURCES, WEEKLY
+from experiments.production.reporting import (
+    decomposition,
+    deployment,
+    figures,
+    measured,
+    orders,
+    report,
+    scaling,
+)
 from experiments.production.reporting.comparison import times_safer
 from experiments.support.results.collect import Root
 from experiments.support.results.points import unique
@@ -19,7 +27,7 @@ from experiments.support.results.saved import Saved
 
 EXPERIMENT = "production"
 SWEEP = "python run.py -m +sweep=figure-2"
-TABLES = (WEEKLY, SERVED, ALARMS, LIKELIHOODS)
+TABLES = (WEEKLY, PRODUCTS, SERVED, ALARMS, LIKELIHOODS)
 """Raw tables beside the tidy results."""
 
 
@@ -35,6 +43,8 @@ def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
     found, _ = load(preset, where, root)
     kept = [run for by_n_t in found.values() for pool in by_n_t.values() for run in pool.saved]
     for source in SOURCES:
+        for some in measured.other_orders(source, preset, where, root).values():
+            kept += some
         for room in (deployment, decomposition):
             for some in room.load(source, preset, where, root).values():
                 kept += some
@@ -50,6 +60,8 @@ def trim(runs: list[Saved]) -> Callable[[Saved, str, pd.DataFrame], pd.DataFrame
     def kept(run: Saved, name: str, table: pd.DataFrame) -> pd.DataFrame:
         if measured.n_t(run) == most or run.has(SERVED):
             return table
+        if name == PRODUCTS:
+            return table[table["method"].eq("ours") & np.isclose(table["r_t"], report.TRAINED_AT, rtol=1e-6)]
         trained = np.isclose(table["r_t"].astype(float), report.TRAINED_AT, rtol=1e-6)
         return table[(table["method"].eq("ours") & trained) | table["method"].eq(ORACLE)]
 
@@ -66,11 +78,16 @@ def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -
         print(f"{source}: {len(full.runs)} runs, seeds {full.seeds}, n_t = {max(by_n_t):,}")
         announce("note", full.notes)
         paths += figures.figure_2(full, source, directory=target.figures)
+        paths += figures.curves_figure(full, source, directory=target.figures)
         paths += scaling.figure_2_scaling(by_n_t, source, directory=target.figures)
         paths += report.write(full, source, target.place)
         missing = report.record(full, source, preset, times_safer(full), target.ledger, target.dirty)
         announce("not claimed", missing)
     for source in SOURCES:
+        for order, some in measured.other_orders(source, preset, where, root).items():
+            pool = measured.gather(measured.read(run) for run in some)
+            paths += orders.write(pool, source, order, target.place)
+            orders.record(pool, source, order, preset, target)
         served = deployment.load(source, preset, where, root)
         paths += deployment.publish(served, source, preset, target)
         moved = decomposition.load(source, preset, where, root)

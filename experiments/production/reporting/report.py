@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.production.records import ORACLE
+from experiments.production.reporting.across import of_every_curve, over_range
 from experiments.production.reporting.comparison import (
     DRAWS,
     OURS,
@@ -19,6 +20,8 @@ from experiments.production.reporting.comparison import (
     worst,
 )
 from experiments.production.reporting.measured import Measured, gather, read
+from experiments.production.reporting.promises import SHOWN as PROMISE_LEVELS
+from experiments.production.reporting.promises import cells, promised, promises, worst_products
 from experiments.support.results.publish import RESULTS, Claimant, write_tables
 from experiments.support.results.ratios import mean_interval, ratio
 from experiments.support.results.saved import of_directory
@@ -31,7 +34,8 @@ def summary(source: Path | pd.DataFrame, weekly: pd.DataFrame | None = None) -> 
     """A run as a compact table: `summary(directory)` of a finished run, or `summary(frame, weekly)` of its
     tidy results and weekly table.
 
-    Rows: every method over r_t at `SHOWN`, and every method's strictest useful point (marked *).
+    Rows: every method over r_t at `SHOWN`, and every method's strictest useful point (marked *). Then the
+    guard's promise for every product.
     """
     if isinstance(source, pd.DataFrame):
         measured = gather([{"run": "run", "seed": 0, "order": (), "weekly": weekly, "frame": source}])
@@ -44,7 +48,7 @@ def summary(source: Path | pd.DataFrame, weekly: pd.DataFrame | None = None) -> 
         for at, r_t in table["r_t"].items()
         if at in useful or at == measured.oracle or np.isclose(r_t, SHOWN, rtol=1e-6).any()
     ]
-    head = ("method", "r_t / knob", "violations %", "interval 95 %", "n", "revenue", "acceptance")
+    head = ("method", "r_t / knob", "viol. %", "interval 95 %", "n", "revenue", "made")
     lines = [head, *(_line(table.loc[at], at in useful) for at in kept)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     padded = [[cell.rjust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
@@ -53,12 +57,27 @@ def summary(source: Path | pd.DataFrame, weekly: pd.DataFrame | None = None) -> 
     ]
     text.insert(1, "-" * len(text[0]))
     hours = int(measured.hours.sum(axis=1).mean())
+    text += ["", *_promise_lines(measured), ""]
     text.append(
         f"{hours:,} validation hours; n: product-hours produced; revenue: share of the oracle's;\n"
         "interval: Clopper-Pearson, hours taken as independent;\n"
         f"* the strictest point that earns at least {USEFUL_SHARE:.0%} of the oracle's revenue"
     )
     return "\n".join(text)
+
+
+def _promise_lines(measured: Measured) -> list[str]:
+    """The worst product of every method with a promise at `SHOWN`; nothing without the tidy results."""
+    worst_of = worst_products(measured)
+    lines = []
+    for method in promised(measured):
+        rows = worst_of[worst_of["method"] == method]
+        found = [rows[np.isclose(rows["r_t"], r_t, rtol=1e-6)] for r_t in SHOWN]
+        cells = ["-" if one.empty else f"{one['share'].iloc[0] / one['r_t'].iloc[0]:.2f}" for one in found]
+        if any(cell != "-" for cell in cells):
+            lines.append(f"{method:<28}" + "".join(f"{cell:>9}" for cell in cells))
+    head = f"{'worst product / r_t':<28}" + "".join(f"{r_t:>9.3g}" for r_t in SHOWN)
+    return [head, "-" * len(head), *lines] if lines else []
 
 
 def _line(row: pd.Series, useful: bool) -> tuple[str, ...]:
@@ -76,29 +95,19 @@ def _line(row: pd.Series, useful: bool) -> tuple[str, ...]:
 
 
 def write(measured: Measured, source: str, place: Path = RESULTS, draws: int = DRAWS) -> list[Path]:
-    """tables/production_{times_safer,times_safer_at,curves,per_product}_<source>.csv; the paths. The last
-    needs the tidy results.
+    """tables/production_{times_safer,times_safer_at,times_safer_over,curves,per_product,promises}_<source>.csv;
+    the paths. The last two need the runs' tables of products.
     """
+    by_cell = cells(measured.saved)
     tables = {
         "times_safer": times_safer(measured, draws=draws),
         "times_safer_at": times_safer_at(measured, draws=draws),
+        "times_safer_over": of_every_curve(measured, draws),
         "curves": curves(measured),
-        "per_product": pd.DataFrame() if measured.frame is None else per_product(measured.frame),
+        "per_product": by_cell,
+        "promises": promises(measured, by_cell),
     }
     return write_tables({f"production_{name}_{source}": table for name, table in tables.items()}, place)
-
-
-def per_product(frame: pd.DataFrame) -> pd.DataFrame:
-    """Violation share of every product, run and r_t of ours, with and without conservative testing: what the
-    promise is about. `over` is the share over r_t; low and high are Clopper-Pearson, hours as independent.
-    """
-    rows = frame[frame["metric"].str.startswith("violation.") & (frame["n"] > 0)]
-    rows = rows[rows["method"].isin([OURS, "ours_xi_0"])]
-    rows = rows.assign(
-        product=rows["metric"].str.removeprefix("violation."), over=rows["value"] / rows["r_t"]
-    )
-    columns = ["method", "r_t", "seed", "product", "value", "low", "high", "n", "over"]
-    return rows[columns].sort_values(columns[:4]).rename(columns={"value": "violation", "n": "produced"})
 
 
 def record(
@@ -118,11 +127,11 @@ def record(
         seeds=measured.seeds, preset=preset, data=source,
     )  # fmt: skip
     _times_safer(times_safer(measured) if safer is None else safer, claim)
-    for method, suffix in (
-        (OURS, ""),
-        *((name, f"_{name}") for name in ("ours_xi_0", "ours_certified", "cross_entropy")),
-    ):
+    _over_range(over_range(measured), times_safer_at(measured), claim)
+    for method in promised(measured):
+        suffix = "" if method == OURS else f"_{method}"
         _over_threshold(measured, method, f"violation_over_threshold_max{suffix}", claim)
+    _promises(promises(measured), claim)
     for metric in ("acceptance", "calibration_acceptance"):
         for suffix in ("", "_xi_0"):
             _gain(measured, metric, suffix, claim)
@@ -146,6 +155,33 @@ def _times_safer(safer: pd.DataFrame, claim: Claimant) -> None:
         claim(f"times_safer.{row['method']}", row["ratio"], low, row["high"], n)
 
 
+def _over_range(over: pd.DataFrame, at: pd.DataFrame, claim: Claimant) -> None:
+    """The geometric mean of times safer over 50 to 90 % of the oracle's revenue, the least of them, and the
+    one whose lower limit is largest.
+    """
+    for method, rows in at[at["ratio"].notna()].groupby("method", sort=False):
+        best = rows.loc[rows["low"].idxmax()]
+        claim(f"times_safer_best.{method}", best["ratio"], best["low"], best["high"], best["ours_produced"])
+    for row in over.to_dict("records"):
+        if not np.isfinite(row["mean"]):
+            continue
+        name = f"times_safer_over.{row['method']}"
+        claim(name, row["mean"], row["mean_low"], row["mean_high"], int(row["shares"].split()[0]))
+        claim(f"{name}.least", row["least"], np.nan, np.nan, int(row["shares"].split()[0]))
+
+
+def _promises(table: pd.DataFrame, claim: Claimant) -> None:
+    """Of every method with a promise: cells significantly above r_t, the largest, revenue."""
+    for row in table.to_dict("records"):
+        name = f"promise.{row['method']}"
+        for key in ("worst_over", "significant_exact", "significant_weeks", "significant_holm"):
+            claim(f"{name}.{key}", row[key], np.nan, np.nan, row["cells"])
+        for level in PROMISE_LEVELS:
+            if np.isfinite(row[f"revenue_{level:g}"]):
+                place = f"{level:.0e}".replace("-0", "_")
+                claim(f"{name}.revenue.{place}", row[f"revenue_{level:g}"], np.nan, np.nan, row["runs"])
+
+
 def _over_threshold(measured: Measured, method: str, name: str, claim: Claimant) -> None:
     """The largest pooled violation / r_t over thresholds, with the interval of that maximum."""
     value, low, high, n = worst(measured, method)
@@ -156,10 +192,10 @@ def _over_threshold(measured: Measured, method: str, name: str, claim: Claimant)
 
 
 def _gain(measured: Measured, metric: str, suffix: str, claim: Claimant) -> None:
-    """Ours less cross-entropy at r_t = 1e-3, paired over runs, with the t interval over runs."""
+    """The trained binary classifier less its warm-up at r_t = 1e-3, paired over runs, t interval of them."""
     name = f"{metric}_gain_over_cross_entropy{suffix}"
     ours, theirs = (
-        measured.metric(metric, method + suffix, TRAINED_AT) for method in (OURS, "cross_entropy")
+        measured.metric(metric, method + suffix, TRAINED_AT) for method in ("binary", "binary_cross_entropy")
     )
     if ours.empty or theirs.empty:
         claim.lacks(name, f"{metric} at r_t = {TRAINED_AT:g} is not in every run's results")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.production.reporting.figures import LOOKS
+from experiments.production.reporting.looks import look
 from experiments.production.reporting.measured import Measured
 from experiments.production.reporting.report import TRAINED_AT
 from experiments.support.results import figures
@@ -54,7 +54,7 @@ def figure_2_scaling(
         return []
     with figures.style():
         figure, (left, right) = plt.subplots(1, 2, figsize=figures.PAGE)
-        style = {"color": LOOKS["ours"]["color"]}
+        style = {"color": look("ours")["color"]}
         grid = np.geomspace(rows["n_t"].min(), rows["n_t"].max(), 100)
         fitted, half, slope, width = line(rows["n_t"].to_numpy(), rows["revenue_share"].to_numpy(), grid)
         left.scatter(rows["n_t"], rows["revenue_share"], s=12, alpha=0.7, linewidth=0, **style)

@@ -87,6 +87,12 @@ CONFIGURATIONS = {
     "threshold to validate": (["evaluation.thresholds=[2.0]"], "evaluation.thresholds[0] is 2.0"),
     "penalty twice": (["evaluation.penalties=[1.0,1.0]"], "evaluation.penalties[1]=1.0 is there already"),
     "too many cases": (["evaluation.n_t=9999"], "evaluation.n_t=9999 is out of range"),
+    "priced per product": (
+        ["evaluation.choice=priced"],
+        "evaluation.choice=priced promises the share of all products together",
+    ),
+    "no constraint": (["evaluation.constraint=each"], "evaluation.constraint='each'"),
+    "no part": (["evaluation.parts=[]"], "name at least one part"),
     "order": (["data.order=[0,1,2,2]"], "order = [0, 1, 2, 2]: it must hold each of 0, 1, 2, 3 once or more"),
 }
 

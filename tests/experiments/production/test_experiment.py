@@ -19,6 +19,7 @@ from hydra import compose, initialize_config_dir
 from experiments.production import experiment, preparation
 from experiments.production.config import THRESHOLDS, ProductionConfig
 from experiments.production.demand.series import Quarter
+from experiments.production.guard.curves import all_curves
 from experiments.production.models.networks import Inputs, SequenceNetwork
 from experiments.production.planning import plan, produced
 from experiments.support import registry
@@ -30,15 +31,26 @@ from experiments.support.runs import running
 from safeframe.training import loop
 
 HOURS = 700
-METHODS = {
-    "ours",
-    "ours_xi_0",
-    "ours_certified",
-    "cross_entropy",
-    "cross_entropy_xi_0",
-    "two_stage",
-    "mean_variance",
+CURVES = {f"ours_{curve.name}" for curve in all_curves()}
+BINARY = {
+    "binary",
+    "binary_xi_0",
+    "binary_certified",
+    "binary_cross_entropy",
+    "binary_cross_entropy_xi_0",
 }
+KNOBS = {
+    "mean_variance",
+    "mean_variance_days",
+    "end_to_end",
+    "forecast_law",
+    "forecast_law_errors",
+    "two_stage_margin",
+    "cross_entropy",
+    "truth",
+    "ours_knob",
+}
+METHODS = {"ours", *CURVES, *BINARY, *KNOBS, *(f"{name}_chosen" for name in KNOBS), "two_stage", "oracle"}
 TINY = (
     "experiment=production", "preset=smoke", "progress=false", "threads=1", f"data.hours_per_quarter={HOURS}",
     "training.epochs=1", "training.steps=210", "training.inputs=64", "training.test_cases=256",
@@ -84,22 +96,24 @@ def test_a_run_is_complete(done):
         "results.csv",
         "results.parquet",
         "weekly.parquet",
+        "products.parquet",
         "DONE",
     }
     frame = frames.read(done)
-    assert set(frame["method"]) == METHODS | {"end_to_end", "oracle"}
+    assert set(frame["method"]) == METHODS
     ours = frame[(frame["method"] == "ours") & (frame["metric"] == "violation")]
     assert sorted(ours["r_t"]) == pytest.approx(sorted({*THRESHOLDS, 1e-2}))
     assert set(frame[frame["metric"] == "revenue"]["n"]) == {HOURS}
     stages = json.loads((done / "manifest.json").read_text())["stages"]
-    assert {"demand", "gaussian", "cross_entropy", "tailored", "tailored_xi_0", "evaluation"} < set(stages)
+    trained = {"demand", "gaussian", "cross_entropy", "tailored", "tailored_xi_0", "safety"}
+    assert trained | {"guard", "binary", "end_to_end_10"} == set(stages)
     assert not any(stage["reused"] for stage in stages.values())
 
 
 def test_the_report_draws_and_names_its_figures(done, tmp_path):
     copy = shutil.copytree(done, tmp_path / done.name)
     text = experiment.report(tiny(tmp_path), copy, frames.read(copy))
-    for method in ("ours", "ours_xi_0", "cross_entropy", "cross_entropy_xi_0", "oracle"):
+    for method in ("ours", "ours_pooled_static", "binary", "oracle"):
         assert f"\n{method} " in text
     for path in text.split("figures:\n")[1].split():
         assert Path(path).stat().st_size > 0
@@ -129,10 +143,10 @@ def test_violations_follow_from_the_saved_networks(done):
     frame = frames.read(done)
     data = preparation.load_data(tiny(done))
     stages = json.loads((done / "manifest.json").read_text())["stages"]
-    inputs, problem = Inputs(data, False), preparation.load_problem(tiny(done))
+    inputs, problem = Inputs(data, True), preparation.load_problem(tiny(done))
 
     def outputs(stage: str, hidden: int) -> np.ndarray:
-        network = SequenceNetwork(4, 4, hidden, 0)
+        network = SequenceNetwork(4, 4, hidden, 6)
         path = done.parents[1] / "cache" / stage / stages[stage]["hash"] / "value.pt"
         network.load_state_dict(torch.load(path, weights_only=True))
         return inputs.outputs(network)
@@ -140,7 +154,10 @@ def test_violations_follow_from_the_saved_networks(done):
     predicted = outputs("demand", 8)
     test, validation = data.where(Quarter.INTERNAL_TEST_VALIDATION), data.where(Quarter.VALIDATION)
     unsafe = data.demand < 3
-    for method, stage in (("ours_xi_0", "tailored_xi_0"), ("cross_entropy_xi_0", "cross_entropy")):
+    for method, stage in (
+        ("binary_xi_0", "tailored_xi_0"),
+        ("binary_cross_entropy_xi_0", "cross_entropy"),
+    ):
         margin = outputs(stage, 4)
         for r_t in (1e-2, THRESHOLDS[-2], 1.0):
             gate = np.zeros((HOURS, 4), dtype=bool)
@@ -175,7 +192,7 @@ def test_the_oracle_never_violates(done):
 
 def test_a_looser_threshold_accepts_no_less(done):
     frame = frames.read(done)
-    for method in ("ours", "cross_entropy_xi_0"):
+    for method in ("ours_per_product_static", "ours_pooled_static", "binary_cross_entropy_xi_0"):
         rows = frame[(frame["method"] == method) & (frame["metric"] == "acceptance")].sort_values("r_t")
         assert (np.diff(rows["value"]) >= 0).all()
         assert rows["value"].iloc[-1] == 1.0  # r_t = 1
@@ -186,9 +203,9 @@ def test_networks_are_shared_where_only_the_calibration_differs(done):
     again = perform(done.parents[1], "evaluation.n_t=400", "evaluation.thresholds=[0.05]")
     assert again != done
     stages = json.loads((again / "manifest.json").read_text())["stages"]
-    assert {name for name, stage in stages.items() if not stage["reused"]} == {"evaluation"}
+    assert {name for name, stage in stages.items() if not stage["reused"]} == {"guard", "binary"}
     frame = frames.read(again)
-    assert set(frame["n_t"]) == {400}
+    assert set(frame[frame["method"] == "ours"]["n_t"]) == {400}
     assert set(frame[frame["method"] == "ours"]["r_t"]) == {0.05, 0.01}
     first = frames.read(done)
     for method in ("oracle", "end_to_end"):
@@ -202,7 +219,7 @@ def test_another_r_t_trains_only_the_tailored_classifiers_again(done):
     again = perform(done.parents[1], "r_t=2e-2")
     stages = json.loads((again / "manifest.json").read_text())["stages"]
     trained = {name for name, stage in stages.items() if not stage["reused"]}
-    assert trained == {"evaluation", "tailored", "tailored_xi_0"}
+    assert trained == {"guard", "binary", "tailored", "tailored_xi_0"}
 
 
 def test_same_seed_same_numbers_by_force_too(done):
@@ -282,3 +299,46 @@ def test_a_checkpoint_is_chosen_on_weeks_that_no_training_saw(done, tmp_path):
     assert 0 < measured["tailoring.tailored.p_value"] <= 1
     assert measured["tailoring.tailored.signal_to_noise.100"] >= 0
     assert "tailoring:" in (run / "config.yaml").read_text()
+
+
+def test_products_add_up_to_the_weeks(done):
+    products = pd.read_parquet(done / "products.parquet")
+    keys = ["method", "r_t", "week"]
+    total = products.groupby(keys)[["accepted", "violations"]].sum()
+    sums = weekly(done)
+    sums = sums[sums["method"].isin(products["method"])].set_index(keys)
+    sums = sums.loc[total.index]
+    assert set(products["method"]) == {"ours", *CURVES, *BINARY}
+    assert (total["accepted"] == sums["produced"]).all()
+    assert (total["violations"] == sums["violations"]).all()
+
+
+def test_ours_is_the_curve_that_is_configured(done):
+    sums = weekly(done).set_index("method")
+    columns = ["r_t", "week", "produced", "violations", "revenue"]
+    configured = sums.loc["ours_worst_product_static", columns].reset_index(drop=True)
+    pd.testing.assert_frame_equal(sums.loc["ours", columns].reset_index(drop=True), configured)
+
+
+def test_parts_and_the_paper_s_classifier(done):
+    """The guard alone, on the binary classifier: its networks are trained, no others."""
+    run = perform(
+        done.parents[1], "model.classifier=binary", "evaluation.parts=[guard]",
+        "evaluation.constraint=pooled",
+        "evaluation.choice=priced", "evaluation.calibration=weekly", "evaluation.rule=conservative",
+    )  # fmt: skip
+    stages = json.loads((run / "manifest.json").read_text())["stages"]
+    assert set(stages) == {"demand", "cross_entropy", "tailored", "tailored_xi_0", "guard"}
+    sums = weekly(run).set_index("method")
+    assert set(sums.index) == {
+        "ours",
+        "ours_priced_weekly",
+        *CURVES,
+        "ours_knob",
+        "ours_knob_chosen",
+        "oracle",
+    }
+    pd.testing.assert_series_equal(
+        sums.loc["ours", "revenue"].reset_index(drop=True),
+        sums.loc["ours_priced_weekly", "revenue"].reset_index(drop=True),
+    )

@@ -11,6 +11,7 @@ import pytest
 
 from experiments.production.records import WEEKLY_COLUMNS
 from experiments.production.reporting import comparison
+from experiments.production.reporting.across import of_every_curve, over_range
 from experiments.production.reporting.comparison import (
     corrected,
     crossing,
@@ -169,8 +170,8 @@ def test_bootstrap_agrees_with_one_done_week_by_week():
     pooled = gather(parts)
     assert pooled.realisation.tolist() == [0, 0, 1]
     draws = 150
-    row = one(times_safer(pooled, draws=draws, seed=5))
-    at = strictest_useful(pooled, "two_stage")
+    row = one(times_safer(pooled, draws=draws, seed=5), "two_stage_margin")
+    at = strictest_useful(pooled, "two_stage_margin")
     ours = pooled.where("ours")
     ratios = []
     for weight in weights(pooled, draws, 5):
@@ -255,3 +256,25 @@ def test_points_that_a_run_lacks_are_left_out_and_named():
 
 def test_rule_of_use_is_a_half():
     assert comparison.USEFUL_SHARE == 0.5
+
+
+def test_the_mean_over_a_range_is_that_of_single_revenues():
+    parts = [{"run": f"{s}", "seed": s, "order": (), "weekly": fake.weekly(s, weeks=12)} for s in range(3)]
+    measured = gather(parts)
+    single = times_safer_at(measured, draws=50)
+    over = over_range(measured, draws=50).set_index("method")
+    for method, rows in single.groupby("method"):
+        ratios = rows["ratio"].dropna()
+        if len(ratios) < 2 or rows["note"].fillna("").str.contains("begins|strictest").any():
+            continue
+        assert over.loc[method, "shares"] == f"{len(ratios)} of 5"
+        assert over.loc[method, "mean"] == pytest.approx(np.exp(np.log(ratios).mean()))
+        assert over.loc[method, "least"] == pytest.approx(ratios.min())
+        assert over.loc[method, "mean_low"] < over.loc[method, "mean"] < over.loc[method, "mean_high"]
+    assert "ours_pooled_weekly" not in over.index  # ours is not compared with its own curves
+    every = of_every_curve(measured, draws=10)
+    assert set(every["curve"]) == {"ours", "ours_pooled_weekly"}
+    own = every[every["curve"] == "ours"].set_index("method")["mean"]
+    assert own.to_dict() == pytest.approx(over["mean"].to_dict(), nan_ok=True)
+    other = every[every["curve"] == "ours_pooled_weekly"].set_index("method")["mean"]
+    assert (other < own).all()  # the fake one violates 1.6 times as often at the same revenue

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from scipy import stats
 
 from experiments.production.config import ProductionConfig
-from experiments.production.records import ALARMS, LIKELIHOODS, ORACLE, SERVED, WEEKLY
+from experiments.production.records import ALARMS, LIKELIHOODS, ORACLE, PRODUCTS, SERVED, WEEKLY
 from experiments.production.reporting import deployment, measured, publication
 from experiments.support import registry
 from experiments.support.config import to_object
@@ -124,7 +124,7 @@ def test_figures_tables_and_claims_are_written_and_are_no_part_of_figure_2(root,
     assert "900" in caption
     with pytest.raises(NoRuns, match="figure 2"):
         measured.load("synthetic", "smoke", root=root)
-    assert publication.TABLES == (WEEKLY, SERVED, ALARMS, LIKELIHOODS)
+    assert publication.TABLES == (WEEKLY, PRODUCTS, SERVED, ALARMS, LIKELIHOODS)
 
 
 def test_an_unknown_guard_in_service_is_refused(tmp_path):

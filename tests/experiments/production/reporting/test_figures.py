@@ -50,21 +50,29 @@ def test_points_drawn_are_those_of_the_table(runs):
     full = measured.load("synthetic", "laptop", root=runs)[8760]
     table = figures.limits(full)
     figure = figures.panels(full)
-    left, right = figure.axes
+    left, strong, pooled, product = figure.axes
     lines = {line.get_label(): line for line in left.get_lines()}
     rows = table[table["method"] == "ours"]
     assert np.allclose(lines["ours"].get_xdata(), rows["revenue_share"])
     assert np.allclose(lines["ours"].get_ydata(), 100 * rows["violation"])
     assert len(rows) == 10  # of 11: nothing was produced at 1e-4
-    zeros = table[(table["method"] == "two_stage") & table["zero"]]
+    assert {"ours", "MeanVar, 24 hours", "EndToEnd"} <= set(lines)
+    assert "TwoStage + margin" not in lines
+    zeros = table[(table["method"] == "two_stage_margin") & table["zero"]]
     assert len(zeros) > 0
-    rail = min(lines["TwoStage"].get_ydata())
+    swept = {line.get_label(): line for line in strong.get_lines()}["TwoStage + margin"]
+    rail = min(swept.get_ydata())
     assert rail < 100 * table["limit"].min()
-    assert (np.asarray(lines["TwoStage"].get_ydata()) == rail).sum() == len(zeros)
-    labels = [line.get_label() for line in right.get_lines()]
-    assert "ours" in labels
-    assert "TwoStage" not in labels
-    assert 100 * table["limit"].max() < left.get_ylim()[1]
+    assert (np.asarray(swept.get_ydata()) == rail).sum() == len(zeros)
+    assert {"ours", "binary (the paper's)"} <= {line.get_label() for line in pooled.get_lines()}
+    worst = {line.get_label(): line for line in product.get_lines()}["ours"]
+    own = full.frame[(full.frame["method"] == "ours") & full.frame["metric"].str.startswith("violation.")]
+    at = own[np.isclose(own["r_t"], 1.0)]["value"].max()
+    assert max(worst.get_ydata()) == pytest.approx(100 * at)
+    texts = [text.get_text() for text in left.texts]
+    assert {"ours", "MeanVar, 24 hours", "EndToEnd"} <= set(texts)  # names stand beside lines: no legend
+    assert figure.legends == []
+    assert left.get_legend() is None
     plt.close(figure)
 
 
@@ -87,7 +95,7 @@ def test_draw_and_summary_of_one_run(runs):
     assert f"{100 * share:.3g}" in line
     assert f"{rows['produced'].sum():,}" in line
     assert "nothing made" in text
-    assert "two_stage*" in text
+    assert "two_stage_margin*" in text
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
@@ -115,12 +123,13 @@ def test_claims(runs, tmp_path):
     assert set(found["seeds"]) == {"0-2"}
     for method in (
         "mean_variance",
-        "two_stage",
+        "mean_variance_chosen",
+        "two_stage_margin",
         "end_to_end",
-        "cross_entropy",
-        "cross_entropy_xi_0",
-        "ours_certified",
-        "ours_xi_0",
+        "binary",
+        "binary_cross_entropy",
+        "binary_certified",
+        "binary_xi_0",
     ):
         row = found.loc[f"production.times_safer.{method}"]
         assert row["low"] < row["value"] < row["high"]
@@ -128,11 +137,11 @@ def test_claims(runs, tmp_path):
     at = frame[np.isclose(frame["r_t"], 1e-3) & (frame["metric"] == "acceptance")].set_index(
         ["method", "run"]
     )["value"]
-    gain = (at["ours"] - at["cross_entropy"]).to_numpy()
+    gain = (at["binary"] - at["binary_cross_entropy"]).to_numpy()
     row = found.loc["production.acceptance_gain_over_cross_entropy"]
     assert row["value"] == pytest.approx(gain.mean())
     assert row["high"] - row["value"] == pytest.approx(4.302653 * gain.std(ddof=1) / np.sqrt(3), rel=1e-5)
-    gain = (at["ours_xi_0"] - at["cross_entropy_xi_0"]).mean()
+    gain = (at["binary_xi_0"] - at["binary_cross_entropy_xi_0"]).mean()
     assert found.loc["production.acceptance_gain_over_cross_entropy_xi_0", "value"] == pytest.approx(gain)
     assert "production.calibration_acceptance_gain_over_cross_entropy_xi_0" in found.index
     worst = max(
@@ -141,7 +150,7 @@ def test_claims(runs, tmp_path):
         if full.produced[:, i].sum() > 0
     )
     assert found.loc["production.violation_over_threshold_max", "value"] == pytest.approx(worst)
-    assert found.loc["production.violation_over_threshold_max_ours_xi_0", "value"] > worst
+    assert found.loc["production.violation_over_threshold_max_binary_xi_0", "value"] > worst
     assert 0.4 < found.loc["production.revenue_share_of_oracle", "value"] < 0.5
 
 
@@ -151,10 +160,10 @@ def test_what_cannot_be_claimed_is_said(tmp_path):
         "run": "a",
         "seed": 0,
         "order": (),
-        "weekly": table[table["method"].isin(["two_stage", "oracle"])],
+        "weekly": table[table["method"].isin(["two_stage_margin", "oracle"])],
     }
     missing = report.record(measured.gather([part]), "synthetic", "laptop", ledger=tmp_path / "claims.csv")
-    assert any("times_safer.two_stage: ours was not run" in text for text in missing)
+    assert any("times_safer.two_stage_margin: ours was not run" in text for text in missing)
     assert any("revenue_share_of_oracle" in text for text in missing)
     assert claims.read(tmp_path / "claims.csv").empty
 
@@ -188,12 +197,20 @@ def test_command_draws_everything_from_raw_files_alone(raw, tmp_path, capsys):
     for source in ("synthetic", "eia"):
         assert f"figures/figure_2_{source}.png" in names
         assert {
-            f"tables/production_{t}_{source}.csv" for t in ("times_safer", "times_safer_at", "curves")
+            f"tables/production_{t}_{source}.csv"
+            for t in (
+                "times_safer",
+                "times_safer_at",
+                "times_safer_over",
+                "curves",
+                "promises",
+                "per_product",
+            )
         } <= names
     assert "figures/figure_2_scaling_synthetic.pdf" in names
     assert "figures/figure_2_scaling_eia.pdf" not in names  # one n_t only
     table = pd.read_csv(tmp_path / "tables" / "production_times_safer_synthetic.csv")
-    assert len(table) == 7
+    assert len(table) == 9
     ledger = claims.read(tmp_path / "claims.csv")
     assert set(ledger["data"]) == {"synthetic", "eia"}
     assert set(ledger["commit"]) == {"c" * 12}  # of the runs, not of the drawing

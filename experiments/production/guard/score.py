@@ -1,0 +1,61 @@
+"""From a classifier to calibrated risk: what is joined, and on which cases of the calibration quarter.
+
+The scores of a product are joined by a logistic regression (`guard.service.risk_scale`), and thresholds count
+only cases whose probability was fitted on others:
+
+- halves: the regression is fitted on the odd weeks of the calibration quarter, the even weeks are counted;
+- crossed: one regression is fitted on each half; a case of the calibration quarter has the probability of the
+  one that has not seen it, so that all of them are counted, and a case in use has the mean of both log odds.
+  What is counted is then, for each half, a rule near the one in use and not that rule itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.production.demand.series import DemandData
+from experiments.production.guard.calibration import odd_weeks
+from experiments.production.guard.service import risk_scale
+from experiments.production.models.history import recent_errors
+from experiments.production.models.safety import Heads
+from safeframe.groups.constraint import from_log_odds, log_odds
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Calibrated risk, and the cases that may bear thresholds on it.
+
+    Attributes:
+        probability: (n, p) of s < 3, of all cases.
+        counted: (k,) cases of the calibration quarter whose probability was fitted on others.
+    """
+
+    probability: np.ndarray
+    counted: np.ndarray
+
+
+def joined_scores(heads: Heads, data: DemandData) -> list[np.ndarray]:
+    """What the safety score is made of, six times (n, p): both heads and four recent errors of the law."""
+    return [heads.law, heads.ordinal, *recent_errors(heads.error, data.target_hour, data.lead)]
+
+
+def calibrated(scores: list[np.ndarray], data: DemandData, test: np.ndarray, crossed: bool) -> Calibrated:
+    """From scores (n, p), larger is riskier, to probabilities.
+
+    Args:
+        scores: that are joined.
+        data: the cases.
+        test: (k,) cases of the calibration quarter, in order of time.
+        crossed: both halves fit and are counted; else the odd weeks fit and the even weeks are counted.
+    """
+    odd = odd_weeks(data.target_hour[test])
+    first = risk_scale(scores, data.unsafe, test[odd])
+    if not crossed:
+        return Calibrated(first, test[~odd])
+    second = risk_scale(scores, data.unsafe, test[~odd])
+    both = from_log_odds((log_odds(first) + log_odds(second)) / 2)
+    both[test[~odd]] = first[test[~odd]]
+    both[test[odd]] = second[test[odd]]
+    return Calibrated(np.clip(both, 1e-12, 1.0), test)

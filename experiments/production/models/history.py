@@ -1,0 +1,79 @@
+"""What the past alone says: mean and variance of demand that was measured, and how a forecast did lately."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.production.demand.series import DemandData
+
+HOURS_PER_DAY = 24
+DAYS = 7
+WORST_ERROR = 6.0
+"""Standardised errors count up to here."""
+
+
+def of_past_hours(data: DemandData) -> tuple[np.ndarray, np.ndarray]:
+    """(n, p) mean and standard deviation of the measured hours of each case."""
+    past = data.measurement.astype(np.float64)
+    return past.mean(axis=1), past.std(axis=1)
+
+
+def of_same_hour(data: DemandData) -> tuple[np.ndarray, np.ndarray]:
+    """(n, p) mean and standard deviation of the same hour of the seven last known days.
+
+    Before the eighth day of the series there are fewer; where there is none, the measured hours serve.
+    """
+    first = -(-data.lead // HOURS_PER_DAY) * HOURS_PER_DAY
+    lags = first + HOURS_PER_DAY * np.arange(DAYS)
+    values = _lagged(data.series.astype(np.float64), data.target_hour, lags)
+    mean, spread = of_past_hours(data)
+    some = np.isfinite(values).any(axis=0)
+    values = np.where(some, values, 0.0)
+    return np.where(some, np.nanmean(values, axis=0), mean), np.where(some, np.nanstd(values, axis=0), spread)
+
+
+def recent_errors(error: np.ndarray, target_hour: np.ndarray, lead: int) -> list[np.ndarray]:
+    """How a forecast did lately, as it is known `lead` hours before the hour that is planned.
+
+    Args:
+        error: (n, p) standardised errors of the cases, in order of time.
+        target_hour: (n,) hours, ascending.
+        lead: hours from the last known one to the target; the error of hour t - lead is the newest that
+            counts.
+
+    Returns:
+        Four arrays (n, p): the error 24 hours before; the means of the same hour of the last seven days, of
+        the last 24 known hours, and of the last 168 known hours. Days that are not known yet (lead > 24) are
+        skipped; what lies before the first case counts as no error.
+    """
+    hours = int(target_hour[-1] - target_hour[0]) + 1
+    line = np.full((hours, error.shape[1]), np.nan)
+    line[target_hour - target_hour[0]] = np.clip(error, -WORST_ERROR, WORST_ERROR)
+    at = target_hour - target_hour[0]
+    first = -(-lead // HOURS_PER_DAY) * HOURS_PER_DAY
+    same = first + HOURS_PER_DAY * np.arange(DAYS)
+    newest = lead + np.arange(HOURS_PER_DAY)
+    week = lead + np.arange(DAYS * HOURS_PER_DAY)
+    return [_mean(line, at, lags) for lags in ([first], same, newest, week)]
+
+
+def _mean(line: np.ndarray, at: np.ndarray, lags: Sequence[int] | np.ndarray) -> np.ndarray:
+    """(n, p) means over what is there of the values `lags` hours before; 0 where there is none."""
+    total, count = np.zeros((len(at), line.shape[1])), np.zeros((len(at), line.shape[1]))
+    for lag in lags:
+        there = at >= lag
+        value = line[at[there] - lag]
+        total[there] += np.nan_to_num(value)
+        count[there] += np.isfinite(value)
+    return np.divide(total, count, out=np.zeros(total.shape), where=count > 0)
+
+
+def _lagged(series: np.ndarray, hour: np.ndarray, lags: np.ndarray) -> np.ndarray:
+    """(lags, n, p) values of the series `lag` hours before; NaN before its beginning."""
+    found = np.full((len(lags), len(hour), series.shape[1]), np.nan)
+    for i, lag in enumerate(lags):
+        there = hour >= lag
+        found[i, there] = series[hour[there] - lag]
+    return found
