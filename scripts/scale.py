@@ -56,7 +56,7 @@ def collection(preset: str) -> list[dict]:
     """Internal test data of the Point, by n_t: all stages of runs that collected them themselves."""
     found = defaultdict(list)
     for run in runs_of(preset, "safetygym"):
-        config, stages = run["config"], run["manifest"]["stages"]
+        config, stages = run["config"], run["manifest"].get("stages", {})
         own = [stage for name, stage in stages.items() if name.startswith(INTERNAL_TEST)]
         usual = config["internal_test"]["label"] == "backup" and config["name"] == "ours"
         if usual and "Point" in config["task"] and own and not any(stage["reused"] for stage in own):
@@ -76,7 +76,7 @@ def episodes(preset: str) -> list[dict]:
     counts = counts.groupby("run")["episodes"].sum()
     found = defaultdict(list)
     for run in runs_of(preset, "safetygym"):
-        stage = run["manifest"]["stages"].get("safetygym_episodes", {"reused": True})
+        stage = run["manifest"].get("stages", {}).get("safetygym_episodes", {"reused": True})
         if not stage["reused"] and "Point" in run["config"]["task"] and run["run"] in counts:
             found[1000 * int(counts[run["run"]])].append(stage["seconds"])
     largest = sorted(found)[-1:]
@@ -92,7 +92,7 @@ def pools() -> list[dict]:
     found = defaultdict(list)
     for run in runs_of("laptop", "llm"):
         for name in ("internal_test", "validation"):
-            stage = run["manifest"]["stages"].get(f"pool_ai_{name}")
+            stage = run["manifest"].get("stages", {}).get(f"pool_ai_{name}")
             if stage is not None and not stage["reused"] and run["config"]["source"] == "synthetic":
                 found[run["config"]["pools"][name]].append(stage["seconds"])
     source = "results/raw/laptop/llm/runs.json"
@@ -107,7 +107,7 @@ def networks() -> list[dict]:
     seconds = [
         stage["seconds"]
         for run in runs_of("laptop", "production")
-        for name, stage in run["manifest"]["stages"].items()
+        for name, stage in run["manifest"].get("stages", {}).items()
         if not stage["reused"] and name.startswith(("demand", "gaussian", "cross_entropy", "end_to_end"))
     ]
     return [

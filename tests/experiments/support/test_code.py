@@ -38,6 +38,8 @@ ANSWERS = (
     *(L + f"guard.{name}" for name in ("judge", "backends", "classifier")),
     L + "config",
     L + "answers.chat",
+    L + "answers.prepared",
+    L + "assembly",
 )
 LOOP, TYPES = "safeframe.training.loop", "safeframe.types"
 MODELS = (
@@ -155,14 +157,14 @@ def test_a_definition_where_a_stage_begins_counts_by_what_it_uses():
     for line, stale in (
         ("loop.TrainingSettings(", {"production tailored"}),
         ("supervised.fit(", {"production networks"}),
-        ("for knob in MARGINS:", set()),
+        ('"two_stage_margin", MARGINS,', set()),
         ("network.eval(", {"production networks", "production tailored"}),
         ("tuple(c.order)", {"production networks", "production tailored"}),
     ):
         module = "experiments.production." + ("preparation" if "(" in line else "experiment")
         source = syntax._source(module)
         assert source.count(line) == 1, line
-        other = line.replace("(", "(*(), ", 1) if "(" in line else "for knob in []:"
+        other = line.replace("(", "(*(), ", 1) if "(" in line else '"two_stage_margin", [],'
         changed = {module: source.replace(line, other, 1)}
         found = {
             name
