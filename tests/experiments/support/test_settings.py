@@ -172,7 +172,7 @@ def test_the_page_names_defaults_and_what_changes_them():
     assert "one of backup, branched, logged" in label
     assert "`+ablation=branched`: `branched`" in label
     (calendar,) = [line for line in rows if line.startswith("| `data.calendar`")]
-    assert "`data=eia`: `true`" in calendar
+    assert "| true or false | `true` |" in calendar
 
 
 @pytest.mark.parametrize("name", NAMES)
