@@ -6,6 +6,7 @@ from experiments.support.page.parts import Axis, Frontier, Part
 
 METHODS = {
     "ours": "ours",
+    "ours_priced": "ours, risk priced",
     "ours_accepted": "ours, calibrated per accepted candidate",
     "ours_paper": "ours, the paper's event and sampling",
     "cross_entropy": "cross-entropy, guarded as ours",
@@ -15,12 +16,16 @@ METHODS = {
     "ai": "model alone",
     "best_of_k": "best of k",
 }
+PROMISED = ("ours", "ours_priced", "ours_accepted", "ours_paper", "learn_then_test")
 SOURCES = {
     "synthetic": "synthetic conversations",
     "synthetic_ppo_lag": "synthetic conversations, guard around PPO-Lag",
     "synthetic_truth": "synthetic conversations, labels from the known probability of harm",
     "pku": "PKU-SafeRLHF, people's labels",
     "diasafety": "DiaSafety, a judge's labels",
+    "synthetic_capacity": "synthetic conversations, all weights of the classifier tuned",
+    "synthetic_capacity_ppo_lag": "synthetic conversations, all weights tuned, guard around PPO-Lag",
+    "chat": "a small chat model, cost model's labels",
 }
 HARMFUL = Axis("harmful", "harmful answers (share of answers given)", True, "harmful_low", "harmful_high")
 
@@ -46,7 +51,7 @@ def _frontiers(source: str, name: str) -> tuple[Frontier, Frontier]:
         title=f"Harmful answers against the threshold, {name}",
         about="At or below the dotted line is what is promised.",
         x=Axis("r_t", "threshold r_t", True),
-        methods={key: METHODS[key] for key in ("ours", "ours_accepted", "ours_paper", "learn_then_test")},
+        methods={key: METHODS[key] for key in PROMISED},
         promise=True,
         **shared,
     )

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from experiments.production.reporting.looks import NAMES
 from experiments.support.page.parts import Axis, Frontier, Part
 
+COMPARED = (
+    "mean_variance", "mean_variance_days", "two_stage", "end_to_end",
+    "forecast_law", "forecast_law_errors", "two_stage_margin", "cross_entropy",
+)  # fmt: skip
 METHODS = {
     "ours": "ours",
     "ours_per_product_static": "ours, per product",
     "ours_pooled_weekly": "ours, pooled, weekly",
     "binary": "binary (the paper's)",
-    "mean_variance": "MeanVar, 24 hours",
-    "mean_variance_days": "MeanVar, 7 days",
-    "two_stage": "TwoStage",
-    "end_to_end": "EndToEnd",
-    "forecast_law": "forecast law",
-    "forecast_law_errors": "forecast law + errors",
-    "two_stage_margin": "TwoStage + margin",
-    "cross_entropy": "cross-entropy",
+    **{name: NAMES[name] for name in COMPARED},
 }
 PROMISED = ("ours", "ours_per_product_static", "ours_pooled_weekly", "binary")
 SOURCES = {"eia": "real demand", "synthetic": "synthetic demand"}

@@ -9,15 +9,60 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from experiments.support.engine.tasks import Form, Task
 from experiments.support.errors import CacheError, storage_error
 from experiments.support.files import atomic_save, checksum, write_json
 from experiments.support.locks import exclusive, unless_taken
+
+T = TypeVar("T")
+UNREADABLE = (ValueError, KeyError, TypeError)
+"""What a record raises that is there and is none."""
+
+
+def load_kept(
+    what: str,
+    record: Path,
+    load: Callable[[Path], T],
+    advice: str,
+    unreadable: tuple[type[Exception], ...] = UNREADABLE,
+) -> T:
+    """The value beside a record that names its file and checksum.
+
+    Args:
+        what: whose value it is, for errors ("stage pools").
+        record: the JSON file.
+        load: reads the value from its file.
+        advice: what to delete if something is damaged.
+        unreadable: errors of reading the record that mean that it is damaged.
+
+    Returns:
+        The value.
+
+    Raises:
+        CacheError: if the record or the file is damaged, or the file is missing.
+    """
+    try:
+        content = json.loads(record.read_text())
+        path, expected = record.parent / content["file"], content["sha256"]
+    except unreadable as error:
+        raise CacheError(f"{what}: {record} cannot be read ({error}); {advice}") from error
+    if not path.is_file():
+        raise CacheError(f"{what}: the file {path} is missing; {advice}")
+    found = checksum(path)
+    if found != expected:
+        raise CacheError(
+            f"{what}: the file {path} is damaged (SHA-256 {found[:12]}…, "
+            f"{expected[:12]}… was written); {advice}"
+        )
+    try:
+        return load(path)
+    except Exception as error:
+        raise CacheError(f"{what}: the file {path} cannot be loaded ({error!r}); {advice}") from error
 
 
 @dataclass(frozen=True)
@@ -64,25 +109,7 @@ class TaskStore:
         """
         record = self.record(task)
         advice = f"delete the file {record} to do the task again"
-        try:
-            content = json.loads(record.read_text())
-            path, expected = self.directory / content["file"], content["sha256"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CacheError(f"task {task.name}: {record} cannot be read ({error}); {advice}") from error
-        if not path.is_file():
-            raise CacheError(f"task {task.name}: the file {path} is missing; {advice}")
-        found = checksum(path)
-        if found != expected:
-            raise CacheError(
-                f"task {task.name}: the file {path} is damaged (SHA-256 {found[:12]}…, "
-                f"{expected[:12]}… was written); {advice}"
-            )
-        try:
-            return self.form.load(path)
-        except Exception as error:
-            raise CacheError(
-                f"task {task.name}: the file {path} cannot be loaded ({error!r}); {advice}"
-            ) from error
+        return load_kept(f"task {task.name}", record, self.form.load, advice, (OSError, *UNREADABLE))
 
     @contextlib.contextmanager
     def claim(self, task: Task, wait: bool) -> Iterator[bool]:

@@ -13,7 +13,6 @@ says what to delete.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +20,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from experiments.support.engine.engine import Engine
-from experiments.support.engine.store import TaskStore
+from experiments.support.engine.store import TaskStore, load_kept
 from experiments.support.engine.tasks import Form, Task
-from experiments.support.errors import CacheError
 from experiments.support.files import atomic_save, checksum, hash_of, write_json
 from experiments.support.locks import exclusive
 
@@ -92,7 +90,8 @@ class Stage:
             if record.exists():
                 self.reused = True
                 (self.directory / "checkpoint").unlink(missing_ok=True)
-                return self._load(record, load)
+                advice = f"delete the directory {self.directory} to compute the stage again"
+                return load_kept(f"stage {self.name}", record, load, advice)
             for leftover in self.directory.glob(".*.tmp*"):
                 leftover.unlink()
             started = time.perf_counter()
@@ -128,25 +127,3 @@ class Stage:
         """Forget the tasks, now that the stage keeps what was made of them."""
         shutil.rmtree(self.directory / "tasks", ignore_errors=True)
         self.reused = False
-
-    def _load(self, record: Path, load: Callable[[Path], T]) -> T:
-        advice = f"delete the directory {self.directory} to compute the stage again"
-        try:
-            content = json.loads(record.read_text())
-            path, expected = self.directory / content["file"], content["sha256"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise CacheError(f"stage {self.name}: {record} cannot be read ({error}); {advice}") from error
-        if not path.is_file():
-            raise CacheError(f"stage {self.name}: the file {path} is missing; {advice}")
-        found = checksum(path)
-        if found != expected:
-            raise CacheError(
-                f"stage {self.name}: the file {path} is damaged (SHA-256 {found[:12]}…, "
-                f"{expected[:12]}… was written); {advice}"
-            )
-        try:
-            return load(path)
-        except Exception as error:
-            raise CacheError(
-                f"stage {self.name}: the file {path} cannot be loaded ({error!r}); {advice}"
-            ) from error
