@@ -111,9 +111,11 @@ def test_core_dependencies_are_all_that_the_library_imports():
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.split(".")[0])
     core = {re.split(r"[<>=~! ]", line)[0] for line in PROJECT["dependencies"]}
-    optional = {"faiss", "pyarrow", "sklearn"}  # the extras of these names; chat is of the experiments
+    optional = {"faiss", "pyarrow", "sklearn"}  # the extras of these names
+    of_the_experiments = {"browser", "chat", "cluster", "dashboards", "report", "tensorboard"}
     assert imported - sys.stdlib_module_names - {"safeframe"} - optional <= core
-    assert optional == set(PROJECT["optional-dependencies"]) - {"chat"}
+    assert optional | of_the_experiments == set(PROJECT["optional-dependencies"])
+    assert not optional & of_the_experiments
 
 
 def test_the_version_is_the_same_everywhere():

@@ -27,7 +27,7 @@ def config(*overrides: str):
 @pytest.mark.parametrize("experiment", ["production", "llm", "safetygym"])
 def test_a_run_keeps_its_identity_while_every_part_is_off(experiment):
     off = config(f"experiment={experiment}")
-    assert unset_later(off) == ["tailoring"]
+    assert "tailoring" in unset_later(off)
     assert "tailoring" not in identity(off)
     assert run_id(config(f"experiment={experiment}", "tailoring.checkpoints=4")) == run_id(off)
     on = config(f"experiment={experiment}", "tailoring.selection_share=0.2")
