@@ -98,13 +98,12 @@ def tidy(table: pd.DataFrame, seed: int, n_t: int = 8760) -> pd.DataFrame:
     return frames.tidy(rows, experiment="production", seed=seed)
 
 
-def write_run(root: Path, seed: int, source: str = "synthetic", n_t: int | None = None, **changes) -> Path:
+def write_run(
+    root: Path, seed: int, source: str = "synthetic", n_t: int | None = None, mended: bool = False, **changes
+) -> Path:
     """A finished run's directory under root/production."""
-    directory = (
-        root
-        / "production"
-        / f"{source}{seed}{n_t or ''}{''.join(map(str, changes.values()))}".replace(".", "")
-    )
+    name = f"{source}{seed}{n_t or ''}{'mended' * mended}{''.join(map(str, changes.values()))}"
+    directory = root / "production" / name.replace(".", "")
     directory.mkdir(parents=True)
     year = None if source == "synthetic" else 0
     table = weekly(seed, year=year)
@@ -122,6 +121,8 @@ def write_run(root: Path, seed: int, source: str = "synthetic", n_t: int | None 
         "evaluation": {"n_t": n_t, "parts": ["guard"] if n_t else ["guard", "binary", "baselines"]},
         "training": {"steps": 400, **changes},
     }
+    if mended:
+        config["tailoring"] = {"relative": True}
     OmegaConf.save(OmegaConf.create(config), directory / "config.yaml")
     table.to_parquet(directory / "weekly.parquet")
     by_product(table).to_parquet(directory / "products.parquet")

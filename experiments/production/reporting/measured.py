@@ -236,7 +236,8 @@ _FREE = ("seed", "data.path", "evaluation.parts")
 
 def _figure_2(source: str, preset: str, where: Mapping[str, Any] | None, root: collect.Root) -> list[Saved]:
     wanted = {"data.source": source, "preset": preset, **(where or {})}
-    return [run for run in collect.required("production", wanted, root) if run.has(PRODUCTS)]
+    runs = collect.required("production", wanted, root)
+    return [run for run in runs if run.has(PRODUCTS) and not run.setting("tailoring.relative")]
 
 
 def _order(run: Saved) -> tuple[int, ...]:

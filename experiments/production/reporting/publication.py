@@ -15,6 +15,7 @@ from experiments.production.reporting import (
     deployment,
     figures,
     measured,
+    mended,
     orders,
     report,
     scaling,
@@ -45,6 +46,7 @@ def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
     for source in SOURCES:
         for some in measured.other_orders(source, preset, where, root).values():
             kept += some
+        kept += mended.load(source, preset, where, root)
         for room in (deployment, decomposition):
             for some in room.load(source, preset, where, root).values():
                 kept += some
@@ -53,11 +55,14 @@ def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
 
 def trim(runs: list[Saved]) -> Callable[[Saved, str, pd.DataFrame], pd.DataFrame]:
     """What raw files keep of a run's tables: all with the largest n_t; of the others, which show the
-    scaling in n_t alone, ours at the r_t that it is trained for and the oracle.
+    scaling in n_t alone, ours at the r_t that it is trained for and the oracle; of mended training nothing
+    but the tidy results.
     """
     most = max(measured.n_t(run) for run in runs if not run.has(SERVED))
 
     def kept(run: Saved, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        if mended.is_mended(run):
+            return table.iloc[:0]
         if measured.n_t(run) == most or run.has(SERVED):
             return table
         if name == PRODUCTS:
@@ -88,6 +93,7 @@ def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -
             pool = measured.gather(measured.read(run) for run in some)
             paths += orders.write(pool, source, order, target.place)
             orders.record(pool, source, order, preset, target)
+        mended.record(mended.load(source, preset, where, root), source, preset, target)
         served = deployment.load(source, preset, where, root)
         paths += deployment.publish(served, source, preset, target)
         moved = decomposition.load(source, preset, where, root)

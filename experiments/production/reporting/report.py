@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ from experiments.support.results.saved import of_directory
 
 TRAINED_AT = 1e-3
 SHOWN = (1e-4, 1e-3, 1e-2, 1e-1)
+GAINS = tuple((m, radius) for m in ("acceptance", "calibration_acceptance") for radius in ("", "_xi_0"))
+"""Metrics and ends of methods' names for which the gain of trained loss over cross-entropy is claimed."""
 
 
 def summary(source: Path | pd.DataFrame, weekly: pd.DataFrame | None = None) -> str:
@@ -132,9 +135,8 @@ def record(
         suffix = "" if method == OURS else f"_{method}"
         _over_threshold(measured, method, f"violation_over_threshold_max{suffix}", claim)
     _promises(promises(measured), claim)
-    for metric in ("acceptance", "calibration_acceptance"):
-        for suffix in ("", "_xi_0"):
-            _gain(measured, metric, suffix, claim)
+    for metric, suffix in GAINS:
+        claim_gain(measured.metric, metric, suffix, claim)
     at = measured.at(OURS, TRAINED_AT)
     if at is None:
         claim.lacks("revenue_share_of_oracle", f"ours was not run at r_t = {TRAINED_AT:g}")
@@ -191,11 +193,16 @@ def _over_threshold(measured: Measured, method: str, name: str, claim: Claimant)
         claim.lacks(name, f"{method} was not run or produced nothing at any threshold")
 
 
-def _gain(measured: Measured, metric: str, suffix: str, claim: Claimant) -> None:
-    """The trained binary classifier less its warm-up at r_t = 1e-3, paired over runs, t interval of them."""
-    name = f"{metric}_gain_over_cross_entropy{suffix}"
+def claim_gain(
+    rows: Callable[[str, str, float], pd.DataFrame], metric: str, suffix: str, claim: Claimant, form: str = ""
+) -> None:
+    """The trained binary classifier less its warm-up at r_t = 1e-3, paired over runs, t interval of them.
+
+    `rows(metric, method, r_t)` has one row per run, in the same order; `form` is of the training ("_mended").
+    """
+    name = f"{metric}_gain_over_cross_entropy{form}{suffix}"
     ours, theirs = (
-        measured.metric(metric, method + suffix, TRAINED_AT) for method in ("binary", "binary_cross_entropy")
+        rows(metric, method + suffix, TRAINED_AT) for method in ("binary", "binary_cross_entropy")
     )
     if ours.empty or theirs.empty:
         claim.lacks(name, f"{metric} at r_t = {TRAINED_AT:g} is not in every run's results")

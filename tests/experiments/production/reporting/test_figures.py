@@ -7,9 +7,10 @@ import pandas as pd
 import production_fake as fake
 import pytest
 
-from experiments.production.reporting import figures, measured, publication, report, scaling
+from experiments.production.reporting import figures, measured, mended, publication, report, scaling
 from experiments.support.errors import ResultsError
 from experiments.support.results import claims, saved
+from experiments.support.results.publish import Target
 from scripts import figures as script
 
 
@@ -112,6 +113,32 @@ def test_runs_of_different_settings_are_not_pooled(tmp_path):
     (tmp_path / "production" / "synthetic0" / "weekly.parquet").unlink()
     with pytest.raises(ResultsError, match=r"run synthetic0 has no table 'weekly'"):
         measured.load("synthetic", "laptop", root=tmp_path)
+
+
+def test_mended_training_is_claimed_beside_the_paper_s_and_not_pooled_with_it(tmp_path):
+    for seed in range(3):
+        fake.write_run(tmp_path, seed)
+        fake.write_run(tmp_path, seed, mended=True, steps=50)
+    assert len(measured.load("synthetic", "laptop", root=tmp_path)[8760].runs) == 3
+    ours = mended.load("synthetic", "laptop", {}, tmp_path)
+    assert [mended.is_mended(run) for run in ours] == [True] * 3
+    everything = publication.runs("laptop", {}, tmp_path)
+    assert {run.run for run in ours} < {run.run for run in everything}
+    kept = publication.trim(everything)
+    assert all(kept(run, "weekly", run.table("weekly")).empty == mended.is_mended(run) for run in everything)
+
+    target = Target(tmp_path / "results", tmp_path / "claims.csv", dirty=True)
+    mended.record(ours, "synthetic", "laptop", target)
+    found = claims.read(target.ledger).set_index("claim")
+    for suffix in ("", "_xi_0"):
+        gains = []
+        for run in ours:
+            rows = run.table("results")
+            at = rows[np.isclose(rows["r_t"], 1e-3) & (rows["metric"] == "acceptance")]
+            at = at.set_index("method")["value"]
+            gains.append(at["binary" + suffix] - at["binary_cross_entropy" + suffix])
+        claimed = found.loc[f"production.acceptance_gain_over_cross_entropy_mended{suffix}", "value"]
+        assert claimed == pytest.approx(np.mean(gains))
 
 
 def test_claims(runs, tmp_path):
