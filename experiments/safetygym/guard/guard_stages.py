@@ -58,30 +58,43 @@ class GuardStages:
                 "task": self.task.name,
                 "candidates": self.agent.candidates.tolist(),
                 "label": c.label,
+                "behaviour": stage.hash,
             }
-            store = InternalData(stage.directory / "data", fingerprint | {"behaviour": stage.hash})
-            stage.reused = store.n_t >= cases
-            about = {
-                "label": c.label,
-                "seed": self.context.seeds.integer(name),
-                "vase": c.vase,
-                "every": c.every,
-                "window": c.window,
-                "with_paths": paths,
-            }
-            plan = planned(store, cases, c.label, len(self.agent.candidates))
-            if len(plan) > 1:  # shards are tasks: the same on every engine
-                todo = collection_tasks(sent(self.config, self.path, guard), plan, about)
-                for shard in stage.spread(self.context.engine, todo, SHARD, name):
-                    store.append(shard)
-                stage.clear()
-            else:
-                policy = GuardedPolicy(self.agent, guard, 0, self.task)
-                bar = self.context.progress(None, name, total=cases)
-                bar.update(store.n_t)
-                collect(store, policy, cases, progress=lambda done: bar.update(done - bar.n), **about)
-                bar.close()
+
+            def whole(place: Path) -> bool:
+                return InternalData(place, fingerprint).n_t >= cases
+
+            with stage.folder("data", whole, "data.json") as place:
+                store = InternalData(place, fingerprint)
+                stage.reused = store.n_t >= cases
+                self._collect(name, stage, store, guard, cases, paths)
         return store.load(), stage
+
+    def _collect(
+        self, name: str, stage: Stage, store: InternalData, guard: Guard | None, cases: int, paths: bool
+    ) -> None:
+        """Collect what `store` lacks of its cases."""
+        c = self.config.internal_test
+        about = {
+            "label": c.label,
+            "seed": self.context.seeds.integer(name),
+            "vase": c.vase,
+            "every": c.every,
+            "window": c.window,
+            "with_paths": paths,
+        }
+        plan = planned(store, cases, c.label, len(self.agent.candidates))
+        if len(plan) > 1:  # shards are tasks: the same on every engine
+            todo = collection_tasks(sent(self.config, self.path, guard), plan, about)
+            for shard in stage.spread(self.context.engine, todo, SHARD, name):
+                store.append(shard)
+            stage.clear()
+        else:
+            policy = GuardedPolicy(self.agent, guard, 0, self.task)
+            bar = self.context.progress(None, name, total=cases)
+            bar.update(store.n_t)
+            collect(store, policy, cases, progress=lambda done: bar.update(done - bar.n), **about)
+            bar.close()
 
     # -- classifier
 

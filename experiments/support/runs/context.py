@@ -20,6 +20,7 @@ from experiments.support.results import frames
 from experiments.support.runs.code import fingerprint
 from experiments.support.runs.stages import Stage
 from experiments.support.seeding import Seeds
+from experiments.support.storage.shared import Shared
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -37,6 +38,7 @@ class RunContext:
         directory: Path,
         cache: Path,
         tracker: tracking.Tracker,
+        shared: Shared | None = None,
     ):
         self.experiment = experiment.name
         self.config = config
@@ -46,7 +48,7 @@ class RunContext:
         self.stage_times: dict[str, dict[str, Any]] = {}
         self.measurements: dict[str, float] = {}
         self._identity = identity(config)
-        self._cache = cache
+        self._cache, self._shared = cache, shared
         self._tracker = tracker
         self.inputs = {
             key: {"file": Path(path).name, "sha256": input_checksum(path)}
@@ -76,7 +78,7 @@ class RunContext:
             The stage.
         """
         sources = None if code is None else fingerprint(code)
-        stage = Stage(self._cache, self.experiment, name, self._resolve(depends_on), sources)
+        stage = Stage(self._cache, self.experiment, name, self._resolve(depends_on), sources, self._shared)
         log.info("%s …", name)
         started = time.perf_counter()
         try:

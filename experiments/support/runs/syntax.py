@@ -16,7 +16,8 @@ from pathlib import Path
 
 ROOTS = ("experiments", "safeframe")
 MACHINERY = frozenset(
-    ["experiments.support.engine"]
+    ["experiments.support.engine", "experiments.support.storage"]
+    + [f"experiments.support.storage.{name}" for name in ("leases", "objects", "shared")]
     + [f"experiments.support.runs.{name}" for name in ("context", "running", "stages")]
     + [
         f"experiments.support.engine.{x}"
