@@ -129,7 +129,9 @@ class Shared:
             last = Path(content["last"]).name
         except (KeyError, TypeError, ValueError) as error:
             raise CacheError(f"{where} is damaged ({error!r}); {advice}") from error
-        for file in sorted(files, key=lambda one: (one == last, one)):  # what says that it is whole comes last
+        for file in sorted(
+            files, key=lambda one: (one == last, one)
+        ):  # what says that it is whole comes last
             source = self._named(f"{name}/{file}.{files[file][:16]}")
             with atomic_path(folder / file) as temporary:
                 try:

@@ -55,7 +55,9 @@ def test_of_many_who_create_an_object_at_once_one_does(s3):
 def test_json_that_is_half_written_is_told_from_what_is_missing(objects):
     assert objects.read_json("record.json") is None
     objects.replace("record.json", b'{"file": "val')
-    with pytest.raises(CacheError, match=rf"{objects.url}/record.json is half-written or damaged .* delete it"):
+    with pytest.raises(
+        CacheError, match=rf"{objects.url}/record.json is half-written or damaged .* delete it"
+    ):
         objects.read_json("record.json")
     objects.replace("record.json", b"3")
     with pytest.raises(CacheError, match="half-written or damaged"):
@@ -66,7 +68,9 @@ def test_what_is_cut_off_while_it_is_written_leaves_nothing(renaming, tmp_path):
     source = tmp_path / "source"
     source.write_bytes(b"0123456789")
     store = renaming("upload")
-    with pytest.raises(StoreError, match=r"value cannot be written: .*ConnectionResetError: the line went dead"):
+    with pytest.raises(
+        StoreError, match=r"value cannot be written: .*ConnectionResetError: the line went dead"
+    ):
         store.upload(source, "value")
     assert list((tmp_path / "renaming").iterdir()) == []
     renaming().upload(source, "value")
@@ -79,7 +83,9 @@ def one_line(caught) -> str:
 
 
 def test_a_bucket_that_is_not_there(s3_server):
-    with pytest.raises(StoreError, match=r"s3://nowhere/x/probe-\w+ cannot be written: there is no such bucket"):
+    with pytest.raises(
+        StoreError, match=r"s3://nowhere/x/probe-\w+ cannot be written: there is no such bucket"
+    ):
         Objects("s3://nowhere/x").require_open()
 
 
@@ -92,7 +98,9 @@ def calls_without_keys(server: str, number: str) -> None:
 def test_a_store_without_permission(s3, s3_server, renaming):
     calls_without_keys(s3_server, "0")
     try:
-        with pytest.raises(StoreError, match=r"cannot be written: permission is missing .*credentials") as caught:
+        with pytest.raises(
+            StoreError, match=r"cannot be written: permission is missing .*credentials"
+        ) as caught:
             s3.require_open()
         with pytest.raises(StoreError, match=r"one cannot be read: permission is missing"):
             s3.read("one")
@@ -109,7 +117,9 @@ def test_a_store_that_cannot_be_reached(s3_server, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     S3FileSystem.clear_instance_cache()  # they keep the address that they were opened with
     try:
-        with pytest.raises(StoreError, match=r"cannot be reached .*EndpointConnectionError.*its address") as it:
+        with pytest.raises(
+            StoreError, match=r"cannot be reached .*EndpointConnectionError.*its address"
+        ) as it:
             Objects("s3://runs/elsewhere").require_open()
     finally:
         S3FileSystem.clear_instance_cache()
@@ -117,7 +127,9 @@ def test_a_store_that_cannot_be_reached(s3_server, monkeypatch):
 
 
 def test_a_store_that_is_only_read(renaming):
-    with pytest.raises(StoreError, match=r"probe-\w+ cannot be written: renaming:// does not do that; choose"):
+    with pytest.raises(
+        StoreError, match=r"probe-\w+ cannot be written: renaming:// does not do that; choose"
+    ):
         renaming("all writing").require_open()
 
 
@@ -129,7 +141,9 @@ def test_unknown_protocols_and_missing_packages_are_refused(monkeypatch):
         raise ImportError(f"Install {protocol}fs to access it")
 
     monkeypatch.setattr("fsspec.get_filesystem_class", missing)
-    with pytest.raises(ConfigError, match=r"package for s3:// is missing: pip install s3fs==\S+ \(the extra `st"):
+    with pytest.raises(
+        ConfigError, match=r"package for s3:// is missing: pip install s3fs==\S+ \(the extra `st"
+    ):
         require_known("s3://b/x")
     with pytest.raises(ConfigError, match=r"package for sftp:// is missing: Install sftpfs"):
         require_known("sftp://b/x")

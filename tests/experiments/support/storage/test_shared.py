@@ -81,7 +81,9 @@ def test_damage_is_told_and_never_used(shared, tmp_path):
     whole = shared.objects.read(name)
     for damaged in (whole[:-1], b"", whole[:-1] + bytes([whole[-1] ^ 1])):
         shared.objects.replace(name, damaged)
-        with pytest.raises(CacheError, match=r"is half-written or damaged .*delete .*stage/hash/stage.json to"):
+        with pytest.raises(
+            CacheError, match=r"is half-written or damaged .*delete .*stage/hash/stage.json to"
+        ):
             shared.fetch("stage", there)
         assert content(there) == {}
     shared.objects.delete(name)
