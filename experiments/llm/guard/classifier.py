@@ -30,7 +30,7 @@ from experiments.llm.config import ClassifierConfig
 from experiments.llm.models.preference_models import body, plain
 from experiments.llm.models.runtime import computing_in
 from experiments.llm.models.tokenizer import Template, parts_of
-from experiments.support.weights import digest_of
+from experiments.support.weights import digest_of, save_weights
 from safeframe.types import SafeframeError
 
 OPT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2", "embed_tokens"]
@@ -296,7 +296,7 @@ def digest(module: nn.Module) -> str:
 def save_trained(module: nn.Module, path: Path) -> None:
     """Write the weights that were trained (adapters and heads, or everything)."""
     trained = {name for name, p in module.named_parameters() if p.requires_grad}
-    torch.save({name: value for name, value in module.state_dict().items() if name in trained}, path)
+    save_weights({name: value for name, value in module.state_dict().items() if name in trained}, path)
 
 
 def load_trained(module: nn.Module, path: Path) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from experiments.support.engine.engine import Engine
 from experiments.support.files import input_checksum
 from experiments.support.registry import Experiment
 from experiments.support.results import frames
+from experiments.support.runs.ahead import Part, do_ahead
 from experiments.support.runs.code import fingerprint
 from experiments.support.runs.stages import Stage
 from experiments.support.seeding import Seeds
@@ -48,7 +49,8 @@ class RunContext:
         self.stage_times: dict[str, dict[str, Any]] = {}
         self.measurements: dict[str, float] = {}
         self._identity = identity(config)
-        self._cache, self._shared = cache, shared
+        self.cache_directory, self.shared = cache, shared
+        self._elsewhere: dict[str, dict[str, Any]] = {}
         self._tracker = tracker
         self.inputs = {
             key: {"file": Path(path).name, "sha256": input_checksum(path)}
@@ -78,18 +80,18 @@ class RunContext:
             The stage.
         """
         sources = None if code is None else fingerprint(code)
-        stage = Stage(self._cache, self.experiment, name, self._resolve(depends_on), sources, self._shared)
+        depends = self._resolve(depends_on)
+        stage = Stage(self.cache_directory, self.experiment, name, depends, sources, self.shared)
         log.info("%s …", name)
         started = time.perf_counter()
         try:
             yield stage
         finally:
             seconds = time.perf_counter() - started
-            self.stage_times[name] = {
-                "seconds": round(seconds, 3),
-                "hash": stage.hash,
-                "reused": stage.reused,
-            }
+            own = {"seconds": round(seconds, 3), "hash": stage.hash, "reused": stage.reused}
+            elsewhere = self._elsewhere.pop(name, None)
+            by_worker = elsewhere is not None and elsewhere["hash"] == stage.hash
+            self.stage_times[name] = elsewhere if by_worker and elsewhere is not None else own
             if self._tracker.watching and sources is not None:
                 for path in sorted(stage.directory.glob("*")):
                     if path.suffix in WEIGHTS:
@@ -177,6 +179,35 @@ class RunContext:
         """Tell the tracker, if there is one, a training's loss after some steps (NaN is not told)."""
         if loss == loss:
             self._tracker.trained(name, step, loss)
+
+    def ahead(self, parts: Sequence[Part]) -> None:
+        """Do parts of the run that do not need one another on the workers of `engine=joblib` or `ray`; what
+        they keep is then found in the cache. With `engine=local` nothing is done: they come in their turn.
+
+        Args:
+            parts: see `ahead.py`.
+
+        Raises:
+            TaskError, UserError, SafeframeError: as `Engine.results`.
+        """
+        do_ahead(self, parts)
+
+    @property
+    def watching(self) -> bool:
+        """Whether a tracker wants losses."""
+        return self._tracker.watching
+
+    def merge(
+        self,
+        stages: Mapping[str, dict[str, Any]],
+        measurements: Mapping[str, float],
+        losses: Iterable[tuple[str, int, float]],
+    ) -> None:
+        """Take over what a worker reports of a part: times of stages that it made, speeds, losses."""
+        self._elsewhere |= stages
+        self.measurements |= measurements
+        for name, step, loss in losses:
+            self.trained(name, step, loss)
 
     def progress(self, iterable: Iterable | None, description: str, total: int | None = None):
         """Iterate with a progress bar (`progress=false` turns it off)."""

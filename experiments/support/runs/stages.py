@@ -8,7 +8,7 @@ training loop is never answered with an old model.
 
 A stage that was interrupted has no `stage.json` and is computed again, from its checkpoint if it kept one. A
 file that does not match its checksum is never used and never silently replaced: `CacheError` names it and
-says what to delete. With a shared store (`storage/shared.py`), stages are fetched from it and published there.
+says what to delete. With a shared store (`storage/shared.py`), stages are fetched from it and published.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Stage:
         return here or (self._shared is not None and self._shared.fetch("stage", self.directory))
 
     def _load(self, load: Callable[[Path], T]) -> T:
-        """The value, published if the shared store lacks it; the store's own, if another machine was faster."""
+        """The value, published if the shared store lacks it; the store's, if another machine was faster."""
         self.reused = True
         (self.directory / "checkpoint").unlink(missing_ok=True)
         advice = f"delete the directory {self.directory} to compute the stage again"

@@ -208,8 +208,8 @@ class Objects:
         except Exception as error:
             if type(error).__name__ == "NoCredentialsError":
                 raise StoreError(
-                    f"{where} cannot be {doing}: there are no credentials ({error}); set AWS_ACCESS_KEY_ID and "
-                    "AWS_SECRET_ACCESS_KEY, or choose another place with store=..."
+                    f"{where} cannot be {doing}: there are no credentials ({error}); set AWS_ACCESS_KEY_ID "
+                    "and AWS_SECRET_ACCESS_KEY, or choose another place with store=..."
                 ) from error
             if isinstance(error, MemoryError):
                 raise
