@@ -37,7 +37,7 @@ _KNOWN = (Quarter.TRAINING, Quarter.INTERNAL_TEST_TRAINING, Quarter.INTERNAL_TES
 def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
     """All guards in service on one seed."""
     this = Experiment(config, context)
-    trained.ahead(this)
+    trained.train_ahead(this)
     counting, service, predicted = this.evaluation, config.service, trained.predicted(this)
     use, unsafe = counting.validation, this.data.unsafe
     clock = Clock(config.data.lead, service.delay, service.renew, service.window)

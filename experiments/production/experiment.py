@@ -64,7 +64,7 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
     if config.service.methods:
         return deployment.run(config, context)
     this = Experiment(config, context)
-    trained.ahead(this)
+    trained.train_ahead(this)
     parts, binary = set(config.evaluation.parts), config.model.classifier == "binary"
     predicted = trained.predicted(this)
     table = PlanTable(this.problem, predicted)

@@ -11,7 +11,7 @@ from torch import nn
 from experiments.production.config import ProductionConfig
 from experiments.production.models import safety, supervised
 from experiments.production.preparation import Experiment
-from experiments.support.runs.ahead import Part
+from experiments.support.runs.ahead import Part, ahead
 from experiments.support.runs.running import RunContext
 
 
@@ -68,15 +68,16 @@ def _once(this: Experiment, name: str, make: Callable[[], Any]) -> Any:
     return this.made[name]
 
 
-def ahead(this: Experiment) -> None:
+def train_ahead(this: Experiment) -> None:
     """Train what the run needs on an engine's workers: networks that need no other, then those that do."""
     c = this.config
     parts, binary, scores = set(c.evaluation.parts), c.model.classifier == "binary", c.service.scores
     if c.service.methods:
-        this.context.ahead(
+        ahead(
+            this.context,
             [_part(demand)]
             + [_part(warm)] * ("margin" in scores)
-            + [_part(gaussian)] * ("forecast" in scores)
+            + [_part(gaussian)] * ("forecast" in scores),
         )
         return
     first = [_part(demand)]
@@ -84,9 +85,9 @@ def ahead(this: Experiment) -> None:
     first += [_part(two_heads)] * ("guard" in parts and not binary)
     if "baselines" in parts:
         first += [_part(end_to_end, penalty) for penalty in c.evaluation.penalties] + [_part(gaussian)]
-    this.context.ahead(first)
+    ahead(this.context, first)
     if binary or "binary" in parts:
-        this.context.ahead([_part(tailored, True), _part(tailored, False)])
+        ahead(this.context, [_part(tailored, True), _part(tailored, False)])
 
 
 def _part(network: Callable[..., nn.Module], *arguments: Any) -> Part:

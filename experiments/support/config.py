@@ -177,8 +177,8 @@ def output_root(config: BaseConfig) -> Path:
 
 
 def cache_of(config: BaseConfig) -> Path:
-    """The folder of long stages: `store` where that is one, else `cache` in `output`, this machine's copy of a
-    store behind a URL.
+    """The folder of long stages: `store` where that is one, else `cache` in `output`, which is this machine's
+    copy of a store behind a URL.
     """
     if config.store is not None and is_folder(config.store):
         return (REPOSITORY / folder_of(config.store)).resolve()

@@ -21,7 +21,7 @@ from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.states import backup
 from experiments.safetygym.states.collection import collect, planned, shards_of
 from experiments.safetygym.states.internal_data import InternalData, Shard
-from experiments.support.runs.ahead import Part
+from experiments.support.runs.ahead import Part, ahead
 from experiments.support.runs.running import RunContext
 from experiments.support.runs.stages import Stage
 from experiments.support.tailoring_settings import measurements
@@ -78,11 +78,12 @@ class GuardStages:
         its own stage, and waits for `data`.
         """
         if shards_of(cases, self.config.internal_test.label, len(self.agent.candidates)) == 1:
-            self.context.ahead(
+            ahead(
+                self.context,
                 [
                     Part(name, _collect_part, (name, sent(self.config, self.path, guard), cases, stages))
                     for name, guard in wanted
-                ]
+                ],
             )
 
     def _collect(

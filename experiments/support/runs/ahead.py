@@ -8,13 +8,14 @@ losses.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.support import registry, tracking
 from experiments.support.config import BaseConfig
@@ -22,10 +23,8 @@ from experiments.support.engine.settings import EngineConfig
 from experiments.support.engine.store import TaskStore
 from experiments.support.engine.tasks import Form, Task
 from experiments.support.files import atomic_write
+from experiments.support.runs.context import RunContext
 from experiments.support.storage.shared import Shared
-
-if TYPE_CHECKING:
-    from experiments.support.runs.context import RunContext
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,14 @@ class Losses(tracking.NoTracker):
         self.trained_.append((name, step, loss))
 
 
-def do_ahead(context: RunContext, parts: Sequence[Part]) -> None:
-    """Do parts of a run on its engine's workers; nothing where that is `local`: the run does them itself.
+def ahead(context: RunContext, parts: Sequence[Part]) -> None:
+    """Do parts of a run that do not need one another on the workers of `engine=joblib` or `ray`.
+
+    What they keep is then found in the cache. With `engine=local` nothing is done: they come in their turn.
 
     Args:
         context: of the run.
-        parts: that do not need one another.
+        parts: of it.
 
     Raises:
         TaskError, UserError, SafeframeError: as `Engine.results`.
@@ -71,7 +72,15 @@ def do_ahead(context: RunContext, parts: Sequence[Part]) -> None:
     directory = context.directory / "parts"
     shared = None if context.shared is None else context.shared.under(f"parts/{context.directory.name}")
     store = TaskStore(directory, REPORT, shared)
-    sent = (context.experiment, config, directory, context.cache_directory, context.shared, context.watching)
+    sent = (
+        context.experiment,
+        config,
+        directory,
+        context.cache_directory,
+        context.shared,
+        context.watching,
+        Path.cwd(),
+    )
     tasks = [Task(_perform, (part, *sent), {"part": part.name}, part.name) for part in parts]
     _clear(directory, shared)  # reports of a run that was interrupted; its stages are in the cache
     for report in context.engine.results(tasks, store, "parts"):
@@ -93,14 +102,14 @@ def _perform(
     cache: Path,
     shared: Shared | None,
     watching: bool,
+    here: Path,
 ) -> dict[str, Any]:
-    """In a worker: call a part; its report."""
-    from experiments.support.runs.context import RunContext
-
-    losses = Losses(watching)
-    context = RunContext(registry.get(experiment), config, directory, cache, losses, shared)
-    context.seeds.set_global()
-    part.call(config, context, *part.arguments)
+    """In a worker: call a part; its report. Relative paths count from where the run was started."""
+    with contextlib.chdir(here) if here.is_dir() else contextlib.nullcontext():
+        losses = Losses(watching)
+        context = RunContext(registry.get(experiment), config, directory, cache, losses, shared)
+        context.seeds.set_global()
+        part.call(config, context, *part.arguments)
     made = {name: about for name, about in context.stage_times.items() if not about["reused"]}
     return {"stages": made, "measurements": context.measurements, "losses": losses.trained_}
 

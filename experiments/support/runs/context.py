@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +17,6 @@ from experiments.support.engine.engine import Engine
 from experiments.support.files import input_checksum
 from experiments.support.registry import Experiment
 from experiments.support.results import frames
-from experiments.support.runs.ahead import Part, do_ahead
 from experiments.support.runs.code import fingerprint
 from experiments.support.runs.stages import Stage
 from experiments.support.seeding import Seeds
@@ -89,9 +88,8 @@ class RunContext:
         finally:
             seconds = time.perf_counter() - started
             own = {"seconds": round(seconds, 3), "hash": stage.hash, "reused": stage.reused}
-            elsewhere = self._elsewhere.pop(name, None)
-            by_worker = elsewhere is not None and elsewhere["hash"] == stage.hash
-            self.stage_times[name] = elsewhere if by_worker and elsewhere is not None else own
+            elsewhere = {} if sources is None else self._elsewhere.pop(name, {})
+            self.stage_times[name] = elsewhere if elsewhere.get("hash") == stage.hash else own
             if self._tracker.watching and sources is not None:
                 for path in sorted(stage.directory.glob("*")):
                     if path.suffix in WEIGHTS:
@@ -179,18 +177,6 @@ class RunContext:
         """Tell the tracker, if there is one, a training's loss after some steps (NaN is not told)."""
         if loss == loss:
             self._tracker.trained(name, step, loss)
-
-    def ahead(self, parts: Sequence[Part]) -> None:
-        """Do parts of the run that do not need one another on the workers of `engine=joblib` or `ray`; what
-        they keep is then found in the cache. With `engine=local` nothing is done: they come in their turn.
-
-        Args:
-            parts: see `ahead.py`.
-
-        Raises:
-            TaskError, UserError, SafeframeError: as `Engine.results`.
-        """
-        do_ahead(self, parts)
 
     @property
     def watching(self) -> bool:

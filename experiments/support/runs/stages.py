@@ -173,6 +173,11 @@ class Stage:
             if self._shared is not None and whole(place):
                 self._shared.publish_folder(name, place, last)
 
+    def tasks(self, form: Form) -> TaskStore:
+        """Where the stage's tasks keep results of a form."""
+        shared = None if self._shared is None else self._shared.under("tasks")
+        return TaskStore(self.directory / "tasks", form, shared)
+
     def spread(self, engine: Engine, tasks: Sequence[Task], form: Form, description: str) -> Iterator[Any]:
         """The results of the stage's tasks in their order; those that no run has done before are done now.
 
@@ -185,8 +190,7 @@ class Stage:
         Returns:
             What `Engine.results` yields, and raises.
         """
-        shared = None if self._shared is None else self._shared.under("tasks")
-        store = TaskStore(self.directory / "tasks", form, shared)
+        store = self.tasks(form)
         self.reused = all(store.which(tasks))
         return engine.results(tasks, store, description)
 

@@ -17,7 +17,7 @@ from experiments.support.storage.shared import Shared
 
 @pytest.fixture
 def run(toy, tmp_path, monkeypatch):
-    """`run("first", store)`: a run of the toy experiment on a machine of that name; (results, what it did)."""
+    """`run("first", store)`: a run of the toy experiment on a machine of that name: results, what it did."""
 
     def run_(machine: str, store: str, *overrides: str):
         log = tmp_path / f"{machine}.log"
