@@ -162,7 +162,7 @@ def test_schema_must_derive_from_the_base(toy_package, monkeypatch):
         registry.discover()
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
+@pytest.mark.parametrize("launcher", ["joblib", "submitit", "submitit_local", "ray"])
 def test_launchers_that_fill_a_machine_with_jobs_give_each_one_thread(launcher):
     content = OmegaConf.load(REPOSITORY / "configs" / "launcher" / f"{launcher}.yaml")
     assert content.threads == 1
