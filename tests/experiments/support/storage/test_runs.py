@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import engine_tasks as helper
 import pytest
+from hydra import compose, initialize_config_dir
 
 from experiments.support import registry
-from experiments.support.config import cache_of, identity, run_id
+from experiments.support.config import cache_of, identity, run_id, to_object
 from experiments.support.errors import CacheError, ConfigError, StoreError
+from experiments.support.files import REPOSITORY
 from experiments.support.runs import running
 from experiments.support.storage.objects import Objects
 from experiments.support.storage.shared import Shared
@@ -87,6 +90,28 @@ def test_a_store_is_no_part_of_a_run(toy, tmp_path):
     assert run_id(plain) == run_id(other)
     assert "store" not in identity(other)
     assert cache_of(plain) == cache_of(other) == tmp_path / "cache"
+
+
+@pytest.mark.long
+def test_a_real_run_on_workers_leaves_a_second_machine_nothing_to_compute(s3, tmp_path):
+    registry.register_schemas()
+    experiment, found = registry.get("production"), []
+    for machine, engine in (("first", ["engine=joblib", "engine.workers=2"]), ("second", ["engine=local"])):
+        with initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
+            arguments = ["experiment=production", "preset=smoke", "threads=1", "progress=false", *engine]
+            arguments += [f"output={tmp_path / machine}", f"store={s3.url}"]
+            config = to_object(compose("config", overrides=arguments), experiment.schema)
+        directory = running.perform(experiment, config)
+        stages = json.loads((directory / "manifest.json").read_text())["stages"]
+        reused = {
+            name: about["reused"] for name, about in stages.items() if about["hash"] and name != "guard"
+        }
+        results = {path.name: path.read_bytes() for path in directory.glob("*.parquet")}
+        found.append((results, {name for name, value in reused.items() if value}))
+    assert found[0][0] == found[1][0]
+    assert found[0][1] == set()
+    assert found[1][1] >= {"demand", "cross_entropy", "tailored", "tailored_xi_0", "safety", "gaussian"}
+    assert not [name for name in s3.names("") if name.endswith(".claim") or name.startswith("parts")]
 
 
 # -- tasks
