@@ -69,6 +69,9 @@ def main(compose_and_run: Callable[[], None]) -> int:
     except (HydraException, OmegaConfBaseException, ConfigError) as error:
         complain(error, ConfigError(explain(error)) if not isinstance(error, ConfigError) else error)
         return 2
+    except UserError as error:  # of a launcher, before any job
+        complain(error, error)
+        return 2
     found = summarise()
     return max(_failures, default=0) if found is None else found
 

@@ -116,6 +116,15 @@ def test_launchers_report_failures(command, tmp_path, launcher):
 
 
 @pytest.mark.long
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="the package ray is installed")
+def test_a_launcher_whose_package_is_missing_is_refused_in_one_line(command):
+    done = command("launcher=ray", "seed=0,1", multirun=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: launcher=ray needs the package ray: pip install ray==2.60.0")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.long
 @HAS_RAY
 def test_a_job_on_ray_whose_worker_dies_again_and_again_is_one_failed_job(command, tmp_path):
     done = command("launcher=ray", "hydra.launcher.retries=1", "seed=0,1", multirun=True, TOY_KILL_AT="data")
