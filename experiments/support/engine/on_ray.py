@@ -19,7 +19,7 @@ from experiments.support.engine.workers import DIED, packed
 from experiments.support.errors import EngineError
 from experiments.support.files import REPOSITORY
 
-NEEDED = "{} needs the package ray: pip install ray==2.60.0 (the extra `cluster`), or take joblib"
+NEEDED = "{} needs the package ray: pip install ray==2.60.0 (the extra `cluster`), or take {}"
 
 
 class RayWorkers:
@@ -95,7 +95,7 @@ def connect(address: str | None, cpus: int, asked: str, **variables: str) -> tup
     try:
         import ray
     except ImportError as error:
-        raise EngineError(NEEDED.format(asked)) from error
+        raise EngineError(NEEDED.format(asked, asked.replace("ray", "joblib"))) from error
     if ray.is_initialized():
         return ray, False
     where = address or os.environ.get("RAY_ADDRESS") or "local"
