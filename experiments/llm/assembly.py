@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from experiments.llm.answers.chat import ChatSource
+from experiments.llm.answers.features import MiniLM
 from experiments.llm.answers.hub import HubSource
 from experiments.llm.answers.pools import Source
 from experiments.llm.answers.prepared import PreparedSource
@@ -12,8 +17,12 @@ from experiments.llm.answers.recorded_source import RecordedSource
 from experiments.llm.answers.synthetic import SyntheticSource
 from experiments.llm.config import LLMConfig
 from experiments.llm.guard.backends import Backend, DecoderBackend, MiniLMBackend
+from experiments.llm.guard.classifier import minilm_classifier
 from experiments.llm.guard.judge import judge_of
+from experiments.llm.models.runtime import DTYPES
+from experiments.support import registry
 from experiments.support.runs.running import RunContext
+from experiments.support.tracking import NoTracker
 
 
 def make_source(settings: LLMConfig, context: RunContext) -> Source:
@@ -26,6 +35,18 @@ def make_source(settings: LLMConfig, context: RunContext) -> Source:
         return ChatSource(settings.models, settings.pools, context)
     kind = SyntheticSource if settings.source == "synthetic" else HubSource
     return kind(settings.models, settings.pools.candidates, context)
+
+
+def untrained(settings: LLMConfig, lora: bool) -> nn.Module:
+    """A classifier as `Backend.new` makes it, without the texts of a run: for weights trained elsewhere."""
+    if settings.source == "recorded" or settings.prepared.pool:
+        mini = MiniLM(dtype=DTYPES[settings.models.precision]) if settings.prepared.pool else MiniLM()
+        return minilm_classifier(
+            mini.last_layer, mini.model.config.hidden_size, settings.classifier, lora, seed=0
+        )
+    nowhere = Path(tempfile.gettempdir())  # sources keep nothing when they only name their models
+    context = RunContext(registry.get("llm"), settings, nowhere, nowhere, NoTracker())
+    return DecoderBackend(make_source(settings, context), settings.classifier).new(lora, seed=0)
 
 
 def backend_of(source: Any, settings: LLMConfig) -> Backend:
