@@ -5,21 +5,27 @@
 - `PathClassifier`: a network from the robot's velocity to the braking path of every candidate; the predicted
   clearance is the least distance between that path and the hazards read back from the lidar (`decoding`), and
   the margin is minus the clearance, shifted per candidate by learned offsets. Errors near the boundary fall
-  on cases that are safe anyway, and a state far from what was seen still gets the right geometry."""
+  on cases that are safe anyway, and a state far from what was seen still gets the right geometry.
+- `BoundedPathClassifier`: takes a predicted upper quantile of its own error off that clearance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from experiments.safetygym.learning_settings import PathErrorSettings
 from experiments.safetygym.records import METRES_PER_MARGIN
 from experiments.safetygym.sim.task import Task
 from experiments.safetygym.states.backup import PATH_STEPS
 from experiments.safetygym.states.decoding import MAX_HAZARDS, decode
 from experiments.safetygym.states.geometry import least_clearance
+
+if TYPE_CHECKING:
+    from experiments.safetygym.config import SafetyGymConfig
 
 _HORIZON = 1.4  # m; hazards farther away are not decoded
 _CHUNK = 8192
@@ -141,4 +147,37 @@ class PathClassifier(Classifier):
         return self.offset + features[0]
 
 
+class BoundedPathClassifier(PathClassifier):
+    """A `PathClassifier` whose margin rises by a predicted upper quantile of the path's error.
+
+    A second network on the same inputs predicts the logarithm of the error in cm, for every candidate
+    (`path_error.learn_error`). Where paths are hard to predict, as those of a Car whose wheels spin in the
+    air, more room is kept; where they are easy, less than one threshold for all states would keep.
+
+    Args:
+        task: whose observations it reads.
+        n_candidates: k.
+        hidden: widths of the layers that predict paths.
+        error: quantile, weight and widths of the layers that predict the error.
+    """
+
+    def __init__(self, task: Task, n_candidates: int, hidden: Sequence[int], error: PathErrorSettings):
+        super().__init__(task, n_candidates, hidden)
+        self.error_settings = error
+        self.error = _mlp(len(self.inputs), error.hidden, n_candidates, nn.SiLU)
+
+    def features(self, observation: np.ndarray) -> tuple[Tensor, ...]:
+        (margin,) = super().features(observation)
+        with torch.no_grad():
+            error = self.error(self.velocity(observation)).exp()
+        return (margin + self.error_settings.weight * error,)
+
+
 CLASSIFIERS: dict[str, type[Classifier]] = {"logits": LogitClassifier, "path": PathClassifier}
+
+
+def new_classifier(config: SafetyGymConfig, task: Task, n_candidates: int) -> Classifier:
+    """An untrained classifier of the configured kind."""
+    if config.path_error.quantile:
+        return BoundedPathClassifier(task, n_candidates, config.classifier.hidden, config.path_error)
+    return CLASSIFIERS[config.classifier.kind](task, n_candidates, config.classifier.hidden)
