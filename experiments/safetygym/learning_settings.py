@@ -19,7 +19,10 @@ class PathErrorSettings:
         low=0,
         below=1,
     )
-    weight: float = setting(2.0, "How many times the quantile is taken off the clearance.", low=0)
+    above: float = setting(
+        0.8, "Quantiles up to this one, in cm, cost nothing; the threshold allows for them.", low=0
+    )
+    weight: float = setting(2.0, "How many times the rest of the quantile is taken off the clearance.", low=0)
     hidden: list[int] = setting(
         [64, 64], "Widths of the hidden layers that predict it, in units.", low=1, at_least_one="width"
     )

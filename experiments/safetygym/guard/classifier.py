@@ -66,6 +66,10 @@ class Classifier(nn.Module):
             ]
         return np.concatenate(parts) if parts else np.empty((0, self.n_candidates), np.float32)
 
+    def way_out(self, observation: np.ndarray) -> np.ndarray:
+        """(n, k): by what the default action chooses where nothing is feasible, least first: the margin."""
+        return self.margin(observation)
+
     def logits(self, observation: np.ndarray) -> np.ndarray:
         """(n, k, 2): logits of safe and unsafe, whose difference is the margin."""
         margin = self.margin(observation)
@@ -148,11 +152,12 @@ class PathClassifier(Classifier):
 
 
 class BoundedPathClassifier(PathClassifier):
-    """A `PathClassifier` whose margin rises by a predicted upper quantile of the path's error.
+    """A `PathClassifier` whose margin rises with a predicted upper quantile of the path's error.
 
     A second network on the same inputs predicts the logarithm of the error in cm, for every candidate
-    (`path_error.learn_error`). Where paths are hard to predict, as those of a Car whose wheels spin in the
-    air, more room is kept; where they are easy, less than one threshold for all states would keep.
+    (`path_error.learn_error`). What it is above the usual (`above`), times `weight`, is taken off the
+    clearance: where paths are hard to predict, as those of a Car whose wheels spin in the air, more room is
+    kept. The threshold takes care of usual errors.
 
     Args:
         task: whose observations it reads.
@@ -170,7 +175,16 @@ class BoundedPathClassifier(PathClassifier):
         (margin,) = super().features(observation)
         with torch.no_grad():
             error = self.error(self.velocity(observation)).exp()
-        return (margin + self.error_settings.weight * error,)
+        excess = (error - self.error_settings.above).clamp_min(0.0)
+        return (margin + self.error_settings.weight * excess,)
+
+    def way_out(self, observation: np.ndarray) -> np.ndarray:
+        """The margin of the paths alone: room that errors may take is no reason to stay where no room is."""
+        parts = [
+            super(BoundedPathClassifier, self).features(observation[start : start + _CHUNK])[0]
+            for start in range(0, len(observation), _CHUNK)
+        ]
+        return (torch.cat(parts) + self.offset.detach()).numpy()
 
 
 CLASSIFIERS: dict[str, type[Classifier]] = {"logits": LogitClassifier, "path": PathClassifier}

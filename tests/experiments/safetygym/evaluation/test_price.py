@@ -36,7 +36,7 @@ def test_feasible_is_what_keeps_the_clearance_and_margins_are_found_for_some_row
     np.testing.assert_array_equal(feasible, clearance > np.float32(least))
     assert 0.5 < feasible.mean() < 1.0
     some = np.array([7, 3, 250])
-    np.testing.assert_allclose(labels.margin(observation[some]), -100 * clearance[some], rtol=1e-6)
+    np.testing.assert_allclose(labels.way_out(observation[some]), -100 * clearance[some], rtol=1e-6)
 
 
 def test_other_observations_than_those_of_the_environments_are_refused():
