@@ -118,7 +118,7 @@ decomposition: $(READY)
 	$(PY) scripts/figures.py figure-2 $(KEEP)
 
 figure-3: $(READY)
-	for sweep in figure-3 figure-3-path-error figure-3-n_t figure-3-ablations; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
+	for sweep in figure-3 figure-3-n_t figure-3-ablations; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
 	$(PY) scripts/gather.py figure-3 $(KEEP)
 	$(PY) scripts/figures.py figure-3 $(KEEP)
 
