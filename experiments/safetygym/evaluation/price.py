@@ -89,7 +89,8 @@ def measure(task: Task, name: str, least: float | None, steps: int, seed: int) -
     return {
         "robot": task.robot, "agent": name, "least_cm": np.nan if least is None else 100 * least,
         "return": returns.mean(), "return_low": low, "return_high": high,
-        "cost_total": int(found["cost"].to_numpy().sum()), "entries_total": int(found["entries"].to_numpy().sum()),
+        "cost_total": int(found["cost"].to_numpy().sum()),
+        "entries_total": int(found["entries"].to_numpy().sum()),
         "default_share": np.nan if guard is None else found["defaults"].sum() / taken,
         "steps": taken, "seed": seed,
     }  # fmt: skip
