@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.safetygym.learning_settings import LearningSettings
+from experiments.safetygym.learning_settings import LearningSettings, PathErrorSettings
 from experiments.support import common_settings as common
 from experiments.support.config import BaseConfig
 from experiments.support.errors import ConfigError
@@ -126,6 +126,7 @@ class SafetyGymConfig(BaseConfig):
     learning: LearningSettings = section(LearningSettings)
     evaluation: EvaluationConfig = section(EvaluationConfig)
     tailoring: AnchoredTailoringSettings = section(AnchoredTailoringSettings, later=True)
+    path_error: PathErrorSettings = section(PathErrorSettings, later=True)
 
     @property
     def robot(self) -> str:
@@ -156,6 +157,10 @@ class SafetyGymConfig(BaseConfig):
 
     def validate(self) -> None:
         super().validate()
+        if self.path_error.quantile and self.classifier.kind != "path":
+            raise ConfigError(
+                f"path_error.quantile={self.path_error.quantile} needs paths: give classifier.kind=path"
+            )
         label = self.internal_test.label
         if label != "backup" and self.evaluation.calibrate == "selected":
             raise ConfigError(

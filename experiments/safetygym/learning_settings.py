@@ -9,6 +9,30 @@ from experiments.support.settings import setting
 
 
 @dataclass
+class PathErrorSettings:
+    """A classifier of paths that knows its own error: an upper quantile of it is taken off the clearance."""
+
+    quantile: float = setting(
+        0.0,
+        "Level of the predicted quantile of how far the true path leaves the predicted one; 0: the score is "
+        "the clearance alone.",
+        low=0,
+        below=1,
+    )
+    above: float = setting(
+        0.8, "Quantiles up to this one, in cm, cost nothing; the threshold allows for them.", low=0
+    )
+    weight: float = setting(2.0, "How many times the rest of the quantile is taken off the clearance.", low=0)
+    hidden: list[int] = setting(
+        [64, 64], "Widths of the hidden layers that predict it, in units.", low=1, at_least_one="width"
+    )
+    steps: int = setting(
+        2000, "Updates of its training, after the warm-up, of `learning.batch` states.", low=1
+    )
+    rate: float = setting(2e-3, "Peak of its one-cycle learning rate.", above=0)
+
+
+@dataclass
 class LearningSettings:
     """Training of the classifier: a warm-up (paths or cross-entropy), then the approximate loss."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ def run_episodes(
     num_envs: int = 250,
     judge_every: int = 10,
     log: EntryLog | None = None,
+    watch: Callable[[SafetyGymVector], None] | None = None,
 ) -> pd.DataFrame:
     """Whole episodes with at least `steps` steps in all.
 
@@ -41,6 +42,7 @@ def run_episodes(
         num_envs: environments at once, at most.
         judge_every: steps between accepted actions whose true label is looked up.
         log: is told of every decision and entry.
+        watch: is given the environments before the first step.
 
     Returns:
         One row per episode. Columns: return, cost (steps in a hazard), entries (a cost that the step before
@@ -51,6 +53,8 @@ def run_episodes(
     rounds = -(-steps // (num_envs * EPISODE_STEPS))
     num_envs = -(-steps // (rounds * EPISODE_STEPS))
     env = policy.agent.wrap(SafetyGymVector(task, num_envs, seed=seed, vase=vase))
+    if watch is not None:
+        watch(env)
     rows = []
     for number in range(rounds):
         observation, _ = env.reset()

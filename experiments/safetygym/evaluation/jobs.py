@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,9 @@ class Job:
     def key(self) -> dict[str, Any]:
         """All that the block's episodes depend on, but the code."""
         c, tau = self.config.evaluation, np.asarray(self.tau, dtype=float).tolist()
+        error = self.config.path_error
         return {
+            **({"path_error": asdict(error)} if error.quantile and self.weights is not None else {}),
             "task": self.config.task,
             "agent": input_checksum(self.agent),
             "weights": digest_of(self.weights or {}),

@@ -5,21 +5,27 @@
 - `PathClassifier`: a network from the robot's velocity to the braking path of every candidate; the predicted
   clearance is the least distance between that path and the hazards read back from the lidar (`decoding`), and
   the margin is minus the clearance, shifted per candidate by learned offsets. Errors near the boundary fall
-  on cases that are safe anyway, and a state far from what was seen still gets the right geometry."""
+  on cases that are safe anyway, and a state far from what was seen still gets the right geometry.
+- `BoundedPathClassifier`: takes a predicted upper quantile of its own error off that clearance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from experiments.safetygym.learning_settings import PathErrorSettings
 from experiments.safetygym.records import METRES_PER_MARGIN
 from experiments.safetygym.sim.task import Task
 from experiments.safetygym.states.backup import PATH_STEPS
 from experiments.safetygym.states.decoding import MAX_HAZARDS, decode
 from experiments.safetygym.states.geometry import least_clearance
+
+if TYPE_CHECKING:
+    from experiments.safetygym.config import SafetyGymConfig
 
 _HORIZON = 1.4  # m; hazards farther away are not decoded
 _CHUNK = 8192
@@ -59,6 +65,10 @@ class Classifier(nn.Module):
                 for start in range(0, len(observation), _CHUNK)
             ]
         return np.concatenate(parts) if parts else np.empty((0, self.n_candidates), np.float32)
+
+    def way_out(self, observation: np.ndarray) -> np.ndarray:
+        """(n, k): by what the default action chooses where nothing is feasible, least first: the margin."""
+        return self.margin(observation)
 
     def logits(self, observation: np.ndarray) -> np.ndarray:
         """(n, k, 2): logits of safe and unsafe, whose difference is the margin."""
@@ -141,4 +151,47 @@ class PathClassifier(Classifier):
         return self.offset + features[0]
 
 
+class BoundedPathClassifier(PathClassifier):
+    """A `PathClassifier` whose margin rises with a predicted upper quantile of the path's error.
+
+    A second network on the same inputs predicts the logarithm of the error in cm, for every candidate
+    (`path_error.learn_error`). What it is above the usual (`above`), times `weight`, is taken off the
+    clearance: where paths are hard to predict, as those of a Car whose wheels spin in the air, more room is
+    kept. The threshold takes care of usual errors.
+
+    Args:
+        task: whose observations it reads.
+        n_candidates: k.
+        hidden: widths of the layers that predict paths.
+        error: quantile, weight and widths of the layers that predict the error.
+    """
+
+    def __init__(self, task: Task, n_candidates: int, hidden: Sequence[int], error: PathErrorSettings):
+        super().__init__(task, n_candidates, hidden)
+        self.error_settings = error
+        self.error = _mlp(len(self.inputs), error.hidden, n_candidates, nn.SiLU)
+
+    def features(self, observation: np.ndarray) -> tuple[Tensor, ...]:
+        (margin,) = super().features(observation)
+        with torch.no_grad():
+            error = self.error(self.velocity(observation)).exp()
+        excess = (error - self.error_settings.above).clamp_min(0.0)
+        return (margin + self.error_settings.weight * excess,)
+
+    def way_out(self, observation: np.ndarray) -> np.ndarray:
+        """The margin of the paths alone: room that errors may take is no reason to stay where no room is."""
+        parts = [
+            super(BoundedPathClassifier, self).features(observation[start : start + _CHUNK])[0]
+            for start in range(0, len(observation), _CHUNK)
+        ]
+        return (torch.cat(parts) + self.offset.detach()).numpy()
+
+
 CLASSIFIERS: dict[str, type[Classifier]] = {"logits": LogitClassifier, "path": PathClassifier}
+
+
+def new_classifier(config: SafetyGymConfig, task: Task, n_candidates: int) -> Classifier:
+    """An untrained classifier of the configured kind."""
+    if config.path_error.quantile:
+        return BoundedPathClassifier(task, n_candidates, config.classifier.hidden, config.path_error)
+    return CLASSIFIERS[config.classifier.kind](task, n_candidates, config.classifier.hidden)

@@ -13,7 +13,7 @@ import torch
 
 from experiments.safetygym.agents.checkpoints import load_agent
 from experiments.safetygym.config import SafetyGymConfig
-from experiments.safetygym.guard.classifier import CLASSIFIERS, Classifier
+from experiments.safetygym.guard.classifier import Classifier, new_classifier
 from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
 from experiments.safetygym.guard.learning import Paths, split_states, tailor, warm_up
 from experiments.safetygym.guard.sent import SHARD, Sent, collection_tasks, sent
@@ -128,17 +128,16 @@ class GuardStages:
         depends: dict[str, Any] = {key: self.context.value(key) for key in keys}
         depends |= {f"stage:{s.name}": s.hash for s in stages}
         depends["xi"] = None if start is None else self.config.fixed_radius()
-        if self.context.has("tailoring"):
-            depends["tailoring"] = self.context.value("tailoring")
+        for later in ("tailoring", "path_error"):
+            if self.context.has(later):
+                depends[later] = self.context.value(later)
         with self.context.stage(f"safetygym_{name}", depends, code=self.fit) as stage:
             return stage.cached(
                 lambda: self._train(name, data, start), _save, self._load_classifier, ".pt"
             ), stage
 
     def _new(self) -> Classifier:
-        return CLASSIFIERS[self.config.classifier.kind](
-            self.task, len(self.agent.candidates), self.config.classifier.hidden
-        )
+        return new_classifier(self.config, self.task, len(self.agent.candidates))
 
     def _train(self, name: str, data: Shard, start: Classifier | None) -> Classifier:
         c, seed = self.config, self.context.seeds.integer(name)

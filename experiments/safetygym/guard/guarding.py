@@ -55,7 +55,7 @@ class GuardedPolicy:
         self.agent, self.guard = agent, guard
         self.generator = np.random.default_rng(seed)
         self.default_action = DefaultAction(
-            task, agent.candidates, None if guard is None else guard.classifier.margin
+            task, agent.candidates, None if guard is None else guard.classifier.way_out
         )
         self.size = task.observation_size
         self.candidate = np.empty(0, np.int64)

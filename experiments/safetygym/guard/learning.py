@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from experiments.safetygym.guard.classifier import Classifier, PathClassifier
+from experiments.safetygym.guard.classifier import BoundedPathClassifier, Classifier, PathClassifier
+from experiments.safetygym.guard.path_error import learn_error
 from experiments.safetygym.learning_settings import LearningSettings
 from experiments.safetygym.states.internal_data import Shard
 from experiments.support.tailoring_settings import AnchoredTailoringSettings
@@ -44,7 +45,7 @@ def warm_up(
     extra: Paths | None = None,
 ) -> None:
     """Fit the classifier in place: a PathClassifier by least squares on recorded braking paths (m, k, T, 2),
-    another one by cross-entropy on its logits."""
+    after it the error of a BoundedPathClassifier; another one by cross-entropy on its logits."""
     classifier.standardise(data.observation)  # type: ignore[operator]
     n = len(data.observation)
     if isinstance(classifier, PathClassifier):
@@ -60,6 +61,9 @@ def warm_up(
         def loss(index: Tensor) -> Tensor:
             return (100.0 * (classifier.paths(inputs[index]) - target[index])).square().mean()  # cm^2
 
+        _descend(classifier, loss, n, settings, seed, progress)
+        if isinstance(classifier, BoundedPathClassifier):
+            learn_error(classifier, inputs, target, settings.batch, seed, lambda *_: None)
     else:
         (features,) = classifier.features(data.observation)
         unsafe = torch.from_numpy(data.unsafe.astype(np.float32))
@@ -71,7 +75,7 @@ def warm_up(
             )
             return (each * known[index]).sum() / known[index].sum().clamp_min(1.0)
 
-    _descend(classifier, loss, n, settings, seed, progress)
+        _descend(classifier, loss, n, settings, seed, progress)
 
 
 def _descend(

@@ -11,7 +11,7 @@ import torch
 
 from experiments.safetygym.agents.checkpoints import load_agent
 from experiments.safetygym.config import SafetyGymConfig
-from experiments.safetygym.guard.classifier import CLASSIFIERS
+from experiments.safetygym.guard.classifier import new_classifier
 from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
 from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.states.collection import collect_shard
@@ -41,9 +41,7 @@ class Sent:
         agent = load_agent(self.agent, task=config.task)
         guard = None
         if self.weights is not None:
-            classifier = CLASSIFIERS[config.classifier.kind](
-                task, len(agent.candidates), config.classifier.hidden
-            )
+            classifier = new_classifier(config, task, len(agent.candidates))
             classifier.load_state_dict(self.weights)
             guard = Guard(classifier, self.tau)
         return GuardedPolicy(agent, guard, seed, task)

@@ -42,6 +42,7 @@ NAMES = {
     "ours_logged": "logged labels",
     "ours_branched": "branched labels",
     "ours_per_candidate": "calibrated per candidate",
+    "ours_path_error": "score less the path's predicted error",
 }
 HOLLOW: dict[str, Any] = {"linestyle": "--", "markerfacecolor": "white"}
 LOOKS: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""Least distance between predicted braking paths and decoded hazards, in compiled code."""
+"""Distances of predicted braking paths to decoded hazards and to true paths, in compiled code."""
 
 from __future__ import annotations
 
@@ -69,3 +69,27 @@ def least_clearance(path: np.ndarray, hazards: np.ndarray, out: np.ndarray) -> N
                     least = min(least, _squared_distance(points[p, 0], points[p, 1], ax, ay, bx, by))
                 ax, ay = bx, by
             out[i, k] = min(max(math.sqrt(least) - HAZARD_RADIUS, CLEARANCE_LOW), CLEARANCE_HIGH)
+
+
+@njit(cache=True, nogil=True)
+def departures(predicted: np.ndarray, true: np.ndarray, out: np.ndarray) -> None:
+    """Fill out (n, k) float32 with how far, in m, the true path leaves the predicted one.
+
+    It is the largest distance of a recorded true position to the predicted path (directed Hausdorff
+    distance), so the clearance of these positions is at least that of the predicted path less this. Being
+    early or late, or stopping short, on the predicted path is no error. predicted, true: (n, k, T, 2)
+    float32."""
+    n, candidates, times = true.shape[0], true.shape[1], true.shape[2]
+    for i in range(n):
+        for k in range(candidates):
+            farthest = 0.0
+            for t in range(times):
+                x, y = true[i, k, t, 0], true[i, k, t, 1]
+                least = 1e9
+                ax, ay = predicted[i, k, 0, 0], predicted[i, k, 0, 1]
+                for s in range(1, times):
+                    bx, by = predicted[i, k, s, 0], predicted[i, k, s, 1]
+                    least = min(least, _squared_distance(x, y, ax, ay, bx, by))
+                    ax, ay = bx, by
+                farthest = max(farthest, least)
+            out[i, k] = math.sqrt(farthest)

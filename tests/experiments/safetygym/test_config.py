@@ -14,6 +14,7 @@ from experiments.safetygym.config import THRESHOLDS, SafetyGymConfig
 from experiments.safetygym.guard import guard_stages
 from experiments.safetygym.sim.vector import SafetyGymVector
 from experiments.safetygym.states import collection
+from experiments.support.config import identity, run_id
 from experiments.support.errors import ConfigError
 
 CONFIGURATIONS = {
@@ -155,3 +156,14 @@ def test_the_papers_radius():
     config.evaluation.calibrate = "most"
     with pytest.raises(ConfigError, match="calibrate"):
         config.validate()
+
+
+def test_the_error_of_paths_is_no_part_of_an_identity_until_it_is_asked_for_and_needs_paths():
+    plain, asked = SafetyGymConfig(experiment="safetygym"), SafetyGymConfig(experiment="safetygym")
+    assert "path_error" not in identity(plain)
+    asked.path_error.quantile = 0.99
+    asked.validate()
+    assert run_id(asked) != run_id(plain)
+    asked.classifier.kind = "logits"
+    with pytest.raises(ConfigError, match="needs paths: give classifier"):
+        asked.validate()

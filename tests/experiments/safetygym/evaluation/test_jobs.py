@@ -75,3 +75,16 @@ def test_blocks_differ_by_all_that_they_depend_on(blocks):
     heavier = {name: value + 1 for name, value in (first.weights or {}).items()}
     assert jobs.Job(**{**vars(first), "weights": heavier}).key != first.key
     assert jobs.Job(**{**vars(first), "constants": {}}).key == first.key
+
+
+def test_blocks_differ_by_the_error_of_paths_where_there_is_a_guard(blocks):
+    """Its weight is no part of the network's weights."""
+    guarded, _, alone = blocks
+    before = guarded.key
+    assert "path_error" not in before
+    for block in (guarded, alone):
+        block.config.classifier.kind, block.config.path_error.quantile = "path", 0.99
+    first = guarded.key
+    guarded.config.path_error.weight = 3.0
+    assert len({str(key) for key in (before, first, guarded.key)}) == 3
+    assert "path_error" not in alone.key

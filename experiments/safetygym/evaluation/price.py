@@ -1,0 +1,126 @@
+"""The price of safety: what a guard that makes no error leaves of the return.
+
+The labels of the simulator stand in for the classifier: a candidate is feasible if its true clearance is
+above `least`. What is lost at `least` = 0 is lost to the labels (backup policy, candidates), given the
+agent; what more is lost at some centimetres is lost to errors of classification, which a guard has to keep
+that much room for. The agents are those of the repository, trained behind a learned guard (ours) or without
+one (PPO): agents trained behind the labels themselves may earn more.
+
+python -m experiments.safetygym.evaluation.price task=Safexp-CarGoal1-v0 steps=2e5 seed=5 out=FILE.csv
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from experiments.safetygym.agents.agent import Agent
+from experiments.safetygym.agents.checkpoints import load_agent
+from experiments.safetygym.config import REFERENCE
+from experiments.safetygym.evaluation.episodes import interval_of_mean, run_episodes
+from experiments.safetygym.guard.guarding import GuardedPolicy
+from experiments.safetygym.records import METRES_PER_MARGIN
+from experiments.safetygym.sim.task import Task, get_task
+from experiments.safetygym.sim.vector import SafetyGymVector
+from experiments.safetygym.states import backup
+from experiments.support.files import REPOSITORY, atomic_path
+from safeframe.types import SafeframeError
+
+VARIANTS: tuple[tuple[str, float | None], ...] = (
+    ("ppo", None),
+    ("ours", None),
+    ("ppo", 0.0),
+    ("ours", 0.0),
+    ("ours", 0.01),
+    ("ours", 0.02),
+)
+"""Agents, and the true clearance in m above which a candidate is feasible; None: no guard."""
+
+
+class TrueLabels:
+    """A guard that looks into the simulator; it is its own classifier.
+
+    Args:
+        agent: whose candidates it judges.
+        task: of the environments.
+        least: m; feasible is a candidate with a larger clearance.
+    """
+
+    def __init__(self, agent: Agent, task: Task, least: float):
+        self.candidates, self.task, self.tau = agent.candidates, task, -least / METRES_PER_MARGIN
+        self.n_candidates, self.classifier = len(agent.candidates), self
+        self.env: SafetyGymVector | None = None
+        self._rows: dict[bytes, int] = {}
+        self._margin = np.empty((0, self.n_candidates), np.float32)
+
+    def watch(self, env: SafetyGymVector) -> None:
+        """Look into these environments from now on."""
+        self.env = env
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Feasible (n, k), for the observations of all environments."""
+        if self.env is None or len(observation) != self.env.num_envs:
+            raise SafeframeError("true labels: the observations are not those of the environments watched")
+        clearance = backup.clearances(self.task, self.env.get_state(), self.candidates)
+        self._margin = -clearance / np.float32(METRES_PER_MARGIN)
+        self._rows = {row.tobytes(): index for index, row in enumerate(observation)}
+        return self._margin < self.tau
+
+    def way_out(self, observation: np.ndarray) -> np.ndarray:
+        """Margins (m, k) of some of the observations of the last call."""
+        return self._margin[[self._rows[row.tobytes()] for row in observation]]
+
+
+def measure(task: Task, name: str, least: float | None, steps: int, seed: int) -> dict[str, Any]:
+    """One agent, with or without true labels: a row of the table; return per episode with its interval."""
+    file = REPOSITORY / REFERENCE / f"{task.robot}_{name}.safetensors"
+    agent = load_agent(file, task=task.name, observation_size=task.observation_size)
+    guard = None if least is None else TrueLabels(agent, task, least)
+    policy = GuardedPolicy(agent, guard, [seed, 1], task)  # type: ignore[arg-type]
+    found = run_episodes(policy, steps, seed=seed, watch=None if guard is None else guard.watch)
+    returns = found["return"].to_numpy()
+    low, high = interval_of_mean(returns)
+    taken = len(found) * 1000
+    return {
+        "robot": task.robot, "agent": name, "least_cm": np.nan if least is None else 100 * least,
+        "return": returns.mean(), "return_low": low, "return_high": high,
+        "cost_total": int(found["cost"].to_numpy().sum()),
+        "entries_total": int(found["entries"].to_numpy().sum()),
+        "default_share": np.nan if guard is None else found["defaults"].sum() / taken,
+        "steps": taken, "seed": seed,
+    }  # fmt: skip
+
+
+def main(arguments: list[str]) -> int:
+    """The command; 0 done, 2 wrong arguments. Rows are written as they come; a robot's are replaced."""
+    torch.set_num_threads(1)
+    try:
+        pairs = dict(argument.split("=", 1) for argument in arguments)
+        place, task = Path(pairs.pop("out")), get_task(pairs.pop("task", "Safexp-PointGoal1-v0"))
+        steps, seed = int(float(pairs.pop("steps", "2e5"))), int(pairs.pop("seed", "5"))
+        if pairs:
+            raise SafeframeError(f"unknown: {', '.join(pairs)}; known: task, steps, seed, out")
+    except (SafeframeError, ValueError, KeyError) as error:
+        print(f"wrong arguments: {error}", file=sys.stderr)
+        return 2
+    kept = pd.read_csv(place) if place.exists() else pd.DataFrame({"robot": []})
+    kept = kept[kept["robot"] != task.robot]
+    rows: list[dict[str, Any]] = []
+    for name, least in VARIANTS:
+        rows.append(measure(task, name, least, steps, seed))
+        print(rows[-1], flush=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(place) as path:
+            pd.concat([part for part in (kept, pd.DataFrame(rows)) if len(part)]).to_csv(
+                path, index=False, float_format="%.8g"
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
