@@ -160,6 +160,30 @@ class PreparedConfig:
 
 
 @dataclass
+class PeopleConfig:
+    """Promises about people's labels where a judge labels the answers (data.format=diasafety)."""
+
+    calibrate: bool = setting(
+        False,
+        "Whether thresholds are chosen for people's labels too: methods ours_people (from the pairs that "
+        "people labelled) and ours_denoised (from the judge's labels, corrected by its measured error). "
+        "data.format=pku has people's labels already.",
+    )
+    spare: bool = setting(
+        False,
+        "Whether the labelled pairs of recorded prompts that data.prompts leaves out are kept from the "
+        "judge's training and join those that ours_people is calibrated on.",
+    )
+    delta: float = setting(
+        0.05,
+        "Probability with which the judge's measured error may be wrong, and with which the test of its "
+        "independence may refuse errors that are independent.",
+        above=0,
+        high=0.5,
+    )
+
+
+@dataclass
 class CapacityConfig:
     """How much of the classifier ours trains; as it stands, LoRA's adapters."""
 
@@ -214,6 +238,7 @@ class LLMConfig(BaseConfig):
     rules: RulesConfig = section(RulesConfig, later=True)
     capacity: CapacityConfig = section(CapacityConfig, later=True)
     prepared: PreparedConfig = section(PreparedConfig, later=True)
+    people: PeopleConfig = section(PeopleConfig, later=True)
 
     def validate(self) -> None:
         super().validate()
@@ -231,6 +256,10 @@ class LLMConfig(BaseConfig):
             )
         if self.prepared.pool and (self.source != "chat" or self.models.classifier != MINILM):
             raise ConfigError(f"prepared.pool needs source=chat and models.classifier={MINILM}")
+        if self.people.spare and not self.people.calibrate:
+            raise ConfigError("people.spare is for people.calibrate=true, which it gives more labelled pairs")
+        if self.people.calibrate and self.source != "recorded":
+            raise ConfigError("people.calibrate is for source=recorded; others have no labels by people")
         if self.transfer.path and self.source != "recorded":
             raise ConfigError("transfer.path is for source=recorded; other sources have no recorded answers")
 

@@ -21,7 +21,7 @@ SWEEP = "python run.py -m +sweep=figure-4"
 TABLES = (BLOCKS_TABLE,)
 """Raw tables beside the tidy results."""
 DATA = (
-    *measured.SYNTHETIC, "pku", "diasafety", "hub", "chat",
+    *measured.SYNTHETIC, "pku", "diasafety", measured.PEOPLE, "hub", "chat",
     *(source + measured.MENDED for source in ("synthetic", "pku", "diasafety")),
 )  # fmt: skip
 
