@@ -10,7 +10,7 @@ from experiments.llm.answers.pools import Source
 from experiments.llm.answers.prepared import PreparedSource
 from experiments.llm.answers.recorded_source import RecordedSource
 from experiments.llm.answers.synthetic import SyntheticSource
-from experiments.llm.config import LLMConfig
+from experiments.llm.config import MINILM, LLMConfig
 from experiments.llm.guard.backends import Backend, DecoderBackend, MiniLMBackend
 from experiments.llm.guard.judge import judge_of
 from experiments.support.runs.running import RunContext
@@ -30,6 +30,7 @@ def make_source(settings: LLMConfig, context: RunContext) -> Source:
 
 def backend_of(source: Any, settings: LLMConfig) -> Backend:
     """The classification model for a source's texts."""
-    if isinstance(source, RecordedSource | PreparedSource):
+    prepared = isinstance(source, PreparedSource) and settings.models.classifier == MINILM
+    if isinstance(source, RecordedSource) or prepared:
         return MiniLMBackend(source.mini, source.hidden, source.rows_of, settings.classifier)
-    return DecoderBackend(source, settings.classifier)
+    return DecoderBackend(source, settings.classifier, settings.frozen.layers)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shutil
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.llm.answers.pools import DEFAULT_ANSWER, SPLITS, Pool
-from experiments.llm.models import language_model
+from experiments.llm.answers.reading import DecoderTexts, identity_of
 from experiments.llm.models.generation import Generated, Sampling, generate, texts_of
 from experiments.llm.models.language_model import (
     load_language_model,
@@ -25,10 +24,10 @@ from experiments.llm.models.language_model import (
     require_fit,
     require_room,
 )
-from experiments.llm.models.model_settings import ModelsConfig, model_files
+from experiments.llm.models.model_settings import ModelsConfig
 from experiments.llm.models.preference_models import load_score_model, score_all
 from experiments.llm.models.runtime import DTYPES, Runtime
-from experiments.llm.models.sources import by_fold, model_folder
+from experiments.llm.models.sources import by_fold
 from experiments.llm.models.spreading import Place, spread_answers, spread_scores
 from experiments.llm.models.tokenizer import PKU_TEMPLATE, Encoded, Template, encode_prompts, template_of
 from experiments.support.errors import ConfigError
@@ -49,7 +48,7 @@ class Asked:
     known: Any = None
 
 
-class ModelSource:
+class ModelSource(DecoderTexts):
     """Candidates of language models; derived classes give `ask`, and `truth` where it is known."""
 
     limits: ClassVar[tuple[int, int]] = (40, 24)
@@ -75,48 +74,6 @@ class ModelSource:
     def score_template(self, tokenizer: Any) -> Template:
         """The same for reward and cost models; see models.score_template."""
         return template_of(tokenizer, self.models.score_template, PKU_TEMPLATE)
-
-    @cached_property
-    def classifier_template(self) -> Template:
-        """The same for the classification model."""
-        return template_of(self.tokenizer, self.models.template, PKU_TEMPLATE)
-
-    @property
-    def longest(self) -> int:
-        """Longest conversation that the classification model reads, in tokens."""
-        return self.max_prompt + self.max_answer
-
-    @property
-    def margin_rows(self) -> int:
-        """Texts that the classification model judges at once."""
-        return 512 if self.runtime.device.type == "cuda" else 64
-
-    def reading(self, micro: int | None) -> tuple[str, int]:
-        """(type that the classification model computes in, texts it reads at once in training)."""
-        return self.models.precision, micro or (256 if self.runtime.device.type == "cuda" else 64)
-
-    def place(self, name: str) -> str:
-        """Folder or name on the hub of a model."""
-        return self.models.place(name, self.default_models(name))
-
-    def default_models(self, name: str) -> dict[str, str]:
-        """Where a model is if the configuration does not say."""
-        return {}
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        """The classification model's own."""
-        return load_tokenizer(self.place("classifier"))
-
-    def classifier_model(self) -> Any:
-        """What the classification model is fine-tuned from: a sequence classifier with two outputs."""
-        from transformers import AutoModelForSequenceClassification
-
-        name = self.place("classifier")
-        with language_model.loading(name):
-            model = AutoModelForSequenceClassification.from_pretrained(model_folder(name), num_labels=2)
-        language_model.require_fit(model, self.tokenizer, name)
-        return model.to(self.runtime.device).eval()
 
     def ask(self, split: str, n: int) -> Asked:
         """n prompts of a split; SafeframeError where there are not as many."""
@@ -316,23 +273,3 @@ class ModelSource:
 def content_of(path: str) -> str:
     """The checksum of a file, or the name of what is none."""
     return input_checksum(Path(path).expanduser()) if Path(path).expanduser().is_file() else path
-
-
-def identity_of(name: str) -> str | dict[str, str]:
-    """What a model is, for caches: checksums of its files, or the hub's name and cached commit."""
-    folder = Path(name)
-    if folder.is_dir():
-        files = sorted(
-            file
-            for kind in ("*.json", "*.safetensors", "*.jinja", "*.model")
-            for file in (*folder.glob(kind), *folder.glob(f"fold_*/{kind}"))
-        )
-        return {str(path.relative_to(folder)): input_checksum(path) for path in files}
-    if files := model_files(name, name):
-        return {key: input_checksum(path) for key, path in files.items()}
-    from transformers.utils import cached_file
-
-    with language_model.loading(name):
-        path = cached_file(name, "config.json")
-    commit = Path(path or "").parent.name
-    return f"{name}@{commit}"

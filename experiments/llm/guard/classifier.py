@@ -207,9 +207,12 @@ def decoder_classifier(
     seed: int,
     precision: str = "float32",
     micro: int = 4096,
+    kind: type[DecoderClassifier] = DecoderClassifier,
+    embeddings: bool = True,
 ) -> DecoderClassifier:
     """A copy of `model` (for sequence classification) in single precision with a new head, to train: with
-    LoRA, or all of it. precision, micro: as of `DecoderClassifier`.
+    LoRA, or all of it (but embeddings, if they are not to be trained). precision, micro: as of
+    `DecoderClassifier`; kind: of the classifier.
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
@@ -220,9 +223,14 @@ def decoder_classifier(
         with torch.no_grad():  # drawn on the CPU: the same head on every device
             weight.copy_(nn.init.normal_(torch.empty(weight.shape), std=0.02))
         if lora:
-            targets = OPT_TARGETS if adapted.config.model_type == "opt" else "all-linear"
+            targets: Any = OPT_TARGETS if adapted.config.model_type == "opt" else "all-linear"
+            if not embeddings and targets is OPT_TARGETS:
+                targets = [name for name in OPT_TARGETS if name != "embed_tokens"]
             adapted = get_peft_model(adapted, _lora(LoraConfig, settings, targets, TaskType.SEQ_CLS))
-    return DecoderClassifier(adapted, precision, micro)
+        elif not embeddings:
+            for name, weight in adapted.named_parameters():
+                weight.requires_grad_("embed" not in name and "project_in" not in name)
+    return kind(adapted, precision, micro)
 
 
 def minilm_classifier(

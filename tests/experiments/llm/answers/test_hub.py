@@ -12,8 +12,8 @@ import pytest
 import torch
 from llm_small import SMALL
 
-from experiments.llm.answers.generating import identity_of
 from experiments.llm.answers.hub import HubSource, split_of_text
+from experiments.llm.answers.reading import identity_of
 from experiments.llm.models import fine_tune, hub_data
 from experiments.llm.models.hub_data import COMPARED, comparison_rows, read_rows
 from experiments.llm.models.language_model import (
