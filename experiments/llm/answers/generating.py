@@ -25,7 +25,7 @@ from experiments.llm.models.language_model import (
     require_room,
 )
 from experiments.llm.models.model_settings import ModelsConfig
-from experiments.llm.models.preference_models import load_score_model, score_all
+from experiments.llm.models.preference_models import HEADS, heads_of, load_score_model, score_all
 from experiments.llm.models.runtime import DTYPES, Runtime
 from experiments.llm.models.sources import by_fold
 from experiments.llm.models.spreading import Place, spread_answers, spread_scores
@@ -66,6 +66,7 @@ class ModelSource(DecoderTexts):
             models.top_k, self.real,
         )  # fmt: skip
         self.runtime = Runtime(models.device, models.precision)
+        self._both: tuple[list, NDArray] | None = None
 
     def template(self, tokenizer: Any) -> Template:
         """What stands around a prompt for a model with this tokenizer; see models.template."""
@@ -136,6 +137,7 @@ class ModelSource(DecoderTexts):
         harm, helpful = self.truth(asked, made)
         reward = self._rewards(asked.text, answers, helpful, finished, stage)
         label, cost = self._labels(asked.text, answers, harm, split, model, finished, stage)
+        self._both = None
         shutil.rmtree(stage.directory / "shards", ignore_errors=True)
         self.runtime.release()
         unknown = np.full(reward.shape, np.nan, np.float32)
@@ -226,7 +228,13 @@ class ModelSource(DecoderTexts):
         """(n, k) scores of the reward or cost model; of one trained in folds, each prompt's by the model that
         was not trained on it (`sources.by_fold`). In a stage, by the workers of an engine where there are.
         """
-        m, found = self.models, np.zeros((len(prompts), len(answers[0])), np.float32)
+        kept = self._both
+        if kept is not None and kept[0] is answers and self.place(name) == self.place("reward"):
+            return kept[1][:, :, HEADS.index(name)]
+        m, shape = self.models, (len(prompts), len(answers[0]))
+        both = stage is not None and self._one_body
+        found = np.zeros((*shape, len(HEADS)) if both else shape, np.float32)
+        head = None if both else name
         for place, index in by_fold(self.place(name), prompts):
             some, replies = [prompts[i] for i in index], [answers[i] for i in index]
             ended = None if finished is None else finished[index]
@@ -245,16 +253,29 @@ class ModelSource(DecoderTexts):
                     m.batch,
                     ended,
                     self.real,
+                    head,
                 )
                 continue
             tokenizer = load_tokenizer(place)
-            model = load_score_model(place, DTYPES[m.precision], self.runtime.device)
+            model = load_score_model(place, DTYPES[m.precision], self.runtime.device, head)
             require_fit(model, tokenizer, place)
             found[index] = score_all(
                 model, tokenizer, self.score_template(tokenizer), some, replies, self.max_prompt,
                 self.max_answer + 1, m.batch, ended, self.real,
             )  # fmt: skip
+        if both:
+            self._both = answers, found
+            return found[:, :, HEADS.index(name)]
         return found
+
+    @property
+    def _one_body(self) -> bool:
+        """Whether reward and cost are the heads of one model, so that both are read off at once."""
+        wanted = self.models.rewards == "reward_model" and self.models.labels == "cost_model"
+        if not wanted or self.place("reward") != self.place("cost"):
+            return False
+        first = next(iter(sorted(Path(self.place("reward")).glob("fold_*"))), self.place("reward"))
+        return bool(heads_of(first))
 
     def default_reward(self, prompt: list[str]) -> NDArray[np.float32]:
         """(n,) reward of `DEFAULT_ANSWER` to each prompt, or models.default_reward."""
