@@ -65,21 +65,31 @@ def record(measured: Measured, claim: Claimant) -> None:
         _claim_largest(f"{name}.{who}", measured, "ours", who, claim)
     for method in PROMISED:
         _claim_largest(f"{name}.human.{method}", measured, method, "human", claim)
-    tested = (table["method"] == ERRORS) & table["metric"].str.startswith("auc.") & table["value"].notna()
-    for row in table[tested].to_dict("records"):
+    errors = table[(table["method"] == ERRORS) & table["value"].notna()].to_dict("records")
+    for row in (row for row in errors if row["metric"].startswith("auc.")):
         claim(f"judge.errors_{row['metric']}", row["value"], row["low"], row["high"], row["n"])
 
 
-def _claim_largest(name: str, measured: Measured, method: str, who: str, claim: Claimant) -> None:
+def largest_of(measured: Measured, method: str, who: str) -> tuple[float, float, float, int] | None:
+    """The largest share over r_t of unsafe pairs by people or by the judge (who) among those that a guard
+    accepts: as `largest_ratio` gives it, blocks being runs; None where it was not counted.
+    """
     frame = measured.frame
     rows = frame[(frame["method"] == method) & (frame["metric"] == f"accepted_pairs.{who}")]
     if rows.empty:
-        return
+        return None
     wide = rows.assign(bad=(rows["value"].fillna(0.0) * rows["n"]).round()).set_index(["run", "r_t"])
     bad, n = (wide[key].astype(float).unstack("r_t").fillna(0.0) for key in ("bad", "n"))
-    value, low, high, count = largest_ratio(
+    return largest_ratio(
         bad.to_numpy()[:, :, None], n.to_numpy()[:, :, None], bad.columns.to_numpy(dtype=float)
     )
+
+
+def _claim_largest(name: str, measured: Measured, method: str, who: str, claim: Claimant) -> None:
+    found = largest_of(measured, method, who)
+    if found is None:
+        return
+    value, low, high, count = found
     if count:
         claim(name, value, low, high, count)
     else:

@@ -23,7 +23,6 @@ SOURCES = {
     "synthetic_truth": "synthetic conversations, labels from the known probability of harm",
     "pku": "PKU-SafeRLHF, people's labels",
     "diasafety": "DiaSafety, a judge's labels",
-    "diasafety_people": "DiaSafety, promises about people's labels beside",
     "synthetic_capacity": "synthetic conversations, all weights of the classifier tuned",
     "synthetic_capacity_ppo_lag": "synthetic conversations, all weights tuned, guard around PPO-Lag",
     "chat": "a small chat model, cost model's labels",
