@@ -11,7 +11,8 @@ from experiments.support.results.largest import largest_ratio
 from experiments.support.results.publish import Claimant
 from experiments.support.results.ratios import mean_interval, share_interval
 
-COLUMNS = ["method", "metric", "r_t", "value", "low", "high", "n", "over_threshold"]
+_OVER = ("over_threshold", "over_threshold_low", "over_threshold_high")
+COLUMNS = ["method", "metric", "r_t", "value", "low", "high", "n", *_OVER]
 PROMISED = ("ours_people", "ours_denoised", "ours_denoised_untested")
 """Methods that promise something about people's labels (`guard.people`)."""
 _ANSWERED = "accepted_pairs.answered"
@@ -24,8 +25,8 @@ def label_rows(measured: Measured) -> pd.DataFrame:
     The judge labels the run's own answers, or those of transfer. What people and the judge say of the
     human-labelled answers that a guard accepts is pooled over runs, and so is the share that it accepts; the
     judge and its held-out pairs are the same in every run: counted once. `records.ERRORS`: its errors as each
-    run has measured them on some of these pairs, pooled (of rank tests the mean over runs). The column
-    over_threshold is value / r_t.
+    run has measured them on some of these pairs, pooled (of rank tests the mean over runs). The columns
+    over_threshold are value, low and high over r_t.
     """
     frame, rows = measured.frame, []
     of_judge = frame[frame["method"].str.endswith("judge")].drop_duplicates(["method", "metric"])
@@ -34,7 +35,9 @@ def label_rows(measured: Measured) -> pd.DataFrame:
     pairs = frame[frame["metric"].str.startswith("accepted_pairs.")]
     for (method, metric, r_t), group in pairs.groupby(["method", "metric", "r_t"]):
         row = {"method": method, "metric": metric, "r_t": r_t, **_pooled(group)}
-        rows.append(row | ({} if metric == _ANSWERED else {"over_threshold": row["value"] / r_t}))
+        if metric != _ANSWERED:
+            row |= {name: row[end] / r_t for name, end in zip(_OVER, ("value", "low", "high"), strict=True)}
+        rows.append(row)
     for metric, group in frame[frame["method"] == ERRORS].groupby("metric"):
         found = _mean(group) if str(metric).startswith(_MEANS) else _pooled(group)
         rows.append({"method": ERRORS, "metric": metric, **found})

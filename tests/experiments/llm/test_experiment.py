@@ -12,8 +12,10 @@ from llm_recorded_fake import pku_rows, tiny_minilm, write_diasafety, write_line
 
 from experiments.llm import experiment
 from experiments.llm.answers.pools import Pool
+from experiments.llm.assembly import backend_of
 from experiments.llm.config import LLMConfig
-from experiments.llm.guard import coverage
+from experiments.llm.guard import coverage, judge
+from experiments.llm.guard.people import People
 from experiments.llm.guard.rules import GATES, PRICES
 from experiments.llm.models.model_settings import REFERENCE
 from experiments.llm.records import BLOCKS_TABLE, ERRORS
@@ -278,7 +280,32 @@ def test_promises_about_people_stand_beside_ours_and_change_nothing_else(tmp_pat
     assert of_errors.loc["independence_refuted", "n"] == 1
 
 
+def test_spared_pairs_are_no_ones_but_the_calibrations(tmp_path, tiny_minilm, monkeypatch):  # noqa: F811
+    """With people.spare the judge does not learn from pairs of prompts that are not drawn."""
+    monkeypatch.setattr(judge, "_STEPS", 2)
+    config = recorded_config(tmp_path, format="diasafety", people={"calibrate": True, "spare": True})
+    config.data.prompts = 60
+    context = running.RunContext(
+        registry.get("llm"), config, tmp_path, tmp_path / "cache", running.tracking.NoTracker()
+    )
+    source = experiment.make_source(config, context)
+    assert len(source.spared) == 40
+    found = judge.judge_of(source)
+    known = {*source.index, *source.spared}
+    assert found.held_out.tolist() == [text in known for text in source.human.prompt]
+    module = backend_of(source, config).new(True, 0)
+    people = People(source, found, module, 0.05)
+    sizes = [len(part) for part in (people.measure, people.calibrate, people.count)]
+    counts = [2 * len(source.rows[split]) for split in ("train", "internal_test", "validation")]
+    assert sizes == [counts[0], counts[1] + 2 * 40, counts[2]]  # two pairs for each prompt
+    prompts = [set(part.prompt) for part in (people.measure, people.calibrate, people.count)]
+    assert [len(one) for one in prompts] == [size // 2 for size in sizes]
+
+
 def test_promises_about_people_are_for_recorded_answers():
+    with pytest.raises(ConfigError, match=r"people\.spare is for people\.calibrate=true"):
+        to_object({"experiment": "llm", "source": "recorded", "data": {"path": "x"},
+                   "people": {"spare": True}}, LLMConfig)  # fmt: skip
     with pytest.raises(ConfigError, match=r"people\.calibrate is for source=recorded"):
         to_object({"experiment": "llm", "people": {"calibrate": True}}, LLMConfig)
 
