@@ -2,7 +2,7 @@
 #                   Python 3.11 to 3.13:  make setup PYTHON=python3.13 VENV=.venv313  (the results were measured on 3.11)
 # make run          set up (once) and run the first experiment: laptop preset, one seed, synthetic demand
 # make run-eia      the same on real demand:  make run-eia DATA=/path/to/demand.csv.gz
-# make test         the fast tests            make test-long   the slow ones
+# make test         the fast tests            make test-long   the slow ones         JOBS=1   one after another (default: a core each)
 # make test-cluster the engine on a Ray started here (installs ray, the extra `cluster`)
 # make lint         style, types, import rules, links of the documents
 # make docs         fill the result tables of README and docs, build docs/ as a site (site/index.html; no network)
@@ -26,6 +26,7 @@
 # the first that runs; a given one is checked
 PYTHON ?= $(or $(shell for p in python3.11 python3.12 python3.13; do $$p -c "" 2>/dev/null && echo $$p && break; done),python3.11)
 VENV ?= .venv
+JOBS ?= auto
 PY := $(VENV)/bin/python
 TORCH := $(shell grep '^torch==' requirements.txt)
 # e.g. TORCH_OPTIONS="--index-url https://download.pytorch.org/whl/cpu" for a build without CUDA
@@ -63,10 +64,10 @@ run-eia: $(READY)
 	$(PY) run.py experiment=production preset=laptop data=eia data.path="$(DATA)" seed=0 $(ARGS)
 
 test: $(READY)
-	$(PY) -m pytest -m "not long" $(ARGS)
+	$(PY) -m pytest -m "not long" --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 test-long: $(READY)
-	$(PY) -m pytest -m long $(ARGS)
+	$(PY) -m pytest -m long --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 test-cluster: $(READY)
 	$(PY) -m pip install --quiet "$$(grep '^ray==' requirements-optional.txt)"

@@ -4,8 +4,10 @@ committed is what is drawn.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
+import io
 import json
 import re
 import shutil
@@ -47,26 +49,35 @@ def kept(runs, tmp_path_factory):
     return place
 
 
+@pytest.fixture(scope="module")
+def drawn(kept, tmp_path_factory):
+    """What is drawn from raw files, and what was said."""
+    place, said = tmp_path_factory.mktemp("drawn"), io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert figures.main(["--raw", str(kept), "--results", str(place)]) == 0
+    return files(place), said.getvalue()
+
+
 def files(place: Path) -> dict[str, bytes]:
     """Every file below a folder but locks, by its path there."""
     found = (path for path in sorted(place.rglob("*.*")) if path.is_file() and path.suffix != ".lock")
     return {str(path.relative_to(place)): path.read_bytes() for path in found}
 
 
-def test_figures_from_raw_files_are_the_same_bytes_twice(kept, tmp_path, capsys):
-    for place in ("a", "b"):
-        assert figures.main(["--raw", str(kept), "--results", str(tmp_path / place)]) == 0
-    first, second = files(tmp_path / "a"), files(tmp_path / "b")
+def test_figures_from_raw_files_are_the_same_bytes_twice(kept, drawn, tmp_path):
+    (first, said), place = drawn, tmp_path / "b"
+    assert figures.main(["--raw", str(kept), "--results", str(place)]) == 0
+    second = files(place)
     assert list(first) == list(second)
     assert [name for name in first if first[name] != second[name]] == []
     assert {"figures/figure_2_eia.png", "figures/figure_2_scaling_eia.pdf", "figures/figure_3a.txt",
             "figures/figure_3b.png", "figures/figure_3d.pdf", "tables/production_curves_eia.csv",
             "tables/safetygym_gap.csv", "claims.csv"} <= set(first)  # fmt: skip
-    ledger = claims.read(tmp_path / "a" / "claims.csv")
+    ledger = claims.read(place / "claims.csv")
     assert set(ledger["commit"]) == {"c" * 12}  # of the runs, not of the drawing
     assert set(ledger["command"]) == {"make figure-2", "make figure-3"}
     assert "safetygym.scaling_slope" in set(ledger["claim"])
-    assert "not claimed: safetygym.point.times_safer" in capsys.readouterr().out
+    assert "not claimed: safetygym.point.times_safer" in said
     assert "Largest violation share of ours over r_t" in first["figures/figure_2_eia.txt"].decode()
 
 
@@ -83,11 +94,10 @@ def test_raw_files_hold_of_smaller_n_t_only_what_shows_the_scaling(kept, runs):
         assert (points["episodes"].sum() == 150).all()
 
 
-def test_what_is_drawn_from_raw_files_is_what_is_drawn_from_the_runs(kept, runs, tmp_path):
+def test_what_is_drawn_from_raw_files_is_what_is_drawn_from_the_runs(drawn, runs, tmp_path):
     for figure in ("figure-2", "figure-3"):
-        for place, source in (("raw", ["--raw", str(kept)]), ("runs", ["--runs", str(runs)])):
-            assert figures.main([figure, *source, "--results", str(tmp_path / place)]) == 0
-    from_raw, from_runs = files(tmp_path / "raw"), files(tmp_path / "runs")
+        assert figures.main([figure, "--runs", str(runs), "--results", str(tmp_path)]) == 0
+    from_raw, from_runs = drawn[0], files(tmp_path)
     assert list(from_raw) == list(from_runs)
     assert [name for name in from_raw if from_raw[name] != from_runs[name]] == []
 

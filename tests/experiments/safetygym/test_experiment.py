@@ -120,10 +120,7 @@ ABLATIONS = sorted(path.stem for path in (REPOSITORY / "configs" / "ablation").g
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name if name in ("logged", "branched") else pytest.param(name, marks=pytest.mark.long)
-        for name in ABLATIONS
-    ],
+    [name if name == "logged" else pytest.param(name, marks=pytest.mark.long) for name in ABLATIONS],
 )
 def test_every_ablation_runs(typed_in, name):
     folder, command = typed_in
