@@ -235,7 +235,7 @@ def test_the_guarded_model_must_be_given():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["step=dpo", "model=a", "out=b"], "step='dpo' is not one of: sft, reward, cost, ppo_lag"),
+        (["step=dpo", "model=a", "out=b"], "step='dpo' is not one of: sft, reward, cost, scores, ppo_lag"),
         (["step=sft", "model=a"], "step=sft needs out=..."),
         (["step=ppo_lag", "model=a", "out=b"], "needs reward=..., cost=..."),
         (["step=sft", "model=a", "out=b", "clip=0.1"], "unknown settings: clip"),
