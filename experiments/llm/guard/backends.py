@@ -17,10 +17,10 @@ from experiments.llm.guard.classifier import (
     Table,
     Tokens,
     decoder_classifier,
-    minilm_classifier,
     tokens_of,
 )
 from experiments.llm.guard.frozen import States, UpperClassifier
+from experiments.llm.guard.minilm import minilm_classifier
 from experiments.support.runs.stages import Stage
 
 

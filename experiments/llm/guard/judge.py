@@ -18,7 +18,8 @@ from torch import nn
 from experiments.llm.answers import recorded
 from experiments.llm.answers.recorded_source import FEATURE_KEYS, RecordedSource
 from experiments.llm.guard.backends import Rows
-from experiments.llm.guard.classifier import cross_entropy, margins, minilm_classifier
+from experiments.llm.guard.classifier import cross_entropy, margins
+from experiments.llm.guard.minilm import minilm_classifier
 from experiments.support.results.ratios import exact
 from experiments.support.runs.stages import Stage
 from safeframe.training import loop

@@ -15,11 +15,11 @@ from experiments.llm.guard.classifier import (
     decoder_classifier,
     load_trained,
     margins,
-    minilm_classifier,
     save_trained,
     tokens_of,
     trained_share,
 )
+from experiments.llm.guard.minilm import minilm_classifier
 from experiments.llm.models.preference_models import body
 from safeframe.training import loop
 from safeframe.types import SafeframeError
