@@ -107,6 +107,18 @@ class ModelConfig:
 
 
 @dataclass
+class ScoreConfig:
+    """What the joined safety score is made of beside two heads and four recent errors of the law."""
+
+    days: int = setting(
+        0,
+        "Join how far the mean of the same hour of so many last known days lies below 3, in their standard "
+        "deviations; 0 joins nothing. The baseline with recent errors is given it too.",
+        low=0,
+    )
+
+
+@dataclass
 class TrainingConfig:
     """Training of the networks: first supervised, then, for the classifier, by the approximate loss."""
 
@@ -226,6 +238,7 @@ class ProductionConfig(BaseConfig):
     evaluation: EvaluationConfig = section(EvaluationConfig)
     service: ServiceConfig = section(ServiceConfig)
     tailoring: AnchoredTailoringSettings = section(AnchoredTailoringSettings, later=True)
+    score: ScoreConfig = section(ScoreConfig, later=True)
 
     def validate(self) -> None:
         super().validate()

@@ -39,7 +39,7 @@ from experiments.production.config import ProductionConfig
 from experiments.production.demand.series import UNSAFE_BELOW, Quarter
 from experiments.production.demand.synthetic import truth_probability
 from experiments.production.guard.curves import Curve, Guarded, all_curves
-from experiments.production.guard.score import Calibrated, calibrated, joined_scores
+from experiments.production.guard.score import Calibrated, beside_law, calibrated, joined_scores
 from experiments.production.models import history, safety, supervised
 from experiments.production.planning import PlanTable
 from experiments.production.preparation import Experiment
@@ -107,7 +107,8 @@ def _joined(this: Experiment) -> list[np.ndarray]:
         "safety", safety.OUTPUTS * p, this.config.model.safety_hidden, safety.likelihood(this.inputs),
         kind=safety.SafetyNetwork,
     )  # fmt: skip
-    return joined_scores(safety.heads(this.inputs.outputs(network), this.data.demand), this.data)
+    heads = safety.heads(this.inputs.outputs(network), this.data.demand)
+    return joined_scores(heads, this.data, this.config.score.days)
 
 
 def _calibrated(this: Experiment, scores: list[np.ndarray]) -> Calibrated:
@@ -171,8 +172,8 @@ def _strong_baselines(this: Experiment, predicted: np.ndarray, margin: np.ndarra
     mean, spread = _mean_and_spread(this, gaussian)
     _law(this, "forecast_law", mean, spread, SPREADS)
     error = (mean - this.data.demand) / spread
-    errors = history.recent_errors(error, this.data.target_hour, this.data.lead)
-    joined = _calibrated(this, [(UNSAFE_BELOW - mean) / spread, *errors])
+    beside = beside_law(error, this.data, this.config.score.days)
+    joined = _calibrated(this, [(UNSAFE_BELOW - mean) / spread, *beside])
     risk = log_odds(joined.probability)
 
     def behind(score: np.ndarray, knob: float, cases: np.ndarray) -> np.ndarray:

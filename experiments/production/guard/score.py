@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.production.demand.series import DemandData
+from experiments.production.demand.series import UNSAFE_BELOW, DemandData
 from experiments.production.guard.calibration import odd_weeks
 from experiments.production.guard.service import risk_scale
-from experiments.production.models.history import recent_errors
+from experiments.production.models.history import days_below, recent_errors
 from experiments.production.models.safety import Heads
 from safeframe.groups.constraint import from_log_odds, log_odds
 
@@ -36,9 +36,22 @@ class Calibrated:
     counted: np.ndarray
 
 
-def joined_scores(heads: Heads, data: DemandData) -> list[np.ndarray]:
-    """What the safety score is made of, six times (n, p): both heads and four recent errors of the law."""
-    return [heads.law, heads.ordinal, *recent_errors(heads.error, data.target_hour, data.lead)]
+def joined_scores(heads: Heads, data: DemandData, days: int) -> list[np.ndarray]:
+    """What the safety score is made of, each (n, p): both heads and `beside_law`."""
+    return [heads.law, heads.ordinal, *beside_law(heads.error, data, days)]
+
+
+def beside_law(error: np.ndarray, data: DemandData, days: int) -> list[np.ndarray]:
+    """What is joined with a law of demand, each (n, p): four of its recent errors, and how far the same hour
+    of the last known days lies below 3.
+
+    Args:
+        error: (n, p) standardised errors of the law.
+        data: the cases.
+        days: `score.days`; 0 joins the errors alone.
+    """
+    errors = recent_errors(error, data.target_hour, data.lead)
+    return [*errors, days_below(data, UNSAFE_BELOW, days)] if days else errors
 
 
 def calibrated(scores: list[np.ndarray], data: DemandData, test: np.ndarray, crossed: bool) -> Calibrated:

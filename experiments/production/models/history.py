@@ -12,6 +12,10 @@ HOURS_PER_DAY = 24
 DAYS = 7
 WORST_ERROR = 6.0
 """Standardised errors count up to here."""
+LEAST_SPREAD = 0.3
+"""Added to the spread of days, on the demand scale: they may be alike by chance."""
+FAR_BELOW = 15.0
+"""Distances in spreads count up to here."""
 
 
 def of_past_hours(data: DemandData) -> tuple[np.ndarray, np.ndarray]:
@@ -20,18 +24,26 @@ def of_past_hours(data: DemandData) -> tuple[np.ndarray, np.ndarray]:
     return past.mean(axis=1), past.std(axis=1)
 
 
-def of_same_hour(data: DemandData) -> tuple[np.ndarray, np.ndarray]:
-    """(n, p) mean and standard deviation of the same hour of the seven last known days.
+def of_same_hour(data: DemandData, days: int = DAYS) -> tuple[np.ndarray, np.ndarray]:
+    """(n, p) mean and standard deviation of the same hour of the last known days.
 
-    Before the eighth day of the series there are fewer; where there is none, the measured hours serve.
+    At the beginning of the series there are fewer; where there is none, the measured hours serve.
     """
     first = -(-data.lead // HOURS_PER_DAY) * HOURS_PER_DAY
-    lags = first + HOURS_PER_DAY * np.arange(DAYS)
+    lags = first + HOURS_PER_DAY * np.arange(days)
     values = _lagged(data.series.astype(np.float64), data.target_hour, lags)
     mean, spread = of_past_hours(data)
     some = np.isfinite(values).any(axis=0)
     values = np.where(some, values, 0.0)
     return np.where(some, np.nanmean(values, axis=0), mean), np.where(some, np.nanstd(values, axis=0), spread)
+
+
+def days_below(data: DemandData, limit: float, days: int) -> np.ndarray:
+    """(n, p) how far the mean of the same hour of the last known days lies below a limit, in their standard
+    deviations, which count as `LEAST_SPREAD` more than they are; cut at `FAR_BELOW`.
+    """
+    mean, spread = of_same_hour(data, days)
+    return np.clip((limit - mean) / (spread + LEAST_SPREAD), -FAR_BELOW, FAR_BELOW)
 
 
 def recent_errors(error: np.ndarray, target_hour: np.ndarray, lead: int) -> list[np.ndarray]:

@@ -342,3 +342,14 @@ def test_parts_and_the_paper_s_classifier(done):
         sums.loc["ours", "revenue"].reset_index(drop=True),
         sums.loc["ours_priced_weekly", "revenue"].reset_index(drop=True),
     )
+
+
+def test_days_join_the_score_on_the_same_networks(done):
+    """Another run: ours changes, nothing is trained, methods without a joined score stay as they are."""
+    run = perform(done.parents[1], "score.days=14", "evaluation.parts=[guard,baselines]")
+    assert run != done
+    stages = json.loads((run / "manifest.json").read_text())["stages"]
+    assert {name for name, stage in stages.items() if not stage["reused"]} == {"guard"}
+    before, after = (weekly(one).set_index(["method", "knob"])["revenue"] for one in (done, run))
+    for method, same in (("forecast_law", True), ("ours_knob", False), ("forecast_law_errors", False)):
+        assert np.array_equal(before.loc[method].to_numpy(), after.loc[method].to_numpy()) is same

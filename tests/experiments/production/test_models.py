@@ -63,6 +63,18 @@ def test_past_hours_and_the_same_hour_of_seven_days(data):
         assert np.allclose(days_spread[case], same.std(axis=0))
 
 
+@pytest.mark.parametrize("days", [7, 14])
+def test_days_below_are_distances_in_spreads_and_far_ones_are_cut(data, days):
+    found = history.days_below(data, 3.0, days)
+    for case in (0, 600, len(data) - 1):
+        hour = data.target_hour[case]
+        same = np.array([data.series[hour - 24 * k] for k in range(1, days + 1) if hour >= 24 * k], float)
+        expected = np.clip((3.0 - same.mean(axis=0)) / (same.std(axis=0) + 0.3), -15, 15)
+        assert np.allclose(found[case], expected)
+    alike = replace(data, series=np.full_like(data.series, 9.0))
+    assert np.allclose(history.days_below(alike, 3.0, days)[400:], -15.0)  # 6 below in spreads of .3 is 20
+
+
 def test_recent_errors_are_means_of_what_is_known(data):
     error = np.random.default_rng(0).normal(size=(len(data), 4))
     found = history.recent_errors(error, data.target_hour, 24)
@@ -86,8 +98,7 @@ def test_recent_errors_and_the_same_hour_know_no_future(data, lead):
     series = data.series.copy()
     series[data.target_hour[at] - lead + 1 :] = 0.0
     for one in (replace(data, lead=lead), replace(data, lead=lead, series=series)):
-        mean, spread = history.of_same_hour(one)
+        found = [*history.of_same_hour(one), history.days_below(one, 3.0, 14)]
         if one.series is data.series:
-            kept = mean[at], spread[at]
-    assert np.array_equal(kept[0], mean[at])
-    assert np.array_equal(kept[1], spread[at])
+            kept = found
+    assert all(np.array_equal(a[at], b[at]) for a, b in zip(kept, found, strict=True))
