@@ -3,7 +3,7 @@
 # make run          set up (once) and run the first experiment: laptop preset, one seed, synthetic demand
 # make run-eia      the same on real demand:  make run-eia DATA=/path/to/demand.csv.gz
 # make test         the fast tests            make test-long   the slow ones         JOBS=1   one after another (default: a core each)
-# make test-cluster the engine on a Ray started here (installs ray, the extra `cluster`)
+# make test-cluster the engine and a sweep on a Ray started here (installs ray, the extra `cluster`)
 # make lint         style, types, import rules, links of the documents
 # make docs         fill the result tables of README and docs, build docs/ as a site (site/index.html; no network)
 # make figures      every figure, table and claim from the raw results that are committed; runs nothing
@@ -71,7 +71,7 @@ test-long: $(READY)
 
 test-cluster: $(READY)
 	$(PY) -m pip install --quiet "$$(grep '^ray==' requirements-optional.txt)"
-	$(PY) -m pytest tests/experiments/support/engine $(ARGS)
+	$(PY) -m pytest tests/experiments/support/engine tests/experiments/support/test_entry.py $(ARGS)
 
 lint: $(READY)
 	$(PY) -m ruff check .

@@ -3,14 +3,17 @@
     python scripts/scale.py
 
 Reads the stage times in results/raw/*/*/runs.json, the committed episodes, and
-results/tables/bench_llm_gpu.csv; runs nothing. A stage time counts where the stage was not taken from the
-cache. Writes results/tables/scale.csv: a row for each stage and size, with units a second of one thread
-(threads=1), and one for each extrapolation, which multiplies the rate of the largest size that was measured.
+results/tables/bench_llm_gpu.csv and bench_engine.csv; runs nothing. A stage time counts where the stage was
+not taken from the cache. Writes results/tables/scale.csv: a row for each stage and size, with units a second
+of one thread (threads=1), and one for each extrapolation, which multiplies the rate of the largest size that
+was measured; extrapolations on an engine share this work equally among its workers and add what bench_engine
+found that workers and tasks cost.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -28,6 +31,8 @@ COLUMNS = ["name", "experiment", "stage", "unit", "units", "seconds", "low", "hi
            "extrapolated", "hours", "on", "source"]  # fmt: skip
 INTERNAL_TEST = ("safetygym_internal_test_", "safetygym_agreement_")
 CANDIDATES, PROMPTS = 16, 10**6
+CASES_OF_TASK, STEPS_OF_TASK, PROMPTS_OF_TASK = 10**6, 250_000, 4096
+"""How stages are cut: SHARD_CASES and BLOCK_STEPS of Safety Gym, models.shard of language."""
 
 
 def runs_of(preset: str, experiment: str) -> list[dict[str, Any]]:
@@ -130,6 +135,19 @@ def larger(name: str, measured: dict, units: float) -> dict:
     return {**measured, **unknown, "units": units, "seconds": seconds, "hours": seconds / 3600}
 
 
+def on_engine(alone: dict, engine: str, workers: int, units_of_task: float, what: str) -> dict:
+    """An extrapolation on an engine: equal shares of the work, the tasks' own cost, the start."""
+    costs = pd.read_csv(TABLES / "bench_engine.csv").set_index(["engine", "workers"])
+    tasks = math.ceil(alone["units"] / units_of_task)
+    each = float(costs.loc[(engine, 1), "task_ms"]) / 1000
+    waves = math.ceil(tasks / workers) / tasks  # the last ones leave some workers without work
+    start = float(costs.loc[(engine, 2), "start_seconds"])
+    seconds = (alone["seconds"] + tasks * each) * waves + start
+    name = f"{alone['name']}_{engine}_{workers}"
+    about = {"name": name, "seconds": seconds, "hours": seconds / 3600, "on": f"{engine}, {workers} {what}"}
+    return {**alone, **about, "per_second": alone["units"] / seconds, "extrapolated": True}
+
+
 def opt() -> list[dict]:
     """10^6 prompts with OPT-1.3B and its reward and cost models, from candidates a second on one GPU."""
     rates = pd.read_csv(TABLES / "bench_llm_gpu.csv").set_index("what")
@@ -143,20 +161,27 @@ def opt() -> list[dict]:
              "seconds": seconds, "per_second": PROMPTS / seconds, "extrapolated": True,
              "hours": seconds / 3600, "on": device, "source": "results/tables/bench_llm_gpu.csv"}
         )  # fmt: skip
-    return found
+    seconds = sum(part["seconds"] for part in found)
+    total = {"name": "opt_total", "stage": "OPT-1.3B: all three", "seconds": seconds, "hours": seconds / 3600}
+    return [*found, {**found[0], **total, "per_second": PROMPTS / seconds}]
 
 
 def main() -> None:
     cases = [*collection("laptop"), *collection("paper")]
     steps = [*episodes("laptop"), *episodes("paper")]
     prompts = pools()
-    rows = [
-        *cases,
-        *(larger(f"collect_{short(units)}", cases[-1], units) for units in (1e9, 1e10)),
-        *steps,
+    more = [larger(f"collect_{short(units)}", cases[-1], units) for units in (1e8, 1e9, 1e10)]
+    longer, wider, gpu = (
         larger("episodes_1e9", steps[-1], 1e9),
-    ]
-    rows += [*prompts, larger("pools_1e6", prompts[-1], PROMPTS), *networks(), *opt()]
+        larger("pools_1e6", prompts[-1], PROMPTS),
+        opt(),
+    )
+    rows = [*cases, *more, *steps, longer, *prompts, wider, *networks(), *gpu]
+    for engine, workers in (("joblib", 16), ("ray", 128)):
+        rows += [on_engine(one, engine, workers, CASES_OF_TASK, "workers") for one in more]
+        rows.append(on_engine(longer, engine, workers, STEPS_OF_TASK, "workers"))
+        rows.append(on_engine(wider, engine, workers, PROMPTS_OF_TASK, "workers"))
+    rows += [on_engine(gpu[-1], "ray", workers, PROMPTS_OF_TASK, "GPUs") for workers in (8, 64)]
     table = pd.DataFrame(rows, columns=COLUMNS)
     with atomic_path(TABLES / "scale.csv") as path:
         table.to_csv(path, index=False, lineterminator="\n", float_format="%.4g")

@@ -27,185 +27,31 @@ Methods ("rank": the feasible candidate of highest reward; "sample": the first f
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
-from experiments.llm.answers import recorded
-from experiments.llm.answers.features import save_array
 from experiments.llm.answers.hub import HubSource
-from experiments.llm.answers.pools import SPLITS, Pool
 from experiments.llm.answers.prepared import PreparedSource
 from experiments.llm.answers.recorded_source import RecordedSource
-from experiments.llm.assembly import backend_of, make_source
 from experiments.llm.candidates import candidates_table, real_rows
 from experiments.llm.config import LLMConfig
 from experiments.llm.evaluation import Evaluation
-from experiments.llm.guard import baselines, classifier, coverage, tailored
-from experiments.llm.guard.backends import place_of, spread
+from experiments.llm.guard import baselines, coverage
 from experiments.llm.guard.calibration import Calibrator
 from experiments.llm.guard.judge import judge_of, recorded_rows
 from experiments.llm.guard.people import People
 from experiments.llm.guard.rules import Rules, fitting_part
+from experiments.llm.preparation import Experiment, classifiers_ahead, tailored_ahead
 from experiments.llm.records import BLOCKS_TABLE, CANDIDATES_TABLE
 from experiments.llm.transfer import Calibrated, other_configuration, transfer
 from experiments.support.files import atomic_path
 from experiments.support.runs.running import RunContext
-from experiments.support.runs.stages import Stage
-from experiments.support.tailoring_settings import measurements
 from safeframe.optimisation.candidates import DEFAULT
-from safeframe.training import loop
-from safeframe.training.never_harm import SelectionFold
-from safeframe.training.tailored import Fold, tailor
-from safeframe.types import SQRT2
 
-HELD_OUT = "held_out"
-"""Training prompts that no training sees (`tailoring.selection_share`)."""
 KINDS_SHOWN = 8
 """Kinds of real prompts, at most, for each of which shares are counted too."""
-_KEYS = ("source", "data", "pools", "seed", "classifier", "models")
-
-
-class Experiment:
-    """One run: pools, tables and classifiers at hand."""
-
-    def __init__(self, settings: LLMConfig, context: RunContext):
-        self.config, self.context = settings, context
-        with context.stage("pools"):
-            self.source = make_source(settings, context)
-            self.pool: dict[str, Pool] = {}
-            for split in SPLITS:
-                wanted = getattr(settings.pools, split)
-                if isinstance(self.source, RecordedSource):
-                    wanted = min(wanted, len(self.source.rows[split]))
-                self.pool[split] = self.source.pool(split, wanted)
-                found = self.pool[split]
-                recorded.require_both(found.harmful[found.mask], f"prompts for {split}")
-        out = settings.tailoring.held_out(np.arange(len(self.pool["train"].prompt)))
-        if out.any():
-            self.pool[HELD_OUT] = self.pool["train"].subset(out)
-            self.pool["train"] = self.pool["train"].subset(~out)
-        self.backend = backend_of(self.source, settings)
-        tables = {split: self.backend.table(pool) for split, pool in self.pool.items()}
-        self.table = {split: table for split, (table, _) in tables.items()}
-        states = getattr(self.source, "hidden", None)
-        self.cut = states.cut if states is not None else sum(cut for _, cut in tables.values())
-
-    def classifier(self, name: str, lora: bool) -> nn.Module:
-        """A classifier trained by cross-entropy on the training prompts, from the cache if there is one."""
-        settings, pool = self.config.classifier, self.pool["train"]
-        rate = settings.learning_rate if lora else settings.full_learning_rate
-        steps = max(1, round(settings.epochs * len(self.table["train"]) / settings.batch))
-
-        def compute(stage: Stage) -> nn.Module:
-            loss = classifier.cross_entropy(self.table["train"], pool.harmful[pool.mask], settings.batch)
-            schedule = loop.TrainingSettings(
-                steps, rate, settings.weight_decay, checkpoint_every=settings.checkpoint_every
-            )
-            seed = self.context.seeds.integer(name)
-            fresh = self.backend.new(lora, seed)
-            watched = self.context.watched(name, loss)
-            return loop.train(fresh, watched, schedule, seed, stage.checkpoint, self._progress(name))
-
-        return self._cached(name, lora, compute, {})
-
-    def tailored(self, warm: nn.Module, margin: np.ndarray, lora: bool = True) -> nn.Module:
-        """The warm-up classifier trained on by the approximate loss at the run's r_t; margin (n, k): its own
-        on the training prompts.
-        """
-        settings, pool = self.config.tailored, self.pool["train"]
-
-        def compute(stage: Stage) -> nn.Module:
-            default = self.source.default_reward(pool.prompt)
-            actions = tailored.answer_actions(
-                pool.reward, pool.harmful, pool.mask, default, settings.harm_cost
-            )
-            problem = tailored.AnswerProblem(
-                self.table["train"], place_of(pool), pool.harmful[pool.mask], actions,
-                self._relative_shift(margin), settings.inputs, settings.test_cases,
-                self.config.tailoring.micro_batch,
-            )  # fmt: skip
-            schedule = loop.TrainingSettings(
-                settings.steps, settings.learning_rate, one_cycle=False, average=settings.average,
-                checkpoint_every=max(1, self.config.classifier.checkpoint_every // 10),
-            )  # fmt: skip
-            chosen = self.config.tailoring.of(
-                self.config.r_t, schedule, settings.penalty, settings.perturbation, settings.temperature,
-                settings.temperature_output, settings.anchor,
-            )  # fmt: skip
-            seed = self.context.seeds.integer("tailored")
-            found = tailor(
-                warm, problem, chosen, seed, self._fold(), stage.checkpoint, self._progress("tailored")
-            )
-            for key, value in measurements(found.report).items():
-                self.context.measured(key, value)
-            return found.module
-
-        depends = {name: self.context.value(name) for name in ("r_t", "tailored")}
-        depends |= {"xi": self.config.evaluation.xi, "xi_mass": self.config.evaluation.xi_mass}
-        depends |= {"warm": classifier.digest(warm), "margin": margin}
-        return self._cached("tailored", lora, compute, depends)
-
-    def _fold(self) -> Fold | None:
-        """Candidates of the prompts that no training saw, to choose among checkpoints; prompts are blocks."""
-        if HELD_OUT not in self.pool:
-            return None
-        pool, table = self.pool[HELD_OUT], self.table[HELD_OUT]
-        cases = SelectionFold(pool.harmful[pool.mask].astype(np.int64), block=np.nonzero(pool.mask)[0])
-        return Fold(cases, lambda module: classifier.margins(module, table))
-
-    def _relative_shift(self, margin: np.ndarray) -> float:
-        """sqrt(2) xi over the spread of the warm-up margins on the training prompts."""
-        fixed, pool = self.config.fixed_radius(), self.pool["train"]
-        if fixed is None:
-            fixed = Calibrator(margin, pool).radius(self.config.r_t, self.config.evaluation.xi_mass)
-        return SQRT2 * fixed / float(margin[pool.mask].std())
-
-    def margin(self, name: str, module: nn.Module, split: str) -> np.ndarray:
-        """(n, k) margins of a split's candidates, +inf where there is none; from the cache if these weights
-        have judged them before. The manifest says how many texts a second when it judges.
-        """
-
-        def compute(_: Stage) -> np.ndarray:
-            started, table = time.process_time(), self.table[split]
-            flat = classifier.margins(module, table, self.backend.rows, self._progress(f"{name}, {split}"))
-            seconds = max(time.process_time() - started, 1e-9)
-            if split == "validation":
-                self.context.measured(f"texts_per_cpu_second.{name}", len(table) / seconds)
-            return flat
-
-        depends = self._keys() | {"split": split, "weights": classifier.digest(module)}
-        flat = self.context.cache("margins", depends, compute, save_array, np.load, ".npy")
-        return spread(flat, self.pool[split])
-
-    def calibration_pool(self) -> Pool:
-        """Internal test prompts, as many as have `evaluation.n_t` labelled candidates together."""
-        pool, n_t = self.pool["internal_test"], self.config.evaluation.n_t
-        if n_t is None:
-            return pool
-        counts = np.cumsum(pool.mask.sum(axis=1))
-        return pool.subset(np.arange(max(2, int(np.searchsorted(counts, n_t, side="right")))))
-
-    def _cached(self, name: str, lora: bool, compute: Any, depends: dict) -> nn.Module:
-        keys = self._keys() | depends
-        seed = self.context.seeds.integer("tailored" if name == "tailored" else name)
-
-        def load(path: Path) -> nn.Module:
-            return classifier.load_trained(self.backend.new(lora, seed), path)
-
-        return self.context.cache(name, keys, compute, classifier.save_trained, load, ".pt")
-
-    def _keys(self) -> dict[str, Any]:
-        content = vars(self.config)
-        later = [name for name in ("tailoring", "prepared", "frozen") if self.context.has(name)]
-        return {key: self.context.value(key) for key in (*_KEYS, *later) if key in content}
-
-    def _progress(self, name: str) -> Any:
-        return lambda steps: self.context.progress(steps, name, total=len(steps))
 
 
 def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
@@ -216,14 +62,16 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
     if settings.transfer.path:
         coverage.require_enough(len(this.pool["internal_test"].prompt), settings.transfer.epsilon)
 
-    warm = this.classifier("cross_entropy", lora=True)
-    full = this.classifier("fully_tuned", lora=False) if settings.classifier.fully_tuned else None
+    classifiers_ahead(this)
+    warm = this.classifier("cross_entropy")
+    full = this.classifier("fully_tuned") if settings.classifier.fully_tuned else None
     with context.stage("margins of the warm-up"):
         warm_train = this.margin("cross_entropy", warm, "train")
         start, before = warm, warm_train
         if full is not None and settings.capacity.weights == "all":
             start, before = full, this.margin("fully_tuned", full, "train")
-    ours = this.tailored(start, before, lora=start is warm)
+    tailored_ahead(this)
+    ours = this.tailored(start, before)
 
     with context.stage("margins"):
         names = {"ours": ours, "cross_entropy": warm} | ({"fully_tuned": full} if full else {})

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments.production import decomposition
+from experiments.production import decomposition, trained
 from experiments.production.config import ProductionConfig
 from experiments.production.demand.series import HOURS_PER_WEEK, UNSAFE_BELOW, Quarter
 from experiments.production.guard.service import (
@@ -37,9 +37,8 @@ _KNOWN = (Quarter.TRAINING, Quarter.INTERNAL_TEST_TRAINING, Quarter.INTERNAL_TES
 def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
     """All guards in service on one seed."""
     this = Experiment(config, context)
-    p, counting, service = this.problem.n_products, this.evaluation, config.service
-    demand_network = this.network("demand", p, config.model.hidden, supervised.demand_loss(this.inputs))
-    predicted = this.inputs.outputs(demand_network)
+    trained.train_ahead(this)
+    counting, service, predicted = this.evaluation, config.service, trained.predicted(this)
     use, unsafe = counting.validation, this.data.unsafe
     clock = Clock(config.data.lead, service.delay, service.renew, service.window)
     in_service = InService(
@@ -75,12 +74,11 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
 
 def _scores(this: Experiment) -> list[np.ndarray]:
     """The scores that the calibrated risk is made of, (n, p) each."""
-    p, model, made = this.problem.n_products, this.config.model, []
+    made = []
     if "margin" in this.config.service.scores:
-        loss = supervised.cross_entropy(this.inputs)
-        made.append(this.inputs.outputs(this.network("cross_entropy", p, model.classifier_hidden, loss)))
+        made.append(this.inputs.outputs(trained.warm(this)))
     if "forecast" in this.config.service.scores:
-        gaussian = this.network("gaussian", 2 * p, model.hidden, supervised.gaussian_loss(this.inputs))
+        gaussian = trained.gaussian(this)
         mean, spread = (
             part.double().numpy()
             for part in supervised.mean_and_spread(torch.from_numpy(this.inputs.outputs(gaussian)))

@@ -34,7 +34,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from experiments.production import deployment
+from experiments.production import deployment, trained
 from experiments.production.config import ProductionConfig
 from experiments.production.demand.series import UNSAFE_BELOW, Quarter
 from experiments.production.demand.synthetic import truth_probability
@@ -64,20 +64,16 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
     if config.service.methods:
         return deployment.run(config, context)
     this = Experiment(config, context)
-    p, hidden, small = this.problem.n_products, config.model.hidden, config.model.classifier_hidden
-
+    trained.train_ahead(this)
     parts, binary = set(config.evaluation.parts), config.model.classifier == "binary"
-    demand_network = this.network("demand", p, hidden, supervised.demand_loss(this.inputs))
-    predicted = this.inputs.outputs(demand_network)
+    predicted = trained.predicted(this)
     table = PlanTable(this.problem, predicted)
     margins: dict[str, np.ndarray] = {}
     if binary or parts != {"guard"}:
-        warm = this.network("cross_entropy", p, small, supervised.cross_entropy(this.inputs))
-        margins["warm"] = this.inputs.outputs(warm)
+        margins["warm"] = this.inputs.outputs(trained.warm(this))
         if binary or "binary" in parts:
             for name, conservative in (("tailored", True), ("tailored_xi_0", False)):
-                network = this.tailored(name, warm, predicted, conservative)
-                margins[name] = this.inputs.outputs(network)
+                margins[name] = this.inputs.outputs(trained.tailored(this, conservative))
 
     if "guard" in parts:
         scores = [margins["tailored"]] if binary else _joined(this)
@@ -102,12 +98,7 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
 
 def _joined(this: Experiment) -> list[np.ndarray]:
     """Scores of the network with two heads, and of how its forecast did lately."""
-    p = this.problem.n_products
-    network = this.network(
-        "safety", safety.OUTPUTS * p, this.config.model.safety_hidden, safety.likelihood(this.inputs),
-        kind=safety.SafetyNetwork,
-    )  # fmt: skip
-    heads = safety.heads(this.inputs.outputs(network), this.data.demand)
+    heads = safety.heads(this.inputs.outputs(trained.two_heads(this)), this.data.demand)
     return joined_scores(heads, this.data, this.config.score.days)
 
 
@@ -153,23 +144,17 @@ def _papers_baselines(this: Experiment, predicted: np.ndarray, table: PlanTable)
     gate = predicted[counting.validation] >= UNSAFE_BELOW
     counting.count("two_stage", table.action(gate, counting.validation))
 
-    p, hidden = this.problem.n_products, config.model.hidden
     amounts = {}
     for penalty in config.evaluation.penalties:
-        loss = supervised.decision_loss(this.inputs, this.problem, penalty)
-        network = this.network(f"end_to_end_{penalty:g}", p, hidden, loss, {"penalty": penalty})
-        output = torch.from_numpy(this.inputs.outputs(network))
+        output = torch.from_numpy(this.inputs.outputs(trained.end_to_end(this, penalty)))
         amounts[float(penalty)] = supervised.decide(this.problem, output).numpy()
     counting.swept("end_to_end", amounts, lambda penalty, cases: amounts[penalty][cases])
 
 
 def _strong_baselines(this: Experiment, predicted: np.ndarray, margin: np.ndarray, table: PlanTable) -> None:
     """Methods that the paper does not have, each as good as we could make it."""
-    counting, p = this.evaluation, this.problem.n_products
-    gaussian = this.network(
-        "gaussian", 2 * p, this.config.model.hidden, supervised.gaussian_loss(this.inputs)
-    )
-    mean, spread = _mean_and_spread(this, gaussian)
+    counting = this.evaluation
+    mean, spread = _mean_and_spread(this, trained.gaussian(this))
     _law(this, "forecast_law", mean, spread, SPREADS)
     error = (mean - this.data.demand) / spread
     beside = beside_law(error, this.data, this.config.score.days)

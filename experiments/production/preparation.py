@@ -21,7 +21,7 @@ from experiments.production.planning import ProductionProblem
 from experiments.support.runs.running import RunContext
 from experiments.support.runs.stages import Stage
 from experiments.support.tailoring_settings import measurements
-from experiments.support.weights import digest_of
+from experiments.support.weights import digest_of, save_weights
 from safeframe.training import loop
 from safeframe.training.tailored import tailor
 from safeframe.types import SQRT2
@@ -54,6 +54,8 @@ class Experiment:
 
     def __init__(self, config: ProductionConfig, context: RunContext):
         self.config, self.context = config, context
+        self.made: dict[str, Any] = {}
+        """Networks that others need, and what they predict (`trained`)."""
         self.problem = load_problem(config)
         self.data = load_data(config)
         self.inputs = Inputs(self.data, config.data.calendar)
@@ -192,7 +194,7 @@ class Experiment:
             name,
             keys,
             compute,
-            lambda network, path: torch.save(network.state_dict(), path),
+            lambda network, path: save_weights(network.state_dict(), path),
             load,
             ".pt",
         )

@@ -112,6 +112,7 @@ class Experiment(GuardStages):
             taus = strictest_first(provisional.threshold(r).tau for r in LADDER)
             behaviours += [Guard(classifier, tau) for tau in reversed(taus)]
         part = -(-self.n_t // (len(behaviours) * (2 if rounds else 1)))
+        self.data_ahead([(f"internal_test_{i}", guard) for i, guard in enumerate(behaviours)], part, stages)
         data = [
             self.data(f"internal_test_{i}", guard, part, stages, False)[0]
             for i, guard in enumerate(behaviours)
@@ -120,10 +121,9 @@ class Experiment(GuardStages):
         for round_ in range(rounds):
             used = strictest_first(one.tau for one in found.thresholds(self.levels).values())
             part = -(-self.n_t // (2 * rounds * max(len(used), 1)))
-            fresh = [
-                self.data(f"agreement_{round_}_{i}", Guard(classifier, tau), part, stages, False)[0]
-                for i, tau in enumerate(used)
-            ]
+            under = [(f"agreement_{round_}_{i}", Guard(classifier, tau)) for i, tau in enumerate(used)]
+            self.data_ahead(under, part, stages)
+            fresh = [self.data(name, guard, part, stages, False)[0] for name, guard in under]
             data += fresh
             found = curves_of(classifier, self.agent, data, self.rule, mode)
         self.note("n_behaviours", len(data), self.n_t, found.threshold(c.r_t).radius)

@@ -18,12 +18,13 @@ from experiments.support.engine.settings import EngineConfig
 from experiments.support.errors import ConfigError
 from experiments.support.files import REPOSITORY, hash_of, input_checksum
 from experiments.support.settings import check, section, setting, unset_later
+from experiments.support.storage.objects import folder_of, is_folder, require_known
 
 PRESETS = ("smoke", "laptop", "paper")
 TRACKING_MODES = ("none", "disabled", "offline", "online", "auto")
 TRACKERS = ("wandb", "tensorboard")
 
-EXECUTION_SETTINGS = ("tracking", "engine", "output", "threads", "progress", "force")
+EXECUTION_SETTINGS = ("tracking", "engine", "output", "store", "threads", "progress", "force")
 """Settings that say how a run is carried out and not what it computes: they are no part of its identity."""
 
 
@@ -72,6 +73,11 @@ class BaseConfig:
     output: str = setting(
         "results/runs", "Folder that runs are kept in; a relative one counts from the repository's root."
     )
+    store: str | None = setting(
+        None,
+        "Where long stages are kept that runs share: a folder, or a URL of fsspec (s3://bucket/folder) that "
+        "several machines share; null is the folder cache in output.",
+    )
     threads: int = setting(
         2, "Threads, or processes where an experiment uses them, that a run may take.", low=1
     )
@@ -85,6 +91,8 @@ class BaseConfig:
         Derived schemas call `super().validate()` first, and add rules between settings only.
         """
         check(self)
+        if self.store is not None:
+            require_known(self.store)
 
     def inputs(self) -> dict[str, str]:
         """Files that the run reads, by their configuration key.
@@ -166,3 +174,12 @@ def output_root(config: BaseConfig) -> Path:
     does not matter.
     """
     return (REPOSITORY / config.output).resolve()
+
+
+def cache_of(config: BaseConfig) -> Path:
+    """The folder of long stages: `store` where that is one, else `cache` in `output`, which is this machine's
+    copy of a store behind a URL.
+    """
+    if config.store is not None and is_folder(config.store):
+        return (REPOSITORY / folder_of(config.store)).resolve()
+    return output_root(config) / "cache"

@@ -69,6 +69,9 @@ def main(compose_and_run: Callable[[], None]) -> int:
     except (HydraException, OmegaConfBaseException, ConfigError) as error:
         complain(error, ConfigError(explain(error)) if not isinstance(error, ConfigError) else error)
         return 2
+    except UserError as error:  # of a launcher, before any job
+        complain(error, error)
+        return 2
     found = summarise()
     return max(_failures, default=0) if found is None else found
 
@@ -120,7 +123,7 @@ def of_sweep(composed: DictConfig, record: Path) -> None:
     number = int(hydra.job.num) + 1
     settings = sweep.chosen(hydra.overrides.task, sweep.read(record).swept)
     started, error, place = time.time(), None, Path()
-    log_file = record.with_suffix("") / f"job_{number}.log"
+    log_file = sweep.log_of(record, number)
     with sweep_log(log_file):
         log.info("job %s: %s", number, settings)
         try:
@@ -130,6 +133,7 @@ def of_sweep(composed: DictConfig, record: Path) -> None:
             error = caught
             outcome = sweep.REFUSED if isinstance(caught, ConfigError) else sweep.FAILED
             place = log_file
+            print(f"error: {(isinstance(caught, OSError) and storage_error(caught)) or caught}")
     if error is not None:
         complain(error, (isinstance(error, OSError) and storage_error(error)) or error)
     job = sweep.Job(number, settings, outcome, time.time() - started, str(place))

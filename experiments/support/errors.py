@@ -32,6 +32,10 @@ class EngineError(UserError):
     """Tasks cannot be done: what their engine needs is missing, or a worker dies again and again."""
 
 
+class StoreError(UserError):
+    """A shared store cannot be reached, read or written."""
+
+
 class StorageError(UserError):
     """A file cannot be written: the disk is full, the place is read-only, or permission is missing."""
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,15 @@ from experiments.support.files import REPOSITORY
 RECORD = "SAFEFRAME_SWEEP"
 """Environment variable: the file of the sweep that jobs belong to."""
 DONE, SKIPPED, FAILED, REFUSED = "done", "skipped", "failed", "refused"
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+ELSEWHERE = ("submitit", "ray_launcher")
+"""Launchers whose jobs do not share the terminal."""
 CODES = {DONE: 0, SKIPPED: 0, FAILED: 1, REFUSED: 2}
 """What became of a job, and its exit code: refused is a configuration that is wrong."""
+
+
+_watching: list[tuple[threading.Thread, threading.Event]] = []
+"""Of the sweep of this process; not the callback's own, which is sent to jobs."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +90,26 @@ class SweepCallback(Callback):
     """Hydra calls it once in the process that was started, before any job."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Begin the sweep's record and count its jobs."""
-        begin(Path(str(config.hydra.sweep.dir)), values(config))
+        """Begin the sweep's record and count its jobs. Jobs in other processes get as many threads as the
+        configuration says; of those that have no terminal, this one tells.
+        """
+        record = begin(Path(str(config.hydra.sweep.dir)), values(config))
+        launcher = str(config.hydra.launcher.get("_target_", ""))
+        if "basic_launcher" not in launcher:
+            for name in THREADS:
+                os.environ.setdefault(name, str(config.get("threads", 1)))
+        if any(name in launcher for name in ELSEWHERE):
+            ended = threading.Event()
+            thread = threading.Thread(target=watch, args=(record, ended), daemon=True)
+            _watching.append((thread, ended))
+            thread.start()
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Tell of the last jobs."""
+        while _watching:
+            thread, ended = _watching.pop()
+            ended.set()
+            thread.join()
 
 
 def values(config: DictConfig) -> dict[str, int]:
@@ -162,6 +189,43 @@ def line(progress: Progress, job: Job, now: float) -> str:
         text += f" in {duration(job.seconds)}"
     left = progress.left(now)
     return text + (f", about {duration(left)} left" if left else "")
+
+
+def log_of(record: Path, number: int) -> Path:
+    """The log of a sweep's job."""
+    return record.with_suffix("") / f"job_{number}.log"
+
+
+def told(record: Path, number: int, now: float) -> list[str]:
+    """What the terminal is told of a job that ended elsewhere: its error, as its log has it, and its line."""
+    progress = read(record)
+    ended = [at for at, job in enumerate(progress.jobs) if job.number == number]
+    if not ended:
+        return []
+    job, log = progress.jobs[ended[-1]], log_of(record, number)
+    text = log.read_text(encoding="utf-8") if log.is_file() and job.outcome in (FAILED, REFUSED) else ""
+    errors = [said for said in text.splitlines() if said.startswith("error: ")][-1:]
+    return [*errors, line(replace(progress, jobs=progress.jobs[: ended[-1] + 1]), job, now)]
+
+
+def watch(record: Path, ended: threading.Event, every: float = 1.0) -> None:
+    """Print what :func:`told` says of every job that is added to a record, until `ended`.
+
+    Args:
+        record: the sweep's.
+        ended: set when no more jobs come.
+        every: seconds between two looks.
+    """
+    number = 0
+    while True:
+        last = ended.wait(every)
+        jobs = read(record).jobs
+        for job in jobs[number:]:
+            for text in told(record, job.number, time.time()):
+                print(text, file=sys.stderr, flush=True)
+        number = len(jobs)
+        if last:
+            return
 
 
 def table(progress: Progress) -> str:

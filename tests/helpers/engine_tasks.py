@@ -17,6 +17,8 @@ from experiments.support.engine.store import TaskStore
 from experiments.support.engine.tasks import Form, Task
 from experiments.support.errors import ConfigError
 from experiments.support.files import REPOSITORY
+from experiments.support.storage.objects import Objects
+from experiments.support.storage.shared import Shared
 
 
 def called(folder: Path, name: str) -> None:
@@ -93,9 +95,10 @@ def save(value: np.ndarray, path: Path) -> None:
 ARRAY = Form(save, np.load, ".npy")
 
 
-def store(folder: Path) -> TaskStore:
-    """Results below a folder."""
-    return TaskStore(folder / "stage" / "tasks", ARRAY)
+def store(folder: Path, url: str | None = None) -> TaskStore:
+    """Results below a folder, and behind a URL."""
+    shared = None if url is None else Shared(Objects(url)).under("tasks")
+    return TaskStore(folder / "stage" / "tasks", ARRAY, shared)
 
 
 def tasks(folder: Path, call, count: int, *more) -> list[Task]:
@@ -110,16 +113,17 @@ def engine(name: str = "local", workers: int = 1, **more) -> Engine:
     return Engine(EngineConfig(name, workers, **more))
 
 
-def main(folder: Path, name: str, workers: int) -> None:
+def main(folder: Path, name: str, workers: int, url: str | None = None) -> None:
     """A program of its own that can be killed: six tasks, of which the third waits for ever at first."""
     with_engine = engine(name, workers)
-    list(with_engine.results(tasks(folder, wait_first, 6, 2), store(folder), "killed"))
+    list(with_engine.results(tasks(folder, wait_first, 6, 2), store(folder, url), "killed"))
     with_engine.close()
 
 
-def kill_engine(folder: Path, name: str, workers: int) -> None:
+def kill_engine(folder: Path, name: str, workers: int, url: str | None = None) -> None:
     """Start the helper's program, wait until nothing but its third task is left to do, and kill it."""
-    code = f"import pathlib, engine_tasks as h; h.main(pathlib.Path({str(folder)!r}), {name!r}, {workers})"
+    arguments = f"pathlib.Path({str(folder)!r}), {name!r}, {workers}, {url!r}"
+    code = f"import pathlib, engine_tasks as h; h.main({arguments})"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)])},
@@ -133,3 +137,17 @@ def kill_engine(folder: Path, name: str, workers: int) -> None:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+
+
+def programs(code: str, arguments: list[list[str]]) -> list[str]:
+    """What Python programs print that run at once, each with arguments of its own; all must end well."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)])}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, *own], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for own in arguments
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * len(started)
+    return outputs

@@ -112,7 +112,7 @@ def test_core_dependencies_are_all_that_the_library_imports():
                 imported.add(node.module.split(".")[0])
     core = {re.split(r"[<>=~! ]", line)[0] for line in PROJECT["dependencies"]}
     optional = {"faiss", "pyarrow", "sklearn"}  # the extras of these names
-    of_the_experiments = {"browser", "chat", "cluster", "dashboards", "report", "tensorboard"}
+    of_the_experiments = {"browser", "chat", "cluster", "dashboards", "report", "store", "tensorboard"}
     assert imported - sys.stdlib_module_names - {"safeframe"} - optional <= core
     assert optional | of_the_experiments == set(PROJECT["optional-dependencies"])
     assert not optional & of_the_experiments

@@ -17,7 +17,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,7 +29,6 @@ from experiments.llm.config import ClassifierConfig
 from experiments.llm.models.preference_models import body, plain
 from experiments.llm.models.runtime import computing_in
 from experiments.llm.models.tokenizer import Template, parts_of
-from experiments.support.weights import digest_of
 from safeframe.types import SafeframeError
 
 OPT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2", "embed_tokens"]
@@ -235,24 +233,3 @@ def margins(
         logits = module(*table.batch(rows))
         out[rows] = (logits[:, 1] - logits[:, 0]).double().numpy()
     return out
-
-
-def digest(module: nn.Module) -> str:
-    """Hash of the weights that were trained."""
-    return digest_of({name: value for name, value in module.named_parameters() if value.requires_grad})
-
-
-def save_trained(module: nn.Module, path: Path) -> None:
-    """Write the weights that were trained (adapters and heads, or everything)."""
-    trained = {name for name, p in module.named_parameters() if p.requires_grad}
-    torch.save({name: value for name, value in module.state_dict().items() if name in trained}, path)
-
-
-def load_trained(module: nn.Module, path: Path) -> nn.Module:
-    """Put weights that `save_trained` wrote into a module made the same way."""
-    weights = torch.load(path, weights_only=True, map_location="cpu")
-    wanted = {name for name, p in module.named_parameters() if p.requires_grad}
-    if set(weights) != wanted:
-        raise SafeframeError(f"{path} holds {len(weights)} weights, {len(wanted)} other ones are needed")
-    module.load_state_dict(weights, strict=False)
-    return module.eval()

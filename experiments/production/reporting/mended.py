@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.production.reporting.report import GAINS, claim_gain
+from experiments.production.reporting.report import GAINS, TRAINED_AT, claim_gain
 from experiments.support.results import collect
 from experiments.support.results.publish import Claimant, Target
 from experiments.support.results.saved import Saved
@@ -27,6 +27,12 @@ def load(source: str, preset: str, where: Mapping[str, Any], root: collect.Root)
     wanted = {"data.source": source, "preset": preset, **where}
     runs = [run for run in collect.finished("production", wanted, root) if is_mended(run)]
     return collect.comparable(runs, _FREE)[0]
+
+
+def claimed(results: pd.DataFrame) -> np.ndarray:
+    """Which rows of a run's tidy results claims rest on."""
+    of_metric = results["metric"].isin({metric for metric, _ in GAINS})
+    return (of_metric & np.isclose(results["r_t"].astype(float), TRAINED_AT, rtol=1e-6)).to_numpy()
 
 
 def record(runs: list[Saved], source: str, preset: str, target: Target) -> None:

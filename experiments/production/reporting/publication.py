@@ -24,7 +24,7 @@ from experiments.production.reporting.comparison import times_safer
 from experiments.support.results.collect import Root
 from experiments.support.results.points import unique
 from experiments.support.results.publish import Target, announce, load_each
-from experiments.support.results.saved import Saved
+from experiments.support.results.saved import RESULTS, Saved
 
 EXPERIMENT = "production"
 SWEEP = "python run.py -m +sweep=figure-2"
@@ -55,14 +55,14 @@ def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
 
 def trim(runs: list[Saved]) -> Callable[[Saved, str, pd.DataFrame], pd.DataFrame]:
     """What raw files keep of a run's tables: all with the largest n_t; of the others, which show the
-    scaling in n_t alone, ours at the r_t that it is trained for and the oracle; of mended training nothing
-    but the tidy results.
+    scaling in n_t alone, ours at the r_t that it is trained for and the oracle; of mended training what is
+    claimed.
     """
     most = max(measured.n_t(run) for run in runs if not run.has(SERVED))
 
     def kept(run: Saved, name: str, table: pd.DataFrame) -> pd.DataFrame:
         if mended.is_mended(run):
-            return table.iloc[:0]
+            return table[mended.claimed(table)] if name == RESULTS else table.iloc[:0]
         if measured.n_t(run) == most or run.has(SERVED):
             return table
         if name == PRODUCTS:

@@ -4,6 +4,7 @@ Each is cached by everything that it depends on: settings, the stages before it,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ from experiments.safetygym.config import SafetyGymConfig
 from experiments.safetygym.guard.classifier import CLASSIFIERS, Classifier
 from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
 from experiments.safetygym.guard.learning import Paths, split_states, tailor, warm_up
-from experiments.safetygym.guard.sent import SHARD, collection_tasks, sent
+from experiments.safetygym.guard.sent import SHARD, Sent, collection_tasks, sent
 from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.states import backup
-from experiments.safetygym.states.collection import collect, planned
+from experiments.safetygym.states.collection import collect, planned, shards_of
 from experiments.safetygym.states.internal_data import InternalData, Shard
+from experiments.support.runs.ahead import Part, ahead
 from experiments.support.runs.running import RunContext
 from experiments.support.runs.stages import Stage
 from experiments.support.tailoring_settings import measurements
+from experiments.support.weights import save_weights
 
 
 class GuardStages:
@@ -58,30 +61,56 @@ class GuardStages:
                 "task": self.task.name,
                 "candidates": self.agent.candidates.tolist(),
                 "label": c.label,
+                "behaviour": stage.hash,
             }
-            store = InternalData(stage.directory / "data", fingerprint | {"behaviour": stage.hash})
-            stage.reused = store.n_t >= cases
-            about = {
-                "label": c.label,
-                "seed": self.context.seeds.integer(name),
-                "vase": c.vase,
-                "every": c.every,
-                "window": c.window,
-                "with_paths": paths,
-            }
-            plan = planned(store, cases, c.label, len(self.agent.candidates))
-            if len(plan) > 1:  # shards are tasks: the same on every engine
-                todo = collection_tasks(sent(self.config, self.path, guard), plan, about)
-                for shard in stage.spread(self.context.engine, todo, SHARD, name):
-                    store.append(shard)
-                stage.clear()
-            else:
-                policy = GuardedPolicy(self.agent, guard, 0, self.task)
-                bar = self.context.progress(None, name, total=cases)
-                bar.update(store.n_t)
-                collect(store, policy, cases, progress=lambda done: bar.update(done - bar.n), **about)
-                bar.close()
+
+            def whole(place: Path) -> bool:
+                return InternalData(place, fingerprint).n_t >= cases
+
+            with stage.folder("data", whole, "data.json") as place:
+                store = InternalData(place, fingerprint)
+                stage.reused = store.n_t >= cases
+                self._collect(name, stage, store, guard, cases, paths)
         return store.load(), stage
+
+    def data_ahead(self, wanted: Sequence[tuple[str, Guard | None]], cases: int, stages: list[Stage]) -> None:
+        """Collect data under several behaviours on an engine's workers; more than a shard of each is tasks of
+        its own stage, and waits for `data`.
+        """
+        if shards_of(cases, self.config.internal_test.label, len(self.agent.candidates)) == 1:
+            ahead(
+                self.context,
+                [
+                    Part(name, _collect_part, (name, sent(self.config, self.path, guard), cases, stages))
+                    for name, guard in wanted
+                ],
+            )
+
+    def _collect(
+        self, name: str, stage: Stage, store: InternalData, guard: Guard | None, cases: int, paths: bool
+    ) -> None:
+        """Collect what `store` lacks of its cases."""
+        c = self.config.internal_test
+        about = {
+            "label": c.label,
+            "seed": self.context.seeds.integer(name),
+            "vase": c.vase,
+            "every": c.every,
+            "window": c.window,
+            "with_paths": paths,
+        }
+        plan = planned(store, cases, c.label, len(self.agent.candidates))
+        if len(plan) > 1:  # shards are tasks: the same on every engine
+            todo = collection_tasks(sent(self.config, self.path, guard), plan, about)
+            for shard in stage.spread(self.context.engine, todo, SHARD, name):
+                store.append(shard)
+            stage.clear()
+        else:
+            policy = GuardedPolicy(self.agent, guard, 0, self.task)
+            bar = self.context.progress(None, name, total=cases)
+            bar.update(store.n_t)
+            collect(store, policy, cases, progress=lambda done: bar.update(done - bar.n), **about)
+            bar.close()
 
     # -- classifier
 
@@ -167,8 +196,16 @@ class GuardStages:
         return classifier
 
 
+def _collect_part(
+    config: SafetyGymConfig, context: RunContext, name: str, behaviour: Sent, cases: int, stages: list[Stage]
+) -> None:
+    """In a worker: data under one behaviour, into the cache."""
+    guard = behaviour.policy(0).guard
+    GuardStages(config, context).data(name, guard, cases, stages, False)
+
+
 def _save(classifier: Classifier, path: Path) -> None:
-    torch.save(classifier.state_dict(), path)
+    save_weights(classifier.state_dict(), path)
 
 
 def _save_paths(value: Paths, path: Path) -> None:

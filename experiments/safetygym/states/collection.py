@@ -64,8 +64,17 @@ def planned(data: InternalData, n_t: int, label: str, candidates: int) -> list[t
     """(number, cases) of the shards that `data` lacks; a shard has whole states, backup labels every
     candidate of one.
     """
+    return _shards(len(data.shards), data.n_t, n_t, label, candidates)
+
+
+def shards_of(n_t: int, label: str, candidates: int) -> int:
+    """How many shards so many cases make."""
+    return len(_shards(0, 0, n_t, label, candidates))
+
+
+def _shards(index: int, total: int, n_t: int, label: str, candidates: int) -> list[tuple[int, int]]:
     per_state = candidates if label == "backup" else 1
-    found, index, total = [], len(data.shards), data.n_t
+    found = []
     while total < n_t:
         cases = min(SHARD_CASES, n_t - total)
         found.append((index, cases))

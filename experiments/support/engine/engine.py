@@ -102,7 +102,7 @@ class _Work:
 
     def __init__(self, engine: Engine, tasks: Sequence[Task], store: TaskStore):
         self.engine, self.tasks, self.store = engine, tasks, store
-        self.done = [store.done(task) for task in tasks]
+        self.done = store.which(tasks)
         self.waiting = deque(number for number, done in enumerate(self.done) if not done)
         self.missing = len(self.waiting)
         self.busy: set[int] = set()
@@ -139,7 +139,8 @@ class _Work:
         if not self.store.done(task):
             raise EngineError(
                 f"task {task.name} was done, but its result is not in {self.store.directory}: workers on "
-                "other machines need that folder at the same path (output=... on a shared file system)"
+                "other machines need that folder at the same path (output=... on a shared file system), or "
+                "a store that they share (store=s3://...)"
             )
         self.done[number] = True
         self.missing -= 1

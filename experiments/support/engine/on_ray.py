@@ -19,9 +19,7 @@ from experiments.support.engine.workers import DIED, packed
 from experiments.support.errors import EngineError
 from experiments.support.files import REPOSITORY
 
-NEEDED = (
-    "engine=ray needs the package ray: pip install ray==2.60.0 (the extra `cluster`), or take engine=joblib"
-)
+NEEDED = "{} needs the package ray: pip install ray==2.60.0 (the extra `cluster`), or take {}"
 
 
 class RayWorkers:
@@ -38,26 +36,8 @@ class RayWorkers:
     ahead = True
 
     def __init__(self, settings: EngineConfig, threads: int):
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no network but the cluster's
-        try:
-            import ray
-        except ImportError as error:
-            raise EngineError(NEEDED) from error
-        self._ray, self._mine = ray, not ray.is_initialized()
-        address = settings.address or os.environ.get("RAY_ADDRESS") or "local"
-        path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
-        about: dict[str, Any] = {"runtime_env": {"env_vars": {**worker.ONE_THREAD, "PYTHONPATH": path}}}
-        if address == "local":
-            about |= {"num_cpus": settings.workers or threads, "include_dashboard": False}
-        if self._mine:
-            try:
-                _require_open(address)
-                ray.init(address=address, log_to_driver=False, logging_level="warning", **about)
-            except (OSError, RuntimeError, ValueError) as error:
-                raise EngineError(
-                    f"engine=ray: no cluster at {address!r} ({error}); give engine.address=HOST:PORT of one "
-                    "that runs, or unset RAY_ADDRESS to start Ray on this machine"
-                ) from error
+        self._ray, self._mine = connect(settings.address, settings.workers or threads, "engine=ray")
+        ray = self._ray
         self.count = settings.workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
         remote = ray.remote(max_retries=0, num_cpus=1, num_gpus=settings.gpus)
         self._perform = remote(worker.perform_sent)
@@ -94,6 +74,45 @@ class RayWorkers:
         self._running = {}
         if self._mine:
             self._ray.shutdown()
+
+
+def connect(address: str | None, cpus: int, asked: str, **variables: str) -> tuple[Any, bool]:
+    """Connect to a Ray cluster, or start Ray on this machine.
+
+    Args:
+        address: of the cluster; None: that of RAY_ADDRESS, or none.
+        cpus: processors of a Ray that is started here.
+        asked: the setting that asked for Ray, for messages.
+        variables: more of the workers' environment.
+
+    Returns:
+        The module ray, and whether the connection is this call's, to be closed by `ray.shutdown()`.
+
+    Raises:
+        EngineError: without the package, or where the cluster cannot be reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no network but the cluster's
+    try:
+        import ray
+    except ImportError as error:
+        raise EngineError(NEEDED.format(asked, asked.replace("ray", "joblib"))) from error
+    if ray.is_initialized():
+        return ray, False
+    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
+    own = {**worker.ONE_THREAD, "PYTHONPATH": path, **variables}
+    about: dict[str, Any] = {"runtime_env": {"env_vars": own}}
+    if where == "local":
+        about |= {"num_cpus": cpus, "include_dashboard": False}
+    try:
+        _require_open(where)
+        ray.init(address=where, log_to_driver=False, logging_level="warning", **about)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise EngineError(
+            f"{asked}: no cluster at {where!r} ({error}); give the address HOST:PORT of one that runs "
+            "(engine.address, or RAY_ADDRESS), or unset RAY_ADDRESS to start Ray on this machine"
+        ) from error
+    return ray, True
 
 
 def _require_open(address: str) -> None:

@@ -20,6 +20,7 @@ from experiments.support.results import frames
 from experiments.support.runs.code import fingerprint
 from experiments.support.runs.stages import Stage
 from experiments.support.seeding import Seeds
+from experiments.support.storage.shared import Shared
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -37,6 +38,7 @@ class RunContext:
         directory: Path,
         cache: Path,
         tracker: tracking.Tracker,
+        shared: Shared | None = None,
     ):
         self.experiment = experiment.name
         self.config = config
@@ -46,7 +48,8 @@ class RunContext:
         self.stage_times: dict[str, dict[str, Any]] = {}
         self.measurements: dict[str, float] = {}
         self._identity = identity(config)
-        self._cache = cache
+        self.cache_directory, self.shared = cache, shared
+        self._elsewhere: dict[str, dict[str, Any]] = {}
         self._tracker = tracker
         self.inputs = {
             key: {"file": Path(path).name, "sha256": input_checksum(path)}
@@ -76,18 +79,17 @@ class RunContext:
             The stage.
         """
         sources = None if code is None else fingerprint(code)
-        stage = Stage(self._cache, self.experiment, name, self._resolve(depends_on), sources)
+        depends = self._resolve(depends_on)
+        stage = Stage(self.cache_directory, self.experiment, name, depends, sources, self.shared)
         log.info("%s …", name)
         started = time.perf_counter()
         try:
             yield stage
         finally:
             seconds = time.perf_counter() - started
-            self.stage_times[name] = {
-                "seconds": round(seconds, 3),
-                "hash": stage.hash,
-                "reused": stage.reused,
-            }
+            own = {"seconds": round(seconds, 3), "hash": stage.hash, "reused": stage.reused}
+            elsewhere = {} if sources is None else self._elsewhere.pop(name, {})
+            self.stage_times[name] = elsewhere if elsewhere.get("hash") == stage.hash else own
             if self._tracker.watching and sources is not None:
                 for path in sorted(stage.directory.glob("*")):
                     if path.suffix in WEIGHTS:
@@ -175,6 +177,23 @@ class RunContext:
         """Tell the tracker, if there is one, a training's loss after some steps (NaN is not told)."""
         if loss == loss:
             self._tracker.trained(name, step, loss)
+
+    @property
+    def watching(self) -> bool:
+        """Whether a tracker wants losses."""
+        return self._tracker.watching
+
+    def merge(
+        self,
+        stages: Mapping[str, dict[str, Any]],
+        measurements: Mapping[str, float],
+        losses: Iterable[tuple[str, int, float]],
+    ) -> None:
+        """Take over what a worker reports of a part: times of stages that it made, speeds, losses."""
+        self._elsewhere |= stages
+        self.measurements |= measurements
+        for name, step, loss in losses:
+            self.trained(name, step, loss)
 
     def progress(self, iterable: Iterable | None, description: str, total: int | None = None):
         """Iterate with a progress bar (`progress=false` turns it off)."""

@@ -25,7 +25,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from experiments.support import manifest, tracking
-from experiments.support.config import BaseConfig, identity, output_root, run_id
+from experiments.support.config import BaseConfig, cache_of, identity, output_root, run_id
 from experiments.support.errors import StorageError, UserError
 from experiments.support.files import REPOSITORY, atomic_write, input_checksum, write_json
 from experiments.support.locks import exclusive
@@ -34,6 +34,8 @@ from experiments.support.results import frames
 from experiments.support.runs.code import fingerprint
 from experiments.support.runs.context import RunContext, value_at
 from experiments.support.seeding import limit_threads
+from experiments.support.storage.objects import Objects, is_folder
+from experiments.support.storage.shared import Shared
 from experiments.support.tracking import keys
 from safeframe.types import SafeframeError
 
@@ -55,7 +57,7 @@ def is_done(experiment: Experiment, config: BaseConfig) -> bool:
 
 def perform(experiment: Experiment, config: BaseConfig) -> Path:
     """Do a run unless it is done; return its directory. Safe to call from several processes at once."""
-    root, directory = output_root(config), directory_of(experiment, config)
+    directory = directory_of(experiment, config)
     with exclusive(directory.parent / ".locks" / f"{directory.name}.lock", f"the run {shown(directory)}"):
         if config.force and directory.exists():
             shutil.rmtree(directory)
@@ -69,12 +71,12 @@ def perform(experiment: Experiment, config: BaseConfig) -> Path:
                 log.warning("note: %s has changed since that run was made; force=true runs it again", name)
             _mirror(experiment, config, directory)
         else:
-            _run(experiment, config, directory, root / "cache")
+            _run(experiment, config, directory)
             log.info("done: %s", shown(directory))
     return directory
 
 
-def _run(experiment: Experiment, config: BaseConfig, directory: Path, cache: Path) -> None:
+def _run(experiment: Experiment, config: BaseConfig, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for name in ("error.txt", "results.csv", "results.parquet"):
         (directory / name).unlink(missing_ok=True)
@@ -97,7 +99,7 @@ def _run(experiment: Experiment, config: BaseConfig, directory: Path, cache: Pat
     started = time.perf_counter()
     try:
         tracker = tracking.start(config.tracking, directory, experiment.name, identity(config))
-        context = RunContext(experiment, config, directory, cache, tracker)
+        context = RunContext(experiment, config, directory, cache_of(config), tracker, shared_of(config))
         limit_threads(config.threads)
         context.seeds.set_global()
         with contextlib.closing(context.engine):
@@ -125,6 +127,15 @@ def _run(experiment: Experiment, config: BaseConfig, directory: Path, cache: Pat
             tracker,
             tracking.Record(directory, frame, context.stage_times, context.weights),
         )
+
+
+def shared_of(config: BaseConfig) -> Shared | None:
+    """The shared store of stages, None where they are kept in a folder; StoreError if it cannot be used."""
+    if config.store is None or is_folder(config.store):
+        return None
+    objects = Objects(config.store.rstrip("/"))
+    objects.require_open()
+    return Shared(objects)
 
 
 def _mirror(experiment: Experiment, config: BaseConfig, directory: Path) -> None:

@@ -16,8 +16,9 @@ from pathlib import Path
 
 ROOTS = ("experiments", "safeframe")
 MACHINERY = frozenset(
-    ["experiments.support.engine"]
-    + [f"experiments.support.runs.{name}" for name in ("context", "running", "stages")]
+    ["experiments.support.engine", "experiments.support.storage"]
+    + [f"experiments.support.storage.{name}" for name in ("leases", "objects", "shared")]
+    + [f"experiments.support.runs.{name}" for name in ("ahead", "context", "running", "stages")]
     + [
         f"experiments.support.engine.{x}"
         for x in ["engine", "on_ray", "settings", "store", "tables", "tasks", "worker", "workers"]

@@ -10,9 +10,9 @@ import pytest
 from llm_fake import FakeSource
 from llm_recorded_fake import pku_rows, tiny_minilm, write_diasafety, write_lines  # noqa: F401
 
-from experiments.llm import experiment
+from experiments.llm import assembly, experiment, preparation
 from experiments.llm.answers.pools import Pool
-from experiments.llm.assembly import backend_of
+from experiments.llm.assembly import backend_of, make_source
 from experiments.llm.config import LLMConfig
 from experiments.llm.guard import coverage, judge
 from experiments.llm.guard.people import People
@@ -60,7 +60,7 @@ def configured(tmp_path, **change) -> LLMConfig:
 
 @pytest.fixture
 def fake(monkeypatch):
-    monkeypatch.setattr(experiment, "make_source", lambda c, x: FakeSource(c.pools.candidates, c.seed))
+    monkeypatch.setattr(preparation, "make_source", lambda c, x: FakeSource(c.pools.candidates, c.seed))
 
 
 def perform(config: LLMConfig):
@@ -142,7 +142,7 @@ def test_one_class_absent_is_refused(tmp_path, monkeypatch):
             content = {name: getattr(found, name) for name in Pool.__dataclass_fields__}
             return Pool(**(content | {"harmful": np.zeros(found.shape)}))
 
-    monkeypatch.setattr(experiment, "make_source", lambda c, x: Harmless(4, 0))
+    monkeypatch.setattr(preparation, "make_source", lambda c, x: Harmless(4, 0))
     with pytest.raises(SafeframeError, match="prompts for train: 0 of 240 labelled answers are harmful"):
         perform(configured(tmp_path))
 
@@ -288,7 +288,7 @@ def test_spared_pairs_are_no_ones_but_the_calibrations(tmp_path, tiny_minilm, mo
     context = running.RunContext(
         registry.get("llm"), config, tmp_path, tmp_path / "cache", running.tracking.NoTracker()
     )
-    source = experiment.make_source(config, context)
+    source = make_source(config, context)
     assert len(source.spared) == 40
     found = judge.judge_of(source)
     known = {*source.index, *source.spared}
@@ -318,7 +318,7 @@ def test_splits_share_no_prompt_and_depend_on_the_seed(tmp_path, tiny_minilm):  
             registry.get("llm"), config, tmp_path, tmp_path / "cache", running.tracking.NoTracker()
         )
         context.seeds = Seeds(seed)
-        source = experiment.make_source(config, context)
+        source = assembly.make_source(config, context)
         prompts = {
             split: set(source.pool(split, len(source.rows[split])).prompt)
             for split in ("train", "internal_test", "validation")

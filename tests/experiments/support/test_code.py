@@ -42,6 +42,7 @@ ANSWERS = (
     L + "assembly",
 )
 LOOP, TYPES = "safeframe.training.loop", "safeframe.types"
+WEIGHTS, TRAINED = "experiments.support.weights", L + "guard.trained_weights"
 MODELS = (
     "generation", "language_model", "preference_models", "tokenizer", "model_settings", "runtime",
 )  # fmt: skip
@@ -49,25 +50,27 @@ STAGES = {
     # stage -> where it begins, and the modules that this definition takes names from
     "production networks": (
         method(production.Experiment, "network"),
-        (*DATA, P + "models.networks", P + "models.supervised"),
+        (*DATA, P + "models.networks", P + "models.supervised", WEIGHTS),
     ),
     "production tailored": (
         method(production.Experiment, "tailored"),
         (*DATA, P + "models.networks", P + "guard.tailored", P + "guard.calibration", LOOP, TYPES,
-         "experiments.support.weights"),
+         WEIGHTS),
     ),
     "safetygym data": (
         method(safetygym.Experiment, "data"),
         (*STATES, S + "states.collection", S + "guard.guarding", S + "guard.sent"),
     ),
-    "safetygym classifiers": (method(safetygym.Experiment, "fit"), FIT),
+    "safetygym classifiers": (method(safetygym.Experiment, "fit"), (*FIT, WEIGHTS)),
     "safetygym random paths": (method(safetygym.Experiment, "random_paths"), FIT[:3] + FIT[5:]),
-    "language classifiers": (method(llm.Experiment, "classifier"), (*ANSWERS, LOOP)),
+    "language classifiers": (method(llm.Experiment, "classifier"), (*ANSWERS, TRAINED, LOOP)),
     "language tailored": (
         method(llm.Experiment, "tailored"),
-        (*ANSWERS, L + "guard.tailored", L + "guard.calibration", LOOP, TYPES),
+        (*ANSWERS, TRAINED, L + "guard.tailored", L + "guard.calibration", LOOP, TYPES),
     ),
-    "language margins": (method(llm.Experiment, "margin"), (*ANSWERS, L + "answers.features")),
+    "language margins": (
+        method(llm.Experiment, "margin"), (*ANSWERS, TRAINED, L + "margins", L + "answers.features")
+    ),
     "language judge": (
         judge_of, (*ANSWERS[1:2], ANSWERS[4], *ANSWERS[6:8], L + "answers.features", LOOP, TYPES)
     ),
@@ -215,7 +218,7 @@ def test_what_a_tailored_network_starts_from_is_in_its_key():
     """The warm-up's code is not its own: the weights that came out of it count."""
     for function, names in (
         (production.Experiment.tailored, ('"warm": digest_of(', '"predicted": predicted')),
-        (llm.Experiment.tailored, ('"warm": classifier.digest(', '"margin": margin')),
+        (llm.Experiment.tailored, ('"warm": trained_weights.digest(', '"margin": margin')),
     ):
         source = inspect.getsource(function)
         assert all(name in source for name in names)

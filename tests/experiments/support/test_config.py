@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from experiments.support import registry
@@ -162,7 +163,17 @@ def test_schema_must_derive_from_the_base(toy_package, monkeypatch):
         registry.discover()
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
+def test_the_launcher_on_ray_is_the_one_that_comes_with_the_repository(composed):
+    config = composed("launcher=ray")
+    with initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
+        arguments = ["experiment=theory", "launcher=ray", "hydra.launcher.cpus=2"]
+        hydra = compose("config", overrides=arguments, return_hydra_config=True).hydra
+    assert config.threads == 1
+    assert hydra.launcher["_target_"] == "hydra_plugins.ray_launcher.RayLauncher"
+    assert (hydra.launcher.cpus, hydra.launcher.retries, hydra.launcher.address) == (2, 3, None)
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit", "submitit_local", "ray"])
 def test_launchers_that_fill_a_machine_with_jobs_give_each_one_thread(launcher):
     content = OmegaConf.load(REPOSITORY / "configs" / "launcher" / f"{launcher}.yaml")
     assert content.threads == 1

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+
 import pytest
+
+from experiments.support import sweep
+
+HAS_RAY = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None,
+    reason="the package ray is not installed (make test-cluster installs it)",
+)
 
 
 def directories(tmp_path):
@@ -88,14 +98,55 @@ def test_a_sweep_in_parallel_processes(command, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", pytest.param("ray", marks=HAS_RAY)])
 def test_launchers_report_failures(command, tmp_path, launcher):
     done = command(f"launcher={launcher}", "seed=0,1", multirun=True, TOY_FAIL="1")
     assert done.returncode == 1, done.stderr
     assert len(directories(tmp_path)) == 2  # one that fails does not stop the other
     assert done.stdout.splitlines()[-1] == "2 failed"
+    said = [line for line in done.stderr.splitlines() if "WARNING" not in line]  # Ray's about its own
+    assert said.count("error: told to fail") == 2
+    assert [line[:7] for line in said if "failed in" in line] == ["1 of 2:", "2 of 2:"]
+    logs = sorted((tmp_path / "runs" / "hydra").glob("sweep_*/job_*.log"))
+    assert [log.name for log in logs] == ["job_1.log", "job_2.log"]
+    for log, seed in zip(logs, ("seed=0", "seed=1"), strict=True):  # one file a job, and nothing of another's
+        assert re.findall(r"seed=\d", log.read_text()) == [seed]
     again = command(f"launcher={launcher}", "seed=0,1", multirun=True)
     assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.long
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="the package ray is installed")
+def test_a_launcher_whose_package_is_missing_is_refused_in_one_line(command):
+    done = command("launcher=ray", "seed=0,1", multirun=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: launcher=ray needs the package ray: pip install ray==2.60.0")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.long
+@HAS_RAY
+def test_a_job_on_ray_whose_worker_dies_again_and_again_is_one_failed_job(command, tmp_path):
+    done = command("launcher=ray", "hydra.launcher.retries=1", "seed=0,1", multirun=True, TOY_KILL_AT="data")
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.splitlines()[-1] == "2 failed"
+    assert "error: job 1: its worker died 2 times" in done.stderr
+    again = command("launcher=ray", "seed=0,1", multirun=True)
+    assert again.returncode == 0, again.stderr
+    assert all((directory / "DONE").exists() for directory in directories(tmp_path))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", pytest.param("ray", marks=HAS_RAY)])
+def test_jobs_have_the_threads_that_are_configured(command, tmp_path, launcher, monkeypatch):
+    for name in sweep.THREADS:
+        monkeypatch.delenv(name, raising=False)
+    done = command(f"launcher={launcher}", "seed=0,1", multirun=True, TOY_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    logs = (tmp_path / "runs" / "hydra").glob("sweep_*/job_*.log")
+    assert {line for log in logs for line in log.read_text().splitlines() if "threads: " in line} == {
+        "threads: torch 1, OMP 1"
+    }
 
 
 @pytest.mark.long

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -97,6 +99,28 @@ def test_durations_are_short(seconds, text):
 def test_only_settings_that_differ_are_shown():
     words = ["experiment=toy", "+ablation=xi_0", "data.order=[0,1]", "seed=1"]
     assert sweep.chosen(words, ["seed", "ablation", "data.order"]) == "ablation=xi_0 data.order=[0,1] seed=1"
+
+
+def test_of_jobs_elsewhere_the_terminal_is_told_their_line_and_their_error(record, capsys):
+    sweep.log_of(record, 2).parent.mkdir()
+    sweep.log_of(record, 2).write_text("12:00:00 begun\nerror: an older one\nerror: speed=3: at most 2\n")
+    sweep.add(record, job(1))
+    ended = threading.Event()
+    thread = threading.Thread(target=sweep.watch, args=(record, ended, 0.01))
+    thread.start()
+    while "seed=1" not in (so_far := capsys.readouterr().err):
+        time.sleep(0.01)
+    sweep.add(record, job(2, FAILED))
+    sweep.add(record, job(3, SKIPPED))
+    ended.set()
+    thread.join()
+    lines = capsys.readouterr().err.splitlines()
+    assert so_far.splitlines()[0].startswith("1 of 6: seed=1: done in 10 s")
+    assert lines[0] == "error: speed=3: at most 2"
+    assert lines[1].startswith("2 of 6: seed=2: failed in 10 s")
+    assert lines[2].startswith("3 of 6: seed=3: skipped")
+    assert len(lines) == 3
+    assert sweep.told(record, 7, time.time()) == []
 
 
 def test_outside_a_sweep_there_is_no_record(record, monkeypatch):

@@ -9,7 +9,7 @@ from scipy import stats
 from experiments.llm.answers.hub import HubSource
 from experiments.llm.answers.pools import SPLITS, Pool
 from experiments.llm.answers.synthetic import WORLD_SEED, SyntheticSource
-from experiments.llm.experiment import make_source
+from experiments.llm.assembly import make_source
 from experiments.llm.models import spreading
 from experiments.llm.models.model_settings import REFERENCE, ModelsConfig
 from experiments.llm.models.preference_models import load_score_model, score_all

@@ -13,13 +13,12 @@ from experiments.llm.guard.backends import DecoderBackend, place_of, spread
 from experiments.llm.guard.classifier import (
     cross_entropy,
     decoder_classifier,
-    load_trained,
     margins,
-    save_trained,
     tokens_of,
     trained_share,
 )
 from experiments.llm.guard.minilm import minilm_classifier
+from experiments.llm.guard.trained_weights import load_trained, save_trained
 from experiments.llm.models.preference_models import body
 from safeframe.training import loop
 from safeframe.types import SafeframeError

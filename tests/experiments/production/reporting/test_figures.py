@@ -127,6 +127,10 @@ def test_mended_training_is_claimed_beside_the_paper_s_and_not_pooled_with_it(tm
     kept = publication.trim(everything)
     assert all(kept(run, "weekly", run.table("weekly")).empty == mended.is_mended(run) for run in everything)
 
+    assert set(kept(ours[0], "results", ours[0].table("results"))["metric"]) == {
+        "acceptance",
+        "calibration_acceptance",
+    }
     target = Target(tmp_path / "results", tmp_path / "claims.csv", dirty=True)
     mended.record(ours, "synthetic", "laptop", target)
     found = claims.read(target.ledger).set_index("claim")

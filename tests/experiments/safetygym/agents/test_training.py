@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -214,3 +219,53 @@ def test_the_command_trains_evaluates_and_leaves_what_is_done_alone(tmp_path, ca
     assert command.main(["steps"]) == 2
     assert command.main(["task=Safexp-DoggoGoal1-v0", f"out={tmp_path / 'x'}"]) == 2
     assert "unknown task" in capsys.readouterr().err
+
+
+def small(**more) -> list[str]:
+    """Arguments of a training that takes a second."""
+    pairs = {**SMALL, "hidden": "16", "steps": 512, "evaluate": 0, "method": "ppo_lag", **more}
+    return [f"{key}={value}" for key, value in pairs.items()]
+
+
+def test_several_agents_are_tasks_and_each_is_what_it_is_alone(tmp_path, capsys):
+    several = small(out=tmp_path / "all", seed="0,1", cost_limit="1,25", evaluate=1000)
+    assert command.main(several) == 0
+    folders = sorted((tmp_path / "all").iterdir())
+    assert [folder.name[-19:] for folder in folders] == [
+        f"{limit}_categorical_5e+02_seed{seed}"[-19:] for limit in (1, 25) for seed in (0, 1)
+    ]
+    assert command.main(small(out=tmp_path / "one", seed=1, cost_limit=25)) == 0
+    alone, among = (load_agent(folder / "agent.safetensors") for folder in (tmp_path / "one", folders[3]))
+    assert torch.equal(weights(alone), weights(among))
+    assert len({float(weights(load_agent(folder / "agent.safetensors")).sum()) for folder in folders}) >= 2
+    assert capsys.readouterr().out.count("episodes") == 4
+    (folders[2] / "evaluation.json").unlink()
+    assert command.main(several) == 0
+    said = capsys.readouterr().out
+    assert said.count("is done") == 3
+    assert f"{folders[2]}: " in said
+    assert command.main(small(out=tmp_path, learning_rate="1e-3,1e-4")) == 2
+    assert "two of these trainings have the same name" in capsys.readouterr().err
+    assert command.main(small(out=tmp_path, engine="slurm")) == 2
+    assert "slurm" in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_a_killed_training_among_several_goes_on(tmp_path):
+    arguments = small(out=tmp_path, seed="0,1", steps=512 * 50, workers=2)
+    program = [sys.executable, "-m", "experiments.safetygym.agents.train", *arguments]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("*/*checkpoint*")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert len(list(tmp_path.glob("*/agent.safetensors"))) < 2
+    assert subprocess.run(program, check=False).returncode == 0
+    for seed in (0, 1):
+        assert command.main(small(out=tmp_path / f"alone_{seed}", seed=seed, steps=512 * 50)) == 0
+        (folder,) = tmp_path.glob(f"*_seed{seed}")
+        found = [load_agent(place / "agent.safetensors") for place in (folder, tmp_path / f"alone_{seed}")]
+        assert torch.equal(weights(found[0]), weights(found[1]))

@@ -29,7 +29,9 @@ def test_an_engine_is_no_part_of_a_run(name):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("name", "more"), [("safetygym", []), ("llm", ["models.shard=40"])], ids=["safetygym", "llm"]
+    ("name", "more"),
+    [("production", []), ("safetygym", []), ("llm", ["models.shard=40"])],
+    ids=["production", "safetygym", "llm"],
 )
 def test_a_run_on_an_engine_leaves_the_same_results(tmp_path, name, more):
     experiment, found = registry.get(name), []

@@ -57,6 +57,10 @@ def run(config: ToyConfig, context: RunContext) -> pd.DataFrame:
     time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
     if os.environ.get("TOY_FAIL"):
         raise RuntimeError("told to fail")
+    if os.environ.get("TOY_THREADS"):
+        import torch
+
+        print(f"threads: torch {torch.get_num_threads()}, OMP {os.environ.get('OMP_NUM_THREADS')}")
     context.log({"mean": mean})
     context.record([{"method": "toy", "metric": "mean", "value": mean, "n": len(data), "r_t": config.r_t}])
     above = int(np.sum(data > mean))
