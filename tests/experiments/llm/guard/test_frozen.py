@@ -26,6 +26,7 @@ from experiments.llm.guard.frozen import (
     split,
     states_of,
 )
+from experiments.llm.margins import packed
 from safeframe.types import SafeframeError
 
 LAYERS, TRAINED = 5, 2
@@ -146,3 +147,13 @@ def test_how_many_layers_there_are_is_said(trained):
         SafeframeError, match=f"frozen.layers={trained}: the classification model has 5 layers"
     ):
         split(model_of("llama"), trained)
+
+
+def test_states_travel_to_workers_as_other_tables():
+    """Some rows of a table alone: what an engine's worker gets gives the same margins."""
+    short, _, states, _ = made("llama")
+    kept = States(np.asarray(states.state), states.start, states.cut)
+    rows = np.array([3, 0, 4])
+    np.testing.assert_allclose(
+        margins(short, packed(kept, rows), 2), margins(short, kept, 2)[rows], atol=2e-5
+    )
