@@ -132,7 +132,8 @@ figure-4: $(READY)
 	if test -n "$(PKU)"; then $(PY) run.py -m +sweep=figure-4-recorded data.path="$(PKU)" \
 	  transfer.path=$(if $(DIASAFETY),"$(DIASAFETY)",null) $(ARGS); fi
 	if test -n "$(DIASAFETY)"; then $(PY) run.py -m +sweep=figure-4-recorded data.format=diasafety data.path="$(DIASAFETY)" \
-	  transfer.format=pku transfer.path=$(if $(PKU),"$(PKU)",null) $(ARGS); fi
+	  transfer.format=pku transfer.path=$(if $(PKU),"$(PKU)",null) $(ARGS) && \
+	  $(PY) run.py -m +sweep=figure-4-people data.path="$(DIASAFETY)" $(ARGS); fi
 	$(PY) scripts/gather.py figure-4 $(KEEP)
 	$(PY) scripts/figures.py figure-4 $(KEEP)
 

@@ -3,13 +3,15 @@
     python scripts/bench_llm.py                        # the models that come with the repository, on one core
     python scripts/bench_llm.py --shapes opt-1.3b      # OPT-1.3B and OPT-350M, random weights, bf16, on a GPU
     python scripts/bench_llm.py --shapes opt-1.3b --batch 256 --prompts 64 --device cuda
+    python scripts/bench_llm.py --shapes smollm2-135m --dtype bfloat16 --batch 128 --prompts 8
 
 generation: 16 answers to each prompt, sampled with the key/value cache. scoring: by a reward model of the
 shape of the AI model, or the one that comes with the repository. classification: margins of the
 classification model, texts as token rows. training: steps of the classification model with LoRA and gradient
-checkpointing. Time is that of the process on a CPU (other work on the machine disturbs less), of the wall on
-a GPU; memory is the peak of what torch allocated on a GPU, of the process on a CPU. Random weights never end
-an answer, so those have all their tokens. Writes results/tables/bench_llm.csv (--shapes:
+checkpointing. "over kept states": the same of the uppermost quarter of its layers, what those below put out
+being kept (`frozen.layers`). Time is that of the process on a CPU (other work on the machine disturbs less),
+of the wall on a GPU; memory is the peak of what torch allocated on a GPU, of the process on a CPU. Random
+weights never end an answer, so those have all their tokens. Writes results/tables/bench_llm.csv (--shapes:
 bench_llm_SHAPES.csv) and, without --shapes, the claims llm.generation_per_s, llm.scoring_per_s and
 llm.classification_per_s.
 
@@ -38,8 +40,11 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from transformers import OPTConfig, OPTForCausalLM, OPTForSequenceClassification
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from experiments.llm.config import ClassifierConfig
+from experiments.llm.guard.classifier import decoder_classifier
+from experiments.llm.guard.frozen import UpperClassifier, layers_of, split
 from experiments.llm.models.conversations import join
 from experiments.llm.models.generation import Sampling, generate, texts_of
 from experiments.llm.models.language_model import load_language_model, memory_guard
@@ -59,7 +64,11 @@ from safeframe.types import SafeframeError
 
 K = 16
 OPT = {"vocab_size": 50272, "max_position_embeddings": 2048}
-# Zhang et al. 2022, table 1; OPT-350M normalises after each block and embeds in 512
+SMOLLM = {"model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536,
+          "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+          "max_position_embeddings": 8192, "tie_word_embeddings": True}  # fmt: skip
+# Zhang et al. 2022, table 1; OPT-350M normalises after each block and embeds in 512. Allal et al. 2025,
+# arXiv 2502.02737: SmolLM2-135M
 SHAPES: dict[str, dict[str, dict[str, Any]]] = {
     "opt-1.3b": {
         "generator": OPT | {"hidden_size": 2048, "word_embed_proj_dim": 2048, "num_hidden_layers": 24,
@@ -67,6 +76,7 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
         "classifier": OPT | {"hidden_size": 1024, "word_embed_proj_dim": 512, "num_hidden_layers": 24,
                              "num_attention_heads": 16, "ffn_dim": 4096, "do_layer_norm_before": False},
     },
+    "smollm2-135m": {"generator": SMOLLM, "classifier": SMOLLM},
     "tiny": {
         "generator": {"vocab_size": 200, "hidden_size": 16, "word_embed_proj_dim": 16, "num_hidden_layers": 2,
                       "num_attention_heads": 2, "ffn_dim": 32, "max_position_embeddings": 2048},
@@ -109,8 +119,6 @@ def measured(
 
 def shipped(prompts: int, batch: int, repeats: int) -> list[dict[str, Any]]:
     """Rows of the models that come with the repository."""
-    from transformers import AutoModelForSequenceClassification
-
     tokenizer, clock = build_tokenizer(), Clock("cpu")
     texts = grammar.draw_prompts("validation", prompts, np.random.default_rng(0)).text()
     encoded = encode_prompts(tokenizer, SYNTHETIC_TEMPLATE, texts, 40)
@@ -152,7 +160,7 @@ def random_weights(
 
     clock, rng = Clock(device), np.random.default_rng(0)
     special = {"pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 2}
-    given = {name: OPTConfig(**shape, **special) for name, shape in SHAPES[shapes].items()}
+    given = {name: _configuration(shape | special) for name, shape in SHAPES[shapes].items()}
     vocabulary = given["generator"].vocab_size
     ids = [rng.integers(4, vocabulary, size=lengths[0]).tolist() for _ in range(prompts)]
     encoded = padded(ids, 1, left=True)
@@ -165,7 +173,7 @@ def random_weights(
 
     advice = f"lower --batch (now {batch}) or --answer-tokens (now {lengths[1]})"
     with memory_guard(f"{shapes} on {device}", advice):
-        generator = OPTForCausalLM(given["generator"]).to(device, dtype).eval()
+        generator = AutoModelForCausalLM.from_config(given["generator"]).to(device, dtype).eval()
         generator.generation_config.eos_token_id = None  # no token ends an answer
         sampling = Sampling(K, lengths[1], batch=batch)
         weights = [generator.num_parameters()]
@@ -174,16 +182,25 @@ def random_weights(
                 "generation", prompts * K, clock, repeats, lambda m=generator: sample(m, encoded, sampling)
             )
         ]
+        made[0]["tokens_per_s"] = made[0]["candidates_per_s"] * lengths[1]
         del generator
-        scores = OPTForSequenceClassification(_labels(given["generator"], 1)).to(device, dtype).eval()
+        scores = _judging(given["generator"], 1).to(device, dtype).eval()
         weights.append(scores.num_parameters())
         made.append(measured("scoring", batch, clock, repeats, lambda m=scores: _forward(m, whole)))
         del scores
-        model = OPTForSequenceClassification(_labels(given["classifier"], 2)).to(device, dtype).eval()
+        model = _judging(given["classifier"], 2).to(device, dtype).eval()
         weights.append(model.num_parameters())
         made.append(measured("classification", batch, clock, repeats, lambda: _forward(model, whole)))
+        upper, states, mask = _over_states(model, whole)
+        weights.append(sum(p.numel() for p in upper.parameters()))
+        made.append(
+            measured(
+                "classification over kept states", batch, clock, repeats, lambda: _read(upper, states, mask)
+            )
+        )
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-        targets = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+        opt = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+        targets = opt if model.config.model_type == "opt" else "all-linear"
         lora = get_peft_model(
             model, LoraConfig(r=8, target_modules=targets, task_type=TaskType.SEQ_CLS)
         ).train()
@@ -198,13 +215,42 @@ def random_weights(
             optimiser.zero_grad(set_to_none=True)
 
         made.append(measured("training, LoRA", batch, clock, repeats, step))
+        weights.append(sum(p.numel() for p in upper.parameters() if p.requires_grad))
+        further = torch.optim.AdamW([p for p in upper.parameters() if p.requires_grad], 1e-4)
+
+        def upper_step() -> None:
+            upper.train()(states, mask).square().sum().backward()
+            further.step()
+            further.zero_grad(set_to_none=True)
+
+        made.append(measured("training, LoRA over kept states", batch, clock, repeats, upper_step))
     return [row | {"weights": count} for row, count in zip(made, weights, strict=True)]
 
 
-def _labels(config: OPTConfig, n: int) -> OPTConfig:
-    found = OPTConfig(**{k: v for k, v in config.to_dict().items() if k not in ("id2label", "label2id")})
-    found.num_labels = n
-    return found
+def _configuration(shape: dict[str, Any]) -> Any:
+    kind = shape.get("model_type", "opt")
+    return CONFIG_MAPPING[kind](**{key: value for key, value in shape.items() if key != "model_type"})
+
+
+def _judging(config: Any, n: int) -> Any:
+    """A sequence classifier with n outputs."""
+    given = {k: v for k, v in config.to_dict().items() if k not in ("id2label", "label2id")}
+    return AutoModelForSequenceClassification.from_config(_configuration(given | {"num_labels": n}))
+
+
+def _over_states(model: Any, ids: torch.Tensor) -> tuple[Any, torch.Tensor, torch.Tensor]:
+    """A classifier of the uppermost quarter of a model's layers, and random states and mask for it."""
+    _, base = split(model, max(1, len(layers_of(model)) // 4))
+    precision = "bfloat16" if model.dtype == torch.bfloat16 else "float32"
+    settings = ClassifierConfig(rank=8)
+    upper = decoder_classifier(base, settings, True, 0, precision, len(ids), UpperClassifier, False)
+    states = torch.randn((*ids.shape, model.config.hidden_size), device=ids.device)
+    return upper, states, torch.ones(ids.shape, dtype=torch.bool, device=ids.device)
+
+
+@torch.inference_mode()
+def _read(upper: Any, states: torch.Tensor, mask: torch.Tensor) -> None:
+    upper.eval()(states, mask)
 
 
 @torch.inference_mode()
@@ -224,7 +270,7 @@ def record_measured(bench: Bench, shapes: str, file: Path, commit: str) -> None:
         f"{bench.command} --shapes {shapes} --device cuda --repeats {rows.repeats.iloc[0]}"
         f" --batch {rows.candidates['scoring']} --prompts {rows.candidates['generation'] // K}"
     )
-    for row in frame.to_dict("records"):
+    for row in frame[~frame["what"].str.contains("kept")].to_dict("records"):
         rate = Spread(row["candidates_per_s"], row["low"], row["high"])
         data = f"random weights, {row['dtype']}, {row['device']}"
         name = f"llm.gpu.{row['what'].split(',')[0]}_per_s"

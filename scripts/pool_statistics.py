@@ -45,7 +45,7 @@ def scores(
         asked, said = [prompts[i] for i in index], [[answers[i]] for i in index]
         ended = np.full((len(index), 1), not cut)
         template = template_of(tokenizer, None)
-        model = load_score_model(folder)
+        model = load_score_model(folder, head="cost")
         found[index] = score_all(model, tokenizer, template, asked, said, *longest, 32, ended, padded=True)[
             :, 0
         ]

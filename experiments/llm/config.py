@@ -5,17 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.llm.models.model_settings import ModelsConfig
+from experiments.llm.later_settings import (
+    AnswerTailoringSettings,
+    CapacityConfig,
+    FrozenConfig,
+    PeopleConfig,
+    PreparedConfig,
+    RulesConfig,
+)
+from experiments.llm.models.chat_package import CHAT_MODEL
+from experiments.llm.models.model_settings import CHAT_DEFAULTS, ModelsConfig, model_files
 from experiments.support import common_settings as common
 from experiments.support.config import BaseConfig
 from experiments.support.errors import ConfigError
 from experiments.support.settings import section, setting
-from experiments.support.tailoring_settings import TailoringSettings
 
 SOURCES = ("synthetic", "recorded", "hub", "chat")
 FORMATS = ("pku", "diasafety")
 MINILM = "minilm"
 """models.classifier of a pool that was prepared: MiniLM with its last layer trained."""
+_PACKAGE = dict.fromkeys(CHAT_DEFAULTS, CHAT_MODEL)
 THRESHOLDS = common.ten_thresholds(3)
 """Ten thresholds, equally spaced in logarithms, in [1e-3, 1]."""
 DIASAFETY_FILES = {
@@ -118,60 +127,6 @@ class TailoredConfig:
 
 
 @dataclass
-class AnswerTailoringSettings(TailoringSettings):
-    """Parts of tailored training that the paper's loss does not have; as they stand, none is on."""
-
-    micro_batch: int | None = setting(
-        None,
-        "Answers that are in memory at once in an update; null: all of them. The numbers stay the same, up "
-        "to rounding.",
-        low=1,
-    )
-
-
-@dataclass
-class RulesConfig:
-    """Further rules on the same margins: methods ours_priced, ours_one_more, ...; off by default."""
-
-    scale: str = setting(
-        "none",
-        "How P(harmful) is read off the margin, by which risk is priced: none (these methods are left out), "
-        "logistic or isotonic.",
-        choices=("none", "logistic", "isotonic"),
-    )
-    share: float = setting(
-        0.25,
-        "Share of the internal test prompts that the scale is fitted on; the others are counted.",
-        above=0,
-        below=1,
-    )
-
-
-@dataclass
-class PreparedConfig:
-    """What was made before, on another machine for instance."""
-
-    pool: str | None = setting(
-        None,
-        "File of a pool of answers with rewards and labels (pool.npz of scripts/guard_chat_model.py), which "
-        "source=chat takes instead of making one; models.classifier=minilm and models.default_reward go "
-        "with it.",
-    )
-
-
-@dataclass
-class CapacityConfig:
-    """How much of the classifier ours trains; as it stands, LoRA's adapters."""
-
-    weights: str = setting(
-        "lora",
-        "What ours trains, by cross-entropy and then by the approximate loss: LoRA's adapters, or all "
-        "weights (the fully tuned baseline is then its warm-up).",
-        choices=("lora", "all"),
-    )
-
-
-@dataclass
 class EvaluationConfig:
     """Calibration, and what is counted on the validation prompts."""
 
@@ -214,6 +169,8 @@ class LLMConfig(BaseConfig):
     rules: RulesConfig = section(RulesConfig, later=True)
     capacity: CapacityConfig = section(CapacityConfig, later=True)
     prepared: PreparedConfig = section(PreparedConfig, later=True)
+    people: PeopleConfig = section(PeopleConfig, later=True)
+    frozen: FrozenConfig = section(FrozenConfig, later=True)
 
     def validate(self) -> None:
         super().validate()
@@ -229,8 +186,19 @@ class LLMConfig(BaseConfig):
             raise ConfigError(
                 "capacity.weights=all begins with the fully tuned classifier: set classifier.fully_tuned=true"
             )
-        if self.prepared.pool and (self.source != "chat" or self.models.classifier != MINILM):
-            raise ConfigError(f"prepared.pool needs source=chat and models.classifier={MINILM}")
+        if self.prepared.pool and self.source != "chat":
+            raise ConfigError("prepared.pool needs source=chat")
+        if self.models.classifier == MINILM and not self.prepared.pool:
+            raise ConfigError(
+                f"models.classifier={MINILM} needs prepared.pool=FILE: it reads a pool that is there; name a"
+                " decoder"
+            )
+        if self.frozen.layers and (self.source == "recorded" or self.models.classifier == MINILM):
+            raise ConfigError("frozen.layers is for decoders; of MiniLM the last layer alone is trained")
+        if self.people.spare and not self.people.calibrate:
+            raise ConfigError("people.spare is for people.calibrate=true, which it gives more labelled pairs")
+        if self.people.calibrate and self.source != "recorded":
+            raise ConfigError("people.calibrate is for source=recorded; others have no labels by people")
         if self.transfer.path and self.source != "recorded":
             raise ConfigError("transfer.path is for source=recorded; other sources have no recorded answers")
 
@@ -240,7 +208,10 @@ class LLMConfig(BaseConfig):
 
     def inputs(self) -> dict[str, str]:
         if self.prepared.pool:
-            return {"prepared.pool": self.prepared.pool}
+            found = {"prepared.pool": self.prepared.pool}
+            if self.models.classifier != MINILM:
+                found |= model_files("models.classifier", self.models.place("classifier", _PACKAGE))
+            return found
         if self.source != "recorded":
             return self.models.files(self.source == "synthetic", self.source == "chat")
         if not self.data.path:

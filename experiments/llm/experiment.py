@@ -12,6 +12,7 @@ Methods ("rank": the feasible candidate of highest reward; "sample": the first f
 - ours_accepted: the same with the threshold for an accepted candidate (the paper's event)
 - ours_paper: the same with the paper's sampling instead of ranking
 - ours_priced, ours_one_more, ours_shrinkage, ...: further rules on the same margins (`guard.rules`)
+- ours_people, ours_denoised, ours_denoised_untested: promises about people's labels (`guard.people`)
 - ours_xi_0, ours_accepted_xi_0: ours, ours_accepted with radius 0
 - cross_entropy, cross_entropy_xi_0: the warm-up classifier (LoRA) in the place of ours, ours_xi_0
 - cross_entropy_accepted: LoRA with cross-entropy and bias correction alone: accepted event, radius 0
@@ -40,6 +41,7 @@ from experiments.llm.evaluation import Evaluation
 from experiments.llm.guard import baselines, coverage
 from experiments.llm.guard.calibration import Calibrator
 from experiments.llm.guard.judge import judge_of, recorded_rows
+from experiments.llm.guard.people import People
 from experiments.llm.guard.rules import Rules, fitting_part
 from experiments.llm.preparation import Experiment, classifiers_ahead, tailored_ahead
 from experiments.llm.records import BLOCKS_TABLE, CANDIDATES_TABLE
@@ -125,6 +127,12 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
             other = this.source.pool("validation", len(pool.prompt), f"ppo_lag_{limit:g}", candidates=1)
             counting.count("ppo_lag", baselines.first_answer(other), other, knob=limit)
         if isinstance(this.source, RecordedSource):
+            if settings.people.calibrate and this.source.human is not None:
+                people = People(this.source, judge_of(this.source), ours, settings.people.delta)
+                promised = people.choices(calibrator, thresholds, fixed, share)
+                for name, choices in promised.items():
+                    counting.guarded(name, validation["ours"], choices)
+                counting.rows += people.rows({"ours": chosen["ours"]} | promised)
             counting.rows += recorded_rows(this.source, ours, chosen["ours"], counting.n_t)
         counting.rows += [{"method": "texts", "metric": "truncated", "value": float(this.cut), "n": this.cut}]
         if real:

@@ -20,6 +20,7 @@ from experiments.llm.config import LLMConfig
 from experiments.llm.guard import classifier, trained_weights
 from experiments.llm.guard.backends import Rows
 from experiments.llm.guard.classifier import Table, Tokens
+from experiments.llm.guard.frozen import States
 from experiments.support.engine.engine import Engine
 from experiments.support.engine.settings import EngineConfig
 from experiments.support.engine.store import TaskStore
@@ -91,11 +92,11 @@ def spread_margins(
     return found
 
 
-def packed(table: Table, rows: np.ndarray) -> Tokens | Hidden:
+def packed(table: Table, rows: np.ndarray) -> Tokens | Hidden | States:
     """Some rows of a table and nothing else of it, in their order."""
     if isinstance(table, Rows):
         return packed(table.table, table.rows[rows])
-    assert isinstance(table, Tokens | Hidden)
+    assert isinstance(table, Tokens | Hidden | States)
     start = np.concatenate([[0], np.cumsum(table.length[rows])]).astype(np.int64)
     name = "ids" if isinstance(table, Tokens) else "state"
     flat = getattr(table, name)
@@ -106,7 +107,7 @@ def packed(table: Table, rows: np.ndarray) -> Tokens | Hidden:
 _built: dict[str, nn.Module] = {}
 
 
-def _judge(judge: Judge, table: Tokens | Hidden, batch: int) -> np.ndarray:
+def _judge(judge: Judge, table: Tokens | Hidden | States, batch: int) -> np.ndarray:
     """In a worker: margins of some texts, which come in order of their length."""
     if judge.weights.id not in _built:
         _built.clear()  # one classifier at a time in memory

@@ -172,7 +172,7 @@ class Experiment:
 
     def _keys(self) -> dict[str, Any]:
         content = vars(self.config)
-        later = [name for name in ("tailoring", "prepared") if self.context.has(name)]
+        later = [name for name in ("tailoring", "prepared", "frozen") if self.context.has(name)]
         return {key: self.context.value(key) for key in (*_KEYS, *later) if key in content}
 
     def _progress(self, name: str) -> Any:

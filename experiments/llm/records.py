@@ -15,3 +15,5 @@ COVERED = {"ours_covered": "prompt", "ours_covered_pairs": "pair"}
 """Method behind a coverage guard -> its kind."""
 TRANSFER = "transfer."
 """Methods on another set of recorded answers begin with this and the set's format."""
+ERRORS = "judge_errors"
+"""Method of the rows on a judge's errors, as measured anew for each run's splits (`guard.people`)."""

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.llm.answers.features import save_array
-from experiments.llm.answers.generating import identity_of
 from experiments.llm.answers.hub import HubSource
 from experiments.llm.answers.pools import DEFAULT_ANSWER, SPLITS, Pool
+from experiments.llm.answers.reading import identity_of
 from experiments.llm.config import PoolsConfig
 from experiments.llm.models.chat_package import CHAT_MODEL
 from experiments.llm.models.model_settings import CHAT_DEFAULTS, ModelsConfig

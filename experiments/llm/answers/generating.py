@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shutil
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.llm.answers.pools import DEFAULT_ANSWER, SPLITS, Pool
-from experiments.llm.models import language_model
+from experiments.llm.answers.reading import DecoderTexts, identity_of
 from experiments.llm.models.generation import Generated, Sampling, generate, texts_of
 from experiments.llm.models.language_model import (
     load_language_model,
@@ -25,10 +24,10 @@ from experiments.llm.models.language_model import (
     require_fit,
     require_room,
 )
-from experiments.llm.models.model_settings import ModelsConfig, model_files
-from experiments.llm.models.preference_models import load_score_model, score_all
+from experiments.llm.models.model_settings import ModelsConfig
+from experiments.llm.models.preference_models import HEADS, heads_of, load_score_model, score_all
 from experiments.llm.models.runtime import DTYPES, Runtime
-from experiments.llm.models.sources import by_fold, model_folder
+from experiments.llm.models.sources import by_fold
 from experiments.llm.models.spreading import Place, spread_answers, spread_scores
 from experiments.llm.models.tokenizer import PKU_TEMPLATE, Encoded, Template, encode_prompts, template_of
 from experiments.support.errors import ConfigError
@@ -49,7 +48,7 @@ class Asked:
     known: Any = None
 
 
-class ModelSource:
+class ModelSource(DecoderTexts):
     """Candidates of language models; derived classes give `ask`, and `truth` where it is known."""
 
     limits: ClassVar[tuple[int, int]] = (40, 24)
@@ -67,6 +66,7 @@ class ModelSource:
             models.top_k, self.real,
         )  # fmt: skip
         self.runtime = Runtime(models.device, models.precision)
+        self._both: tuple[list, NDArray] | None = None
 
     def template(self, tokenizer: Any) -> Template:
         """What stands around a prompt for a model with this tokenizer; see models.template."""
@@ -75,48 +75,6 @@ class ModelSource:
     def score_template(self, tokenizer: Any) -> Template:
         """The same for reward and cost models; see models.score_template."""
         return template_of(tokenizer, self.models.score_template, PKU_TEMPLATE)
-
-    @cached_property
-    def classifier_template(self) -> Template:
-        """The same for the classification model."""
-        return template_of(self.tokenizer, self.models.template, PKU_TEMPLATE)
-
-    @property
-    def longest(self) -> int:
-        """Longest conversation that the classification model reads, in tokens."""
-        return self.max_prompt + self.max_answer
-
-    @property
-    def margin_rows(self) -> int:
-        """Texts that the classification model judges at once."""
-        return 512 if self.runtime.device.type == "cuda" else 64
-
-    def reading(self, micro: int | None) -> tuple[str, int]:
-        """(type that the classification model computes in, texts it reads at once in training)."""
-        return self.models.precision, micro or (256 if self.runtime.device.type == "cuda" else 64)
-
-    def place(self, name: str) -> str:
-        """Folder or name on the hub of a model."""
-        return self.models.place(name, self.default_models(name))
-
-    def default_models(self, name: str) -> dict[str, str]:
-        """Where a model is if the configuration does not say."""
-        return {}
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        """The classification model's own."""
-        return load_tokenizer(self.place("classifier"))
-
-    def classifier_model(self) -> Any:
-        """What the classification model is fine-tuned from: a sequence classifier with two outputs."""
-        from transformers import AutoModelForSequenceClassification
-
-        name = self.place("classifier")
-        with language_model.loading(name):
-            model = AutoModelForSequenceClassification.from_pretrained(model_folder(name), num_labels=2)
-        language_model.require_fit(model, self.tokenizer, name)
-        return model.to(self.runtime.device).eval()
 
     def ask(self, split: str, n: int) -> Asked:
         """n prompts of a split; SafeframeError where there are not as many."""
@@ -179,6 +137,7 @@ class ModelSource:
         harm, helpful = self.truth(asked, made)
         reward = self._rewards(asked.text, answers, helpful, finished, stage)
         label, cost = self._labels(asked.text, answers, harm, split, model, finished, stage)
+        self._both = None
         shutil.rmtree(stage.directory / "shards", ignore_errors=True)
         self.runtime.release()
         unknown = np.full(reward.shape, np.nan, np.float32)
@@ -269,7 +228,13 @@ class ModelSource:
         """(n, k) scores of the reward or cost model; of one trained in folds, each prompt's by the model that
         was not trained on it (`sources.by_fold`). In a stage, by the workers of an engine where there are.
         """
-        m, found = self.models, np.zeros((len(prompts), len(answers[0])), np.float32)
+        kept = self._both
+        if kept is not None and kept[0] is answers and self.place(name) == self.place("reward"):
+            return kept[1][:, :, HEADS.index(name)]
+        m, shape = self.models, (len(prompts), len(answers[0]))
+        both = stage is not None and self._one_body
+        found = np.zeros((*shape, len(HEADS)) if both else shape, np.float32)
+        head = None if both else name
         for place, index in by_fold(self.place(name), prompts):
             some, replies = [prompts[i] for i in index], [answers[i] for i in index]
             ended = None if finished is None else finished[index]
@@ -288,16 +253,29 @@ class ModelSource:
                     m.batch,
                     ended,
                     self.real,
+                    head,
                 )
                 continue
             tokenizer = load_tokenizer(place)
-            model = load_score_model(place, DTYPES[m.precision], self.runtime.device)
+            model = load_score_model(place, DTYPES[m.precision], self.runtime.device, head)
             require_fit(model, tokenizer, place)
             found[index] = score_all(
                 model, tokenizer, self.score_template(tokenizer), some, replies, self.max_prompt,
                 self.max_answer + 1, m.batch, ended, self.real,
             )  # fmt: skip
+        if both:
+            self._both = answers, found
+            return found[:, :, HEADS.index(name)]
         return found
+
+    @property
+    def _one_body(self) -> bool:
+        """Whether reward and cost are the heads of one model, so that both are read off at once."""
+        wanted = self.models.rewards == "reward_model" and self.models.labels == "cost_model"
+        if not wanted or self.place("reward") != self.place("cost"):
+            return False
+        first = next(iter(sorted(Path(self.place("reward")).glob("fold_*"))), self.place("reward"))
+        return bool(heads_of(first))
 
     def default_reward(self, prompt: list[str]) -> NDArray[np.float32]:
         """(n,) reward of `DEFAULT_ANSWER` to each prompt, or models.default_reward."""
@@ -316,23 +294,3 @@ class ModelSource:
 def content_of(path: str) -> str:
     """The checksum of a file, or the name of what is none."""
     return input_checksum(Path(path).expanduser()) if Path(path).expanduser().is_file() else path
-
-
-def identity_of(name: str) -> str | dict[str, str]:
-    """What a model is, for caches: checksums of its files, or the hub's name and cached commit."""
-    folder = Path(name)
-    if folder.is_dir():
-        files = sorted(
-            file
-            for kind in ("*.json", "*.safetensors", "*.jinja", "*.model")
-            for file in (*folder.glob(kind), *folder.glob(f"fold_*/{kind}"))
-        )
-        return {str(path.relative_to(folder)): input_checksum(path) for path in files}
-    if files := model_files(name, name):
-        return {key: input_checksum(path) for key, path in files.items()}
-    from transformers.utils import cached_file
-
-    with language_model.loading(name):
-        path = cached_file(name, "config.json")
-    commit = Path(path or "").parent.name
-    return f"{name}@{commit}"

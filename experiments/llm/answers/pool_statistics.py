@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from experiments.llm.answers.pools import Pool
-from experiments.llm.models.fine_tune_steps import label_errors
+from experiments.llm.models.hub_data import label_errors
 from experiments.support.results.ratios import exact, mean_interval
 
 COLUMNS = ["part", "metric", "value", "low", "high", "n"]

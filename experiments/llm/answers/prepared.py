@@ -3,9 +3,11 @@
     python run.py experiment=llm source=chat prepared.pool=pool.npz models.default_reward=-4 \\
         models.classifier=minilm
 
-The pool is a file as `scripts/guard_chat_model.py` leaves it. No language model is needed: the classification
-model is MiniLM with LoRA in its last layer, which a processor trains in minutes. A seed draws anew which
-prompts are for training, calibration and validation; the first `pools.candidates` answers to a prompt count.
+The pool is a file as `scripts/guard_chat_model.py` leaves it. With models.classifier=minilm no language model
+is needed: the classification model is MiniLM with LoRA in its last layer, which a processor trains in
+minutes. It may be a decoder too, given as any model (null: that of the package), with frozen.layers to train
+only its uppermost layers. A seed draws anew which prompts are for training, calibration and validation; the
+first `pools.candidates` answers to a prompt count.
 """
 
 from __future__ import annotations
@@ -15,10 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.llm.answers.chat import ChatSource
 from experiments.llm.answers.features import Hidden, MiniLM
 from experiments.llm.answers.pools import SPLITS, Pool
+from experiments.llm.answers.reading import DecoderTexts
 from experiments.llm.config import LLMConfig
-from experiments.llm.models.runtime import DTYPES
+from experiments.llm.models.chat_package import CHAT_MODEL
+from experiments.llm.models.model_settings import CHAT_DEFAULTS
+from experiments.llm.models.runtime import DTYPES, Runtime
 from experiments.support.errors import ConfigError
 from experiments.support.runs.running import RunContext
 from safeframe.types import SafeframeError
@@ -26,8 +32,9 @@ from safeframe.types import SafeframeError
 MAX_TOKENS = 160
 
 
-class PreparedSource:
-    """Pools from one file, split anew by every seed, with MiniLM's states of all candidates.
+class PreparedSource(DecoderTexts):
+    """Pools from one file, split anew by every seed, with MiniLM's states of all candidates, or what a
+    decoder needs to read them.
 
     Raises:
         ConfigError: where the file is not there or is no pool, the default answer's reward is not given, or
@@ -36,6 +43,9 @@ class PreparedSource:
 
     def __init__(self, config: LLMConfig, context: RunContext):
         self.config, self.context = config, context
+        self.models, self.runtime = config.models, Runtime(config.models.device, config.models.precision)
+        self.max_prompt = config.models.max_prompt_tokens or ChatSource.limits[0]
+        self.max_answer = config.models.max_answer_tokens or ChatSource.limits[1]
         path = Path(str(config.prepared.pool)).expanduser()
         try:
             whole = Pool.load(path)
@@ -59,6 +69,10 @@ class PreparedSource:
         order = context.seeds.generator("splits").permutation(len(whole.prompt))[:total]
         ends = np.cumsum(list(wanted.values()))[:-1]
         self.rows = dict(zip(SPLITS, np.split(order, ends), strict=True))
+
+    def default_models(self, name: str) -> dict[str, str]:
+        """The package's."""
+        return dict.fromkeys(CHAT_DEFAULTS, CHAT_MODEL)
 
     def pool(self, split: str, n: int, model: str = "ai", candidates: int | None = None) -> Pool:
         """The first n prompts of a split. SafeframeError for another model than "ai"."""

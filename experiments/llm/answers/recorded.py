@@ -33,12 +33,13 @@ _DRAW = 20250424  # which of the 140 answers are candidates: the same for every 
 
 @dataclass(frozen=True)
 class Labelled:
-    """n (prompt, answer) pairs with human labels (n,)."""
+    """n (prompt, answer) pairs with human labels (n,); prompts with recorded answers that were not drawn."""
 
     prompt: list[str]
     answer: list[str]
     label: np.ndarray
     group: list[str]
+    undrawn: frozenset[str] = frozenset()
 
 
 def read_pku(path: Path, candidates: int) -> Pool:
@@ -96,12 +97,6 @@ def read_diasafety(folder: Path, candidates: int, prompts: int) -> tuple[Pool, L
     label = np.array([LABELS[row["label"]] for row in labelled])
     require_both(label, str(folder))
     category = {row["context"]: row["category"] for row in labelled}
-    human = Labelled(
-        [row["context"] for row in labelled],
-        [row["response"] for row in labelled],
-        label,
-        [row["category"] for row in labelled],
-    )
     path = folder / DIASAFETY_FILES["generations"]
     by_prompt: dict[str, dict] = {}
     for number, row in _lines(path):
@@ -123,6 +118,13 @@ def read_diasafety(folder: Path, candidates: int, prompts: int) -> tuple[Pool, L
     shape = (len(kept), candidates)
     unknown = np.full(shape, UNKNOWN, dtype=np.int8)
     groups = [category.get(prompt, "unlabelled") for prompt in kept]
+    human = Labelled(
+        [row["context"] for row in labelled],
+        [row["response"] for row in labelled],
+        label,
+        [row["category"] for row in labelled],
+        frozenset(names) - frozenset(kept),
+    )
     return _pool(kept, answers, unknown, np.full(shape, np.nan), groups), human
 
 

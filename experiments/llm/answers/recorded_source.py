@@ -50,6 +50,9 @@ class RecordedSource:
                 self.path, config.pools.candidates, config.data.prompts
             )
             self.present = np.ones(unlabelled.shape, dtype=bool)
+        spare = self.human is not None and config.people.spare
+        self.spared = self.human.undrawn if self.human and spare else frozenset()
+        """Prompts beside the pools whose labelled pairs the judge does not learn from."""
         self._texts = unlabelled
         self.place = np.full(self.present.shape, -1)
         self.place[self.present] = np.arange(int(self.present.sum()))

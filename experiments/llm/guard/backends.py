@@ -9,10 +9,19 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor, nn
 
-from experiments.llm.answers.features import Hidden, MiniLM
+from experiments.llm.answers.features import Hidden, MiniLM, save_array
 from experiments.llm.answers.pools import Pool
 from experiments.llm.config import ClassifierConfig
-from experiments.llm.guard.classifier import Table, decoder_classifier, minilm_classifier, tokens_of
+from experiments.llm.guard import frozen
+from experiments.llm.guard.classifier import (
+    Table,
+    Tokens,
+    decoder_classifier,
+    tokens_of,
+)
+from experiments.llm.guard.frozen import States, UpperClassifier
+from experiments.llm.guard.minilm import minilm_classifier
+from experiments.support.runs.stages import Stage
 
 
 class Backend(Protocol):
@@ -50,13 +59,18 @@ class Rows:
 
 
 class DecoderBackend:
-    """A decoder with the tokenizer and template of a source of language models (synthetic, hub, chat)."""
+    """A decoder with the tokenizer and template of a source of language models (synthetic, hub, chat);
+    trained: its uppermost layers that are trained over kept states of those below (`frozen`), None: all.
+    """
 
-    def __init__(self, source: Any, settings: ClassifierConfig):
-        self.source, self.settings = source, settings
+    def __init__(self, source: Any, settings: ClassifierConfig, trained: int | None = None):
+        self.source, self.settings, self.trained = source, settings, trained
         self.base = source.classifier_model()
         self.precision, self.micro = source.reading(settings.micro)
         self.rows = source.margin_rows
+        self.lower: Any = None
+        if trained is not None:
+            self.lower, self.base = frozen.split(self.base, trained)
 
     def table(self, pool: Pool) -> tuple[Table, int]:
         prompts, answers, _, _ = pool.pairs()
@@ -65,10 +79,31 @@ class DecoderBackend:
             self.settings.max_tokens or self.source.longest,
             None if pool.finished is None else pool.finished[pool.mask],
         )  # fmt: skip
-        return found, found.cut
+        return (found if self.lower is None else self._states(found)), found.cut
+
+    def _states(self, tokens: Tokens) -> States:
+        """States of the layers that are not trained, from the cache if these texts were read before."""
+        context = self.source.context
+        depends = {
+            "model": self.source.classifier_identity(), "layers": self.trained, "precision": self.precision,
+            "ids": tokens.ids, "start": tokens.start,
+        }  # fmt: skip
+
+        def compute(stage: Stage) -> np.ndarray:
+            progress = lambda starts: context.progress(starts, "lower layers", total=len(starts))  # noqa: E731
+            return frozen.states_of(
+                self.lower, tokens, self.precision, self.rows, progress, stage.directory / "being_made.npy"
+            )
+
+        state = context.cache("lower_layers", depends, compute, save_array, frozen.load_states, ".npy")
+        return States(state, tokens.start, tokens.cut)
 
     def new(self, lora: bool, seed: int) -> nn.Module:
-        return decoder_classifier(self.base, self.settings, lora, seed, self.precision, self.micro)
+        if self.lower is None:
+            return decoder_classifier(self.base, self.settings, lora, seed, self.precision, self.micro)
+        return decoder_classifier(
+            self.base, self.settings, lora, seed, self.precision, self.micro, UpperClassifier, False
+        )
 
 
 class MiniLMBackend:

@@ -4,8 +4,9 @@ Two of them, behind one interface (a module from a batch of a table to logits (b
 
 - `DecoderClassifier`: any decoder of transformers (OPT, Llama, Qwen, Gemma, ...) for sequence classification,
   with LoRA (Hu et al. 2021, arXiv 2106.09685; peft) in every linear layer; all sources but recorded.
-- `MiniLMClassifier`: the last layer of MiniLM with LoRA, over cached states of the layers below, read at the
-  first token; beside it the mean of these states. Training through all layers would take hours on a laptop.
+- `minilm.MiniLMClassifier`: the last layer of MiniLM with LoRA, over cached states of the layers below, read
+  at the first token; beside it the mean of these states. Training through all layers would take hours on a
+  laptop.
 
 Fully fine-tuned variants (`lora=False`) are a baseline: all weights of the decoder, all weights of MiniLM's
 last layer.
@@ -14,7 +15,6 @@ last layer.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -34,7 +34,6 @@ from safeframe.types import SafeframeError
 OPT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2", "embed_tokens"]
 """OPT's embeddings too: what harm means lies in pairs of words, which a small body cannot tell apart by
 itself. Of other decoders every linear layer is adapted."""
-BERT_TARGETS = ["query", "key", "value", "dense"]
 
 
 class Table(Protocol):
@@ -157,47 +156,6 @@ class DecoderClassifier(nn.Module):
         return torch.cat(parts).cpu() if len(parts) > 1 else parts[0].cpu()
 
 
-class MiniLMClassifier(nn.Module):
-    """Logits (b, 2) from the states below the last layer: (b, l, d), with mask (b, l).
-
-    Only the first token asks, so keys and values of the others need not be computed: q'(W_k h_t) =
-    (W_k' q)'h_t, and sum_t a_t (W_v h_t) = W_v sum_t a_t h_t, with W the weights with their adapters. The
-    same numbers as the layer's own at the first token, for a tenth of the work.
-    """
-
-    def __init__(self, layer: Any, hidden: int):
-        super().__init__()
-        self.layer = layer
-        self.head = nn.Sequential(nn.Linear(2 * hidden, 128), nn.GELU(), nn.Linear(128, 2))
-
-    def first_token(self, state: Tensor, mask: Tensor) -> Tensor:
-        """(b, d) output of the layer at the first token."""
-        first, own = state[:, :1], self.layer.attention.self
-        heads = own.num_attention_heads
-        query = own.query(first).unflatten(-1, (heads, -1))[:, 0]  # (b, h, e)
-        keys, values = (effective_weight(x).unflatten(0, (heads, -1)) for x in (own.key, own.value))
-        asked = torch.einsum("bhe,hed->bhd", query, keys)
-        score = asked @ state.transpose(1, 2) / math.sqrt(query.shape[-1])  # b_k adds the same to every token
-        attention = score.masked_fill(~mask[:, None, :], -torch.inf).softmax(-1)
-        read = torch.einsum("bhd,hed->bhe", attention @ state, values).flatten(1) + own.value.bias
-        attended = self.layer.attention.output(read[:, None], first)
-        return self.layer.output(self.layer.intermediate(attended), attended)[:, 0]
-
-    def forward(self, state: Tensor, mask: Tensor) -> Tensor:
-        mean = (state * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return self.head(torch.cat([self.first_token(state, mask), mean], dim=-1))
-
-
-def effective_weight(linear: Any) -> Tensor:
-    """The weight of a linear layer with its LoRA adapters added, differentiable in them."""
-    if not hasattr(linear, "base_layer"):
-        return linear.weight
-    weight = linear.base_layer.weight
-    for name in linear.active_adapters:
-        weight = weight + linear.get_delta_weight(name)
-    return weight
-
-
 def decoder_classifier(
     model: nn.Module,
     settings: ClassifierConfig,
@@ -205,9 +163,12 @@ def decoder_classifier(
     seed: int,
     precision: str = "float32",
     micro: int = 4096,
+    kind: type[DecoderClassifier] = DecoderClassifier,
+    embeddings: bool = True,
 ) -> DecoderClassifier:
     """A copy of `model` (for sequence classification) in single precision with a new head, to train: with
-    LoRA, or all of it. precision, micro: as of `DecoderClassifier`.
+    LoRA, or all of it (but embeddings, if they are not to be trained). precision, micro: as of
+    `DecoderClassifier`; kind: of the classifier.
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
@@ -218,30 +179,18 @@ def decoder_classifier(
         with torch.no_grad():  # drawn on the CPU: the same head on every device
             weight.copy_(nn.init.normal_(torch.empty(weight.shape), std=0.02))
         if lora:
-            targets = OPT_TARGETS if adapted.config.model_type == "opt" else "all-linear"
-            adapted = get_peft_model(adapted, _lora(LoraConfig, settings, targets, TaskType.SEQ_CLS))
-    return DecoderClassifier(adapted, precision, micro)
+            targets: Any = OPT_TARGETS if adapted.config.model_type == "opt" else "all-linear"
+            if not embeddings and targets is OPT_TARGETS:
+                targets = [name for name in OPT_TARGETS if name != "embed_tokens"]
+            adapted = get_peft_model(adapted, lora_of(LoraConfig, settings, targets, TaskType.SEQ_CLS))
+        elif not embeddings:
+            for name, weight in adapted.named_parameters():
+                weight.requires_grad_("embed" not in name and "project_in" not in name)
+    return kind(adapted, precision, micro)
 
 
-def minilm_classifier(
-    layer: nn.Module, hidden: int, settings: ClassifierConfig, lora: bool, seed: int
-) -> MiniLMClassifier:
-    """A copy of MiniLM's last layer with a new head, to train: with LoRA, or all of it."""
-    from peft import LoraConfig, inject_adapter_in_model
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        found = MiniLMClassifier(copy.deepcopy(layer), hidden)
-        if lora:
-            adapted: Any = inject_adapter_in_model(_lora(LoraConfig, settings, BERT_TARGETS), found.layer)
-            found.layer = adapted
-        else:
-            found.layer.requires_grad_(True)
-        found.head.requires_grad_(True)
-    return found
-
-
-def _lora(kind: Any, settings: ClassifierConfig, targets: list[str] | str, task: Any = None) -> Any:
+def lora_of(kind: Any, settings: ClassifierConfig, targets: list[str] | str, task: Any = None) -> Any:
+    """peft's configuration (kind: its class) of the adapters of some layers."""
     return kind(
         r=settings.rank,
         lora_alpha=settings.alpha,

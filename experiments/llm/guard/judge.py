@@ -1,8 +1,9 @@
 """The judge that labels DiaSafety's candidates: a stand-in for the paper's cost model, and how often it errs.
 
 It is MiniLM with its last layer fine-tuned on the human-labelled pairs whose context is no prompt of the
-pools. Its error is counted on the pairs whose context is one. A guard can promise only what its labels say:
-`against_humans` counts how many of the human-labelled answers that a guard accepts people call unsafe.
+pools (and none that is spared). Its error is counted on the other pairs. A guard can promise only what its
+labels say: `against_humans` counts how many of the human-labelled answers that a guard accepts people call
+unsafe.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from torch import nn
 from experiments.llm.answers import recorded
 from experiments.llm.answers.recorded_source import FEATURE_KEYS, RecordedSource
 from experiments.llm.guard.backends import Rows
-from experiments.llm.guard.classifier import cross_entropy, margins, minilm_classifier
+from experiments.llm.guard.classifier import cross_entropy, margins
+from experiments.llm.guard.minilm import minilm_classifier
 from experiments.support.results.ratios import exact
 from experiments.support.runs.stages import Stage
 from safeframe.training import loop
@@ -52,7 +54,7 @@ def judge_of(source: RecordedSource) -> Judge:
     context, human = source.context, source.human
     if human is None:
         raise SafeframeError("a judge needs human-labelled pairs beside the pools (data.format=diasafety)")
-    held_out = np.array([text in source.index for text in human.prompt])
+    held_out = np.array([text in source.index or text in source.spared for text in human.prompt])
     recorded.require_both(human.label[~held_out], "pairs to train the judge on")
     recorded.require_both(human.label[held_out], "pairs to test the judge on")
 
@@ -73,7 +75,7 @@ def judge_of(source: RecordedSource) -> Judge:
         probability[source.present] = sigmoid(margins(trained, source.hidden))
         return Judge(probability, sigmoid(margins(trained, source.human_hidden)), held_out)
 
-    keys = source.keys(*FEATURE_KEYS, "classifier")
+    keys = source.keys(*FEATURE_KEYS, "classifier") | ({"spared": True} if source.spared else {})
     return context.cache(
         "judge",
         keys,

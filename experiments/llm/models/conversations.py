@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from experiments.llm.models.tokenizer import Encoded
+from experiments.llm.models.tokenizer import Encoded, Template, encode_answers, encode_prompts
 from safeframe.types import SafeframeError
 
 
@@ -95,3 +95,99 @@ def answer_log_probabilities(logits: Tensor, batch: Conversations, temperature: 
     target = batch.ids[:, batch.start :]
     log_p = predicting.log_softmax(-1).gather(-1, target[..., None])[..., 0]
     return log_p * batch.answer[:, batch.start :]
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """n comparisons of two answers to one prompt.
+
+    Attributes:
+        a: n conversations, with one answer.
+        b: n conversations, with the other.
+        preferred: (n,) True if a is preferred (reward) or more harmful (cost).
+        harmful_a: (n,) labels, for the cost model only.
+        harmful_b: (n,) labels, for the cost model only.
+    """
+
+    a: Conversations
+    b: Conversations
+    preferred: Tensor
+    harmful_a: Tensor
+    harmful_b: Tensor
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    def __getitem__(self, index: Any) -> Comparisons:
+        return Comparisons(
+            self.a[index], self.b[index], self.preferred[index], self.harmful_a[index], self.harmful_b[index]
+        )
+
+    def to(self, device: Any) -> Comparisons:
+        """The same on another device."""
+        return Comparisons(*(value.to(device) for value in vars(self).values()))
+
+
+def compared(
+    tokenizer: Any, template: str | Template, rows: list[dict[str, Any]], max_prompt: int, max_answer: int
+) -> Comparisons:
+    """Comparisons from rows with prompt, response_0, response_1, preferred (0 or 1), harmful_0, harmful_1."""
+    said = encode_prompts(tokenizer, template, [row["prompt"] for row in rows], max_prompt)
+    both = [encode_answers(tokenizer, [row[f"response_{k}"] for row in rows], max_answer) for k in (0, 1)]
+    return Comparisons(
+        join(said, both[0]),
+        join(said, both[1]),
+        torch.tensor([row["preferred"] == 0 for row in rows]),
+        torch.tensor([bool(row.get("harmful_0", 0)) for row in rows]),
+        torch.tensor([bool(row.get("harmful_1", 0)) for row in rows]),
+    )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """n answers that people have judged: conversations, and harmful (n,) bool."""
+
+    said: Conversations
+    harmful: Tensor
+
+    def __len__(self) -> int:
+        return len(self.said)
+
+    def __getitem__(self, index: Any) -> Judged:
+        return Judged(self.said[index], self.harmful[index])
+
+    def to(self, device: Any) -> Judged:
+        """The same on another device."""
+        return Judged(self.said.to(device), self.harmful.to(device))
+
+
+def judged(
+    tokenizer: Any, template: str | Template, rows: list[dict[str, Any]], max_prompt: int, max_answer: int
+) -> Judged:
+    """Judged answers from rows with prompt, response, unsafe (0 or 1)."""
+    said = encode_prompts(tokenizer, template, [row["prompt"] for row in rows], max_prompt)
+    answers = encode_answers(tokenizer, [row["response"] for row in rows], max_answer)
+    return Judged(join(said, answers), torch.tensor([row["unsafe"] == 1 for row in rows]))
+
+
+@dataclass(frozen=True)
+class Rated:
+    """n comparisons of two answers to one prompt, by harm and by which is better.
+
+    Attributes:
+        harm: as of the cost model.
+        better: (n,) True if a is the better answer.
+    """
+
+    harm: Comparisons
+    better: Tensor
+
+    def __len__(self) -> int:
+        return len(self.harm)
+
+    def __getitem__(self, index: Any) -> Rated:
+        return Rated(self.harm[index], self.better[index])
+
+    def to(self, device: Any) -> Rated:
+        """The same on another device."""
+        return Rated(self.harm.to(device), self.better.to(device))

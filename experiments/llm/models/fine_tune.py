@@ -8,9 +8,11 @@
 
 data=FILE or a data set on the hub (default PKU-SafeRLHF, its columns: `hub_data.py`); sft imitates the better
 response, reward needs to know the better one only, and cost learns from single labelled answers (columns
-prompt, response, unsafe) too. lora_rank=16 trains adapters of all linear layers and writes them instead of a
-whole model. folds=2 fold=0 leaves a part of the prompts out, counts on it, and writes held_out.json; a folder
-with fold_0, fold_1, ... is one model trained in folds (`sources.by_fold`).
+prompt, response, unsafe) too. step=scores trains one body with a head for each, from rows with both kinds of
+comparisons: its folder serves as models.reward and models.cost, and every answer is then read once.
+lora_rank=16 trains adapters of all linear layers and writes them instead of a whole model. folds=2 fold=0
+leaves a part of the prompts out, counts on it, and writes held_out.json; a folder with fold_0, fold_1, ... is
+one model trained in folds (`sources.by_fold`).
 
 reward and cost may be PKU's beaver-7b models instead. Several GPUs: `accelerate launch -m
 experiments.llm.models.fine_tune ... distributed=true`. Every step resumes from OUT.checkpoint; one that is
@@ -30,11 +32,12 @@ from experiments.llm.models.fine_tune_steps import Steps
 from experiments.llm.models.hub_data import PROMPTS
 from experiments.llm.models.language_model import save_pretrained
 from experiments.llm.models.ppo_lag import PPOSettings
+from experiments.llm.models.preference_models import HEADS, HEADS_FILE
 from experiments.llm.models.sources import ADAPTERS, save_adapters
 from experiments.support.errors import ConfigError
 from safeframe.types import SafeframeError
 
-STEPS = ("sft", "reward", "cost", "ppo_lag")
+STEPS = ("sft", "reward", "cost", "scores", "ppo_lag")
 DAI = {
     "batch": 128, "minibatch": 16, "epochs": 1, "kl_coefficient": 0.01, "clip": 0.2, "learning_rate": 1e-5,
     "critic_learning_rate": 5e-6, "ptx_coefficient": 8.0, "multiplier_rate": 0.1, "multiplier_most": 5.0,
@@ -73,8 +76,9 @@ class FineTuning:
         device: cpu, cuda or auto.
         max_prompt_tokens: longer prompts are cut.
         max_answer_tokens: longer answers are cut.
-        unfinished: share of the rows of reward and cost whose answers lose their end, as do answers of a pool
-            that reach its longest length: a model that has only seen whole ones says nothing of those.
+        unfinished: share of the rows of reward, cost and scores whose answers lose their end, as do answers
+            of a pool that reach its longest length: a model that has only seen whole ones says nothing of
+            those.
         checkpoint_every: updates between checkpoints.
         seed: of the order of the data, and of sampling.
     """
@@ -130,7 +134,7 @@ class FineTuning:
         if missing:
             raise ConfigError(f"step={found.step} needs {', '.join(f'{name}=...' for name in missing)}")
         if found.lora_rank and found.step == "ppo_lag":
-            raise ConfigError("lora_rank is for sft, reward and cost; ppo_lag trains all weights")
+            raise ConfigError("lora_rank is for sft, reward, cost and scores; ppo_lag trains all weights")
         if found.alike < 1:
             raise ConfigError(f"alike={found.alike}: 1 or more is needed")
         if not 0 <= found.unfinished <= 1:
@@ -188,6 +192,8 @@ def main(arguments: list[str]) -> int:
             save_adapters(model, settings.model, out)  # the tokenizer is the base's
         else:
             save_pretrained(model, steps.tokenizer, settings.out)
+        if settings.step == "scores":
+            (out / HEADS_FILE).write_text(json.dumps(list(HEADS)) + "\n", encoding="utf-8")
         steps.checkpoint.unlink(missing_ok=True)
         print(f"written to {settings.out}; {steps.truncated} texts were cut to their longest length")
     return 0

@@ -12,12 +12,23 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments.llm.models.conversations import Conversations, cut_short, join
+from experiments.llm.models.conversations import (
+    Comparisons,
+    Conversations,
+    Judged,
+    Rated,
+    compared,
+    cut_short,
+    join,
+    judged,
+)
 from experiments.llm.models.hub_data import (
     COMPARED,
     LABELLED,
     PREFERRED,
     comparison_rows,
+    first_halves,
+    label_errors,
     labelled_rows,
     read_rows,
 )
@@ -25,12 +36,10 @@ from experiments.llm.models.language_model import load_language_model, load_toke
 from experiments.llm.models.ppo_lag import PPOSettings
 from experiments.llm.models.ppo_training import PPOLag, two_headed
 from experiments.llm.models.preference_models import (
-    Comparisons,
-    Judged,
+    HEADS,
     TokenScores,
-    compared,
+    both_loss,
     cost_loss,
-    judged,
     label_loss,
     load_score_model,
     new_score_model,
@@ -42,7 +51,7 @@ from experiments.llm.models.preference_models import (
 from experiments.llm.models.runtime import DTYPES, Runtime
 from experiments.llm.models.sources import fold_of, normal
 from experiments.llm.models.supervised import FitSettings, fit, language_loss
-from experiments.llm.models.tokenizer import encode_answers, encode_prompts, template_of, token_rows
+from experiments.llm.models.tokenizer import encode_answers, encode_prompts, template_of
 from experiments.support.progress import progress
 from safeframe.types import SafeframeError
 
@@ -84,7 +93,7 @@ class Steps:
     def _read(self, source: str, both: bool = True) -> tuple[Rows, bool]:
         """Rows of a source, and whether they are single labelled answers."""
         step = self.settings.step
-        if step != "cost":
+        if step != "cost":  # scores and ppo_lag need both kinds of comparisons
             columns = PREFERRED if step in ("sft", "reward") else COMPARED
             return read_rows(source, columns), False
         rows = read_rows(source, ("prompt",))
@@ -121,16 +130,23 @@ class Steps:
         self.truncated += said.truncated + answered.truncated
         return join(said, answered)
 
-    def scored(self, step: int, about: str) -> Comparisons | Judged:
-        """A batch of comparisons, or of single labelled answers."""
+    def scored(self, step: int, about: str) -> Comparisons | Judged | Rated:
+        """A batch of comparisons (about: reward, cost, or scores, which is both), or of single labelled
+        answers.
+        """
         s, rows = self.settings, self._rows(step, self.settings.batch)
         lengths = (s.max_prompt_tokens, s.max_answer_tokens)
         if self.single:
             alone = judged(self.tokenizer, self.template, rows, *lengths)
             return replace(alone, said=self._unfinished(step, alone.said)[0])
-        both = compared(self.tokenizer, self.template, comparison_rows(rows, about), *lengths)
+        kind = "cost" if about == "scores" else about
+        both = compared(self.tokenizer, self.template, comparison_rows(rows, kind), *lengths)
         a, b = self._unfinished(step, both.a, both.b)
-        return replace(both, a=a, b=b)
+        both = replace(both, a=a, b=b)
+        if about != "scores":
+            return both
+        better = [row["preferred"] == 0 for row in comparison_rows(rows, "reward")]
+        return Rated(both, torch.tensor(better))
 
     def _unfinished(self, step: int, *answered: Conversations) -> list[Conversations]:
         """`settings.unfinished` of the rows without their end: cut after 8 tokens or more of the shortest of
@@ -191,9 +207,11 @@ class Steps:
         if s.step == "sft":
             model = self._adapted(self._base(), "CAUSAL_LM")
             return self._fit(model, lambda step: self.people(step, s.batch), language_loss)
-        if s.step in ("reward", "cost"):
-            model = TokenScores(self._adapted(new_score_model(self._base(), s.seed), "SEQ_CLS"))
-            loss = reward_loss if s.step == "reward" else label_loss if self.single else cost_loss
+        if s.step in ("reward", "cost", "scores"):
+            heads = len(HEADS) if s.step == "scores" else 1
+            model = TokenScores(self._adapted(new_score_model(self._base(), s.seed, heads), "SEQ_CLS"))
+            losses = {"reward": reward_loss, "scores": both_loss}
+            loss = losses.get(s.step, label_loss if self.single else cost_loss)
             return self._fit(model, lambda step: self.scored(step, s.step), loss).model
         return self.ppo_lag()
 
@@ -202,7 +220,7 @@ class Steps:
         s, settings = self.settings, self.ppo
         assert settings is not None
         dtype, device = DTYPES[s.precision], self.runtime.device
-        models = {name: load_score_model(getattr(s, name), dtype, device) for name in ("reward", "cost")}
+        models = {name: load_score_model(getattr(s, name), dtype, device, name) for name in HEADS}
         scores = {}
         for name, model in models.items():
             tokenizer = load_tokenizer(getattr(s, name))
@@ -211,7 +229,7 @@ class Steps:
         policy = self._base().to(device)
         same = models["reward"].config.model_type == policy.config.model_type
         same &= models["reward"].config.vocab_size == policy.config.vocab_size
-        start = load_score_model(s.reward) if same else new_score_model(self._base(), s.seed)
+        start = load_score_model(s.reward, head="reward") if same else new_score_model(self._base(), s.seed)
         return PPOLag(
             policy, two_headed(start), self.tokenizer, self.template,
             lambda i: [row["prompt"] for row in self._rows(i, settings.batch)],
@@ -229,9 +247,10 @@ class Steps:
 
         reward: accuracy, ties half. cost: auc; missed, the share of harmful answers with a score of 0 or
         less; condemned, of harmless ones with one above 0. half.*: the same of every answer's first half.
+        scores: accuracy of the better (reward.*) and of the more harmful answer (cost.*).
         """
         s = self.settings
-        if not self.left_out or s.step not in ("reward", "cost"):
+        if not self.left_out or s.step not in ("reward", "cost", "scores"):
             return None
         whole = plain(model).to(self.runtime.device).eval()
         lengths = (s.max_prompt_tokens, s.max_answer_tokens)
@@ -256,39 +275,22 @@ class Steps:
             half = label_errors(found["score_half"], label)
             summary |= {f"half.{name}": half[name] for name in ("auc", "missed", "condemned")}
             return summary, pd.DataFrame({"prompt": key, **found, "harmful": label, "fold": s.fold})
-        pairs = comparison_rows(rows, s.step)
-        preferred = np.array([row["preferred"] for row in pairs])
-        found, summary = {}, {"n": float(len(pairs))}
+        kinds = HEADS if s.step == "scores" else (s.step,)
+        preferred = {kind: np.array([r["preferred"] for r in comparison_rows(rows, kind)]) for kind in kinds}
+        found, summary = {}, {"n": float(len(rows))}
         for name, ended in (("", True), ("half_", False)):
+            read = []
             for k in (0, 1):
                 answers = [row[f"response_{k}"] for row in rows]
                 answers = answers if ended else first_halves(self.tokenizer, answers)
-                found[f"score_{name}{k}"] = score(prompts, answers, ended)
-            gain = np.where(preferred == 0, 1, -1) * (found[f"score_{name}0"] - found[f"score_{name}1"])
-            right = float(np.mean((gain > 0) + 0.5 * (gain == 0)))
-            summary[f"{name.replace('_', '.')}accuracy"] = right
-        return summary, pd.DataFrame({"prompt": key, **found, "preferred": preferred, "fold": s.fold})
-
-
-def first_halves(tokenizer: Any, answers: list[str]) -> list[str]:
-    """The first half of each answer's tokens, at least one."""
-    rows = token_rows(tokenizer, answers, special=False)
-    return tokenizer.batch_decode([row[: max(1, len(row) // 2)] for row in rows])
-
-
-def label_errors(score: np.ndarray, harmful: np.ndarray) -> dict[str, float]:
-    """auc, missed and condemned of scores (n,) against labels (n,); see `Steps.held_out`."""
-    bad = harmful == 1
-    order = np.argsort(np.concatenate([score[bad], score[~bad]]), kind="stable")
-    both = np.concatenate([score[bad], score[~bad]])
-    _, place, count = np.unique(both[order], return_inverse=True, return_counts=True)
-    middle = np.cumsum(count) - (count - 1) / 2  # ranks, ties in the middle
-    rank = np.empty(len(both))
-    rank[order] = middle[place]
-    n, m = int(bad.sum()), int((~bad).sum())
-    auc = (rank[:n].sum() - n * (n + 1) / 2) / (n * m) if n and m else float("nan")
-    return {
-        "n": float(n + m), "harmful": n / (n + m), "auc": float(auc),
-        "missed": float(np.mean(score[bad] <= 0)) if n else float("nan"),
-        "condemned": float(np.mean(score[~bad] > 0)) if m else float("nan"),
-    }  # fmt: skip
+                read.append(score(prompts, answers, ended).reshape(len(rows), -1))
+            for i, kind in enumerate(kinds):
+                label, dotted = (f"{kind}_", f"{kind}.") if s.step == "scores" else ("", "")
+                first, second = (part[:, i] for part in read)
+                found |= {f"score_{label}{name}0": first, f"score_{label}{name}1": second}
+                gain = np.where(preferred[kind] == 0, 1, -1) * (first - second)
+                right = float(np.mean((gain > 0) + 0.5 * (gain == 0)))
+                summary[f"{dotted}{name.replace('_', '.')}accuracy"] = right
+        own = preferred if s.step == "scores" else {"preferred": preferred[s.step]}
+        said = {name if name == "preferred" else f"preferred_{name}": value for name, value in own.items()}
+        return summary, pd.DataFrame({"prompt": key, **found, **said, "fold": s.fold})

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from experiments.llm.models.drawing import drawn
-from experiments.llm.models.key_value_cache import reserved_cache
+from experiments.llm.models.key_value_cache import reading_cache, reserved_cache
 from experiments.llm.models.language_model import end_tokens, memory_guard, revision
 from experiments.llm.models.runtime import own_attention
 from experiments.llm.models.tokenizer import Encoded
@@ -235,15 +235,8 @@ def _shard(
     )
     ends = end_tokens(model, tokenizer)
     for index in batches_of(prompts, max(1, sampling.batch // k), sampling.padded):
-        with memory_guard("generation", advice):
-            made = sample(
-                model,
-                take(prompts, index),
-                sampling,
-                generator,
-                ends,
-                tokenizer.pad_token_id,
-            )
+        with memory_guard("generation", advice), reading_cache(model):
+            made = sample(model, take(prompts, index), sampling, generator, ends, tokenizer.pad_token_id)
         tokens[index], score[index], finished[index] = made.tokens, made.log_probability, made.finished
     return Generated(tokens, score, finished)
 

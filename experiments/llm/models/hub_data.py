@@ -1,4 +1,4 @@
-"""Rows of public preference data, from a file or the hub, checked.
+"""Rows of public preference data, from a file or the hub, checked; and how well scores agree with them.
 
 Columns are those of PKU-SafeRLHF (Ji et al. 2023): prompt, response_0, response_1, is_response_0_safe,
 is_response_1_safe, better_response_id, safer_response_id.
@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.llm.models.tokenizer import check_texts
+import numpy as np
+
+from experiments.llm.models.tokenizer import check_texts, token_rows
 from experiments.support.errors import ConfigError
 from safeframe.types import SafeframeError
 
@@ -133,3 +135,27 @@ def comparison_rows(rows: list[dict[str, Any]], about: str) -> list[dict[str, An
             | {f"harmful_{k}": int(not row.get(safe[k], 1)) for k in (0, 1)}
         )
     return found
+
+
+def first_halves(tokenizer: Any, answers: list[str]) -> list[str]:
+    """The first half of each answer's tokens, at least one."""
+    rows = token_rows(tokenizer, answers, special=False)
+    return tokenizer.batch_decode([row[: max(1, len(row) // 2)] for row in rows])
+
+
+def label_errors(score: np.ndarray, harmful: np.ndarray) -> dict[str, float]:
+    """auc, missed and condemned of scores (n,) against labels (n,); see `fine_tune_steps.Steps.held_out`."""
+    bad = harmful == 1
+    order = np.argsort(np.concatenate([score[bad], score[~bad]]), kind="stable")
+    both = np.concatenate([score[bad], score[~bad]])
+    _, place, count = np.unique(both[order], return_inverse=True, return_counts=True)
+    middle = np.cumsum(count) - (count - 1) / 2  # ranks, ties in the middle
+    rank = np.empty(len(both))
+    rank[order] = middle[place]
+    n, m = int(bad.sum()), int((~bad).sum())
+    auc = (rank[:n].sum() - n * (n + 1) / 2) / (n * m) if n and m else float("nan")
+    return {
+        "n": float(n + m), "harmful": n / (n + m), "auc": float(auc),
+        "missed": float(np.mean(score[bad] <= 0)) if n else float("nan"),
+        "condemned": float(np.mean(score[~bad] > 0)) if m else float("nan"),
+    }  # fmt: skip

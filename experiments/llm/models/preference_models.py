@@ -15,8 +15,8 @@ form.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 from transformers import AutoConfig, AutoModelForSequenceClassification, LlamaForSequenceClassification
 
-from experiments.llm.models.conversations import Conversations, join, stacked
+from experiments.llm.models.conversations import Comparisons, Conversations, Judged, Rated, stacked
 from experiments.llm.models.generation import batches_of, take
 from experiments.llm.models.key_value_cache import reserved_cache
 from experiments.llm.models.language_model import load_language_model, loading, memory_guard
@@ -47,15 +47,21 @@ class LlamaForScore(LlamaForSequenceClassification):
         self.post_init()
 
 
-def new_score_model(language_model: Any, seed: int) -> Any:
-    """A score model with the body of a fine-tuned language model and a new head.
+HEADS = ("reward", "cost")
+"""Of a model that rates and judges at once: one body, whose outputs are scores of both kinds."""
+HEADS_FILE = "heads.json"
+"""Beside such a model: the names of its outputs."""
+
+
+def new_score_model(language_model: Any, seed: int, heads: int = 1) -> Any:
+    """A score model with the body of a fine-tuned language model and new heads.
 
     Raises SafeframeError where transformers has no sequence classifier of the kind.
     """
     given = language_model.config.to_dict()
     for labels in ("id2label", "label2id"):
         given.pop(labels, None)
-    config = type(language_model.config).from_dict(given, num_labels=1)
+    config = type(language_model.config).from_dict(given, num_labels=heads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
@@ -69,17 +75,53 @@ def new_score_model(language_model: Any, seed: int) -> Any:
     return model
 
 
-def load_score_model(name: str | Path, dtype: torch.dtype = torch.float32, device: Any = "cpu") -> Any:
+def heads_of(name: str | Path) -> tuple[str, ...]:
+    """Names of a score model's outputs, where it has several (`HEADS_FILE`); else none.
+
+    Raises SafeframeError where the file does not name `HEADS`.
+    """
+    path = Path(name) / HEADS_FILE
+    if not path.is_file():
+        return ()
+    try:
+        found = tuple(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise SafeframeError(f"{path} cannot be read ({error}); it holds {list(HEADS)}") from error
+    if found != HEADS:
+        raise SafeframeError(f"{path} names {list(found)}; it must hold {list(HEADS)}")
+    return found
+
+
+def load_score_model(
+    name: str | Path, dtype: torch.dtype = torch.float32, device: Any = "cpu", head: str | None = None
+) -> Any:
     """A reward or cost model from a folder or the hub, in evaluation mode.
 
-    Raises ConfigError where it cannot be loaded, SafeframeError if it has more than one score or its weights
-    do not fit (a head would be random).
+    head: of a model with both, the one that is kept ("reward" or "cost"); None keeps both.
+
+    Raises ConfigError where it cannot be loaded, SafeframeError if it has more than one score that is not
+    named, or its weights do not fit (a head would be random).
     """
+    found, names = _loaded(name, dtype), heads_of(name)
+    if found.config.num_labels != max(1, len(names)):
+        raise SafeframeError(
+            f"{str(name)!r} has {found.config.num_labels} outputs: a score model has one, or {len(HEADS)}"
+            f" that a file {HEADS_FILE} names"
+        )
+    if names and head is not None:
+        only = nn.Linear(found.config.hidden_size, 1, bias=False, dtype=found.score.weight.dtype)
+        with torch.no_grad():
+            only.weight.copy_(found.score.weight[names.index(head)])
+        found.score, found.config.num_labels = only, 1
+    return found.to(device, dtype).eval()
+
+
+def _loaded(name: str | Path, dtype: torch.dtype) -> Any:
     folder = Path(name)
     if (folder / ADAPTERS).is_file():
         with loading(name):
-            base = load_language_model(base_of(folder))
-            return with_adapters(folder, lambda _: new_score_model(base, 0)).to(device, dtype).eval()
+            base, heads = load_language_model(base_of(folder)), max(1, len(heads_of(folder)))
+            return with_adapters(folder, lambda _: new_score_model(base, 0, heads))
     with loading(name):
         config = AutoConfig.from_pretrained(str(name))
         arguments: dict[str, Any] = {"dtype": dtype, "output_loading_info": True}
@@ -93,9 +135,7 @@ def load_score_model(name: str | Path, dtype: torch.dtype = torch.float32, devic
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise SafeframeError(f"{str(name)!r} lacks weights of a score model ({missing}): it is not one")
-    if model.config.num_labels != 1:
-        raise SafeframeError(f"{str(name)!r} has {model.config.num_labels} outputs: a score model has one")
-    return model.to(device).eval()
+    return model
 
 
 def body(model: Any) -> Any:
@@ -125,8 +165,13 @@ class TokenScores(nn.Module):
 
 
 def end_scores(scores: Any, batch: Conversations) -> Tensor:
-    """(n,) score of whole conversations; `scores` is a TokenScores."""
-    return scores(**batch.arguments())[torch.arange(len(batch), device=batch.ids.device), batch.last, 0]
+    """(n,) score of whole conversations, of the first head; `scores` is a TokenScores."""
+    return all_end_scores(scores, batch)[:, 0]
+
+
+def all_end_scores(scores: Any, batch: Conversations) -> Tensor:
+    """(n, heads) as `end_scores`, of every head."""
+    return scores(**batch.arguments())[torch.arange(len(batch), device=batch.ids.device), batch.last]
 
 
 @torch.inference_mode()
@@ -136,13 +181,15 @@ def score_all(
     max_prompt_tokens: int, max_answer_tokens: int, batch: int = 2048,
     finished: NDArray[np.bool_] | None = None, padded: bool = False,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """(n, k) scores of k answers to each of n prompts; a prompt is read once for all its answers.
+    """(n, k) scores of k answers to each of n prompts; a prompt is read once for all its answers. Of a model
+    with several heads (n, k, heads).
 
     finished: (n, k), which answers have their end (None: all); padded: as `Sampling.padded`.
     """
     n, k = len(prompts), len(answers[0])
     said = encode_prompts(tokenizer, template, prompts, max_prompt_tokens)
-    result = np.zeros((n, k), np.float32)
+    heads = model.config.num_labels
+    result = np.zeros((n, k, heads), np.float32)
     head = model.score
     for index in batches_of(said, max(1, batch // k), padded):
         piece = take(said, index)
@@ -160,9 +207,9 @@ def score_all(
                 input_ids=after, past_key_values=cache, use_cache=True, **second
             ).last_hidden_state
             last = torch.from_numpy(flat.mask.sum(axis=1) - 1).to(model.device)
-            found = _exact(head, hidden[torch.arange(len(last), device=last.device), last])[:, 0]
-        result[index] = found.float().cpu().numpy().reshape(len(index), k)
-    return result
+            found = _exact(head, hidden[torch.arange(len(last), device=last.device), last])
+        result[index] = found.float().cpu().numpy().reshape(len(index), k, heads)
+    return result[:, :, 0] if heads == 1 else result
 
 
 def _exact(head: Any, hidden: Tensor) -> Tensor:
@@ -209,95 +256,31 @@ def scorer(
     return score
 
 
-@dataclass(frozen=True)
-class Comparisons:
-    """n comparisons of two answers to one prompt.
-
-    Attributes:
-        a: n conversations, with one answer.
-        b: n conversations, with the other.
-        preferred: (n,) True if a is preferred (reward) or more harmful (cost).
-        harmful_a: (n,) labels, for the cost model only.
-        harmful_b: (n,) labels, for the cost model only.
-    """
-
-    a: Conversations
-    b: Conversations
-    preferred: Tensor
-    harmful_a: Tensor
-    harmful_b: Tensor
-
-    def __len__(self) -> int:
-        return len(self.a)
-
-    def __getitem__(self, index: Any) -> Comparisons:
-        return Comparisons(
-            self.a[index], self.b[index], self.preferred[index], self.harmful_a[index], self.harmful_b[index]
-        )
-
-    def to(self, device: Any) -> Comparisons:
-        """The same on another device."""
-        return Comparisons(*(value.to(device) for value in vars(self).values()))
-
-
-def compared(
-    tokenizer: Any, template: str | Template, rows: list[dict[str, Any]], max_prompt: int, max_answer: int
-) -> Comparisons:
-    """Comparisons from rows with prompt, response_0, response_1, preferred (0 or 1), harmful_0, harmful_1."""
-    said = encode_prompts(tokenizer, template, [row["prompt"] for row in rows], max_prompt)
-    both = [encode_answers(tokenizer, [row[f"response_{k}"] for row in rows], max_answer) for k in (0, 1)]
-    return Comparisons(
-        join(said, both[0]),
-        join(said, both[1]),
-        torch.tensor([row["preferred"] == 0 for row in rows]),
-        torch.tensor([bool(row.get("harmful_0", 0)) for row in rows]),
-        torch.tensor([bool(row.get("harmful_1", 0)) for row in rows]),
-    )
-
-
-@dataclass(frozen=True)
-class Judged:
-    """n answers that people have judged: conversations, and harmful (n,) bool."""
-
-    said: Conversations
-    harmful: Tensor
-
-    def __len__(self) -> int:
-        return len(self.said)
-
-    def __getitem__(self, index: Any) -> Judged:
-        return Judged(self.said[index], self.harmful[index])
-
-    def to(self, device: Any) -> Judged:
-        """The same on another device."""
-        return Judged(self.said.to(device), self.harmful.to(device))
-
-
-def judged(
-    tokenizer: Any, template: str | Template, rows: list[dict[str, Any]], max_prompt: int, max_answer: int
-) -> Judged:
-    """Judged answers from rows with prompt, response, unsafe (0 or 1)."""
-    said = encode_prompts(tokenizer, template, [row["prompt"] for row in rows], max_prompt)
-    answers = encode_answers(tokenizer, [row["response"] for row in rows], max_answer)
-    return Judged(join(said, answers), torch.tensor([row["unsafe"] == 1 for row in rows]))
-
-
-def _both(scores: Any, batch: Comparisons) -> tuple[Tensor, Tensor, Tensor]:
-    """(score of a, score of b, score of the preferred minus that of the other), each (n,)."""
-    a, b = end_scores(scores, stacked(batch.a, batch.b)).chunk(2)
-    return a, b, torch.where(batch.preferred, a - b, b - a)
-
-
 def reward_loss(scores: Any, batch: Comparisons, regularisation: float = 0.001) -> Tensor:
     """Mean loss of the reward model (a TokenScores); see the module's text."""
-    a, b, gain = _both(scores, batch)
-    return -logsigmoid(gain).mean() + regularisation * (a.square() + b.square()).mean()
+    a, b = end_scores(scores, stacked(batch.a, batch.b)).chunk(2)
+    return _reward_loss(a, b, batch.preferred, regularisation)
 
 
 def cost_loss(scores: Any, batch: Comparisons) -> Tensor:
     """Mean loss of the cost model (a TokenScores); see the module's text."""
-    a, b, gain = _both(scores, batch)
-    loss = -logsigmoid(gain)
+    a, b = end_scores(scores, stacked(batch.a, batch.b)).chunk(2)
+    return _cost_loss(a, b, batch)
+
+
+def both_loss(scores: Any, batch: Rated) -> Tensor:
+    """Sum of the losses of reward and cost, of a TokenScores with the heads `HEADS`, from one reading."""
+    a, b = all_end_scores(scores, stacked(batch.harm.a, batch.harm.b)).chunk(2)
+    return _reward_loss(a[:, 0], b[:, 0], batch.better) + _cost_loss(a[:, 1], b[:, 1], batch.harm)
+
+
+def _reward_loss(a: Tensor, b: Tensor, preferred: Tensor, regularisation: float = 0.001) -> Tensor:
+    gain = torch.where(preferred, a - b, b - a)
+    return -logsigmoid(gain).mean() + regularisation * (a.square() + b.square()).mean()
+
+
+def _cost_loss(a: Tensor, b: Tensor, batch: Comparisons) -> Tensor:
+    loss = -logsigmoid(torch.where(batch.preferred, a - b, b - a))
     for score, harmful in ((a, batch.harmful_a), (b, batch.harmful_b)):
         loss = loss - logsigmoid(torch.where(harmful, score, -score))
     return loss.mean()

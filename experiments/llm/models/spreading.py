@@ -80,6 +80,7 @@ def spread_scores(
     batch: int,
     finished: NDArray[np.bool_] | None,
     padded: bool,
+    head: str | None = None,
 ) -> NDArray[np.float32]:
     """As `preference_models.score_all`, some batches a task.
 
@@ -93,9 +94,10 @@ def spread_scores(
         batch: answers that are scored at once.
         finished: (n, k), which answers have their end; None: all.
         padded: whether prompts of unlike lengths share a batch.
+        head: as of `preference_models.load_score_model`.
 
     Returns:
-        (n, k) scores.
+        (n, k) scores; (n, k, heads) of a model of several whose heads are all kept.
     """
     k = len(answers[0])
     ended = np.ones((len(prompts), k), bool) if finished is None else finished
@@ -108,14 +110,15 @@ def spread_scores(
         tasks.append(
             Task(
                 _scores,
-                (model, template, rows, limits, batch, padded),
-                {**about, "padded": padded, "rows": rows},
+                (model, template, rows, limits, batch, padded, head),
+                {**about, "padded": padded, "rows": rows} | ({} if head is None else {"head": head}),
                 f"scores {number}",
             )
         )
         order.append(np.concatenate(group))
-    result = np.zeros((len(prompts), k), np.float32)
-    for index, found in zip(order, spread(tasks, Form(_save_scores, np.load, ".npy"), "scores"), strict=True):
+    made = list(spread(tasks, Form(_save_scores, np.load, ".npy"), "scores"))
+    result = np.zeros((len(prompts), *made[0].shape[1:]), np.float32)
+    for index, found in zip(order, made, strict=True):
         result[index] = found
     return result
 
@@ -146,10 +149,16 @@ def _answers(
 
 
 def _scores(
-    model: Place, template: Template, rows: list, limits: tuple[int, int], batch: int, padded: bool
+    model: Place,
+    template: Template,
+    rows: list,
+    limits: tuple[int, int],
+    batch: int,
+    padded: bool,
+    head: str | None,
 ) -> NDArray[np.float32]:
     name, _, precision, device = model
-    scorer, tokenizer = _score_model(name, precision, device)
+    scorer, tokenizer = _score_model(name, precision, device, head)
     return np.concatenate(
         [
             score_all(scorer, tokenizer, template, prompts, answers, *limits, batch, finished, padded)
@@ -167,9 +176,9 @@ def _language_model(name: str, precision: str, device: str) -> tuple[Any, Any]:
 
 
 @functools.lru_cache(maxsize=1)
-def _score_model(name: str, precision: str, device: str) -> tuple[Any, Any]:
+def _score_model(name: str, precision: str, device: str, head: str | None) -> tuple[Any, Any]:
     _language_model.cache_clear()
-    model, tokenizer = load_score_model(name, DTYPES[precision], device), load_tokenizer(name)
+    model, tokenizer = load_score_model(name, DTYPES[precision], device, head), load_tokenizer(name)
     require_fit(model, tokenizer, name)
     return model, tokenizer
 

@@ -77,6 +77,7 @@ TITLES = {
     "synthetic_capacity_ppo_lag": "synthetic conversations, guard around PPO-Lag, ours trains all weights",
     "pku": "PKU-SafeRLHF, human labels",
     "diasafety": "DiaSafety, judge's labels",
+    "diasafety_people": "DiaSafety, judge's labels",
     "hub": "pretrained models",
     "chat": "a small chat model, cost model's labels",
 }

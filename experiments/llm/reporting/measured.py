@@ -36,6 +36,8 @@ the guard around the PPO-Lag model, labels drawn from the known P(harm); and wit
 weights.
 """
 CAPACITY = "synthetic_capacity"
+PEOPLE = "diasafety_people"
+"""DiaSafety with promises about people's labels (configs/sweep/figure-4-people.yaml)."""
 MENDED = "_mended"
 """Ends the name of a source with the mended approximate loss (configs/ablation/mended_answers)."""
 
@@ -119,8 +121,8 @@ def load(
     """
     wanted: dict[str, Any] = {"preset": preset, **(where or {})}
     source, mended = data.removesuffix(MENDED), data.endswith(MENDED)
-    if source in ("pku", "diasafety"):
-        wanted |= {"source": "recorded", "data.format": source}
+    if source in ("pku", "diasafety", PEOPLE):
+        wanted |= {"source": "recorded", "data.format": source.removesuffix("_people")}
     elif source in SYNTHETIC:
         wanted |= {"source": "synthetic"} | SYNTHETIC[source]
     else:
@@ -133,9 +135,10 @@ def load(
         for run in collect.required("llm", wanted, root)
         if (mended or not run.setting("tailoring.relative"))
         and run.setting("capacity.weights", "lora") == trained
+        and bool(run.setting("people.calibrate", False)) == (source == PEOPLE)
     ]
     if not runs:
-        raise NoRuns(f"no finished run of llm on {data}: all have another loss or train other weights")
+        raise NoRuns(f"no finished run of llm on {data}: all differ in loss, weights or promise")
     best, notes = collect.comparable(runs, FREE)
     every = [run for run in best if run.setting("evaluation.n_t") is None]
     found: dict[int, Measured] = {}

@@ -10,7 +10,14 @@ import numpy as np
 import pandas as pd
 
 from experiments.llm.records import BLOCKS_TABLE
-from experiments.llm.reporting import figures, measured, report, scaling, transfer_figure
+from experiments.llm.reporting import (
+    figures,
+    measured,
+    people_figure,
+    report,
+    scaling,
+    transfer_figure,
+)
 from experiments.support.results.collect import Root
 from experiments.support.results.points import unique
 from experiments.support.results.publish import Target, announce, load_each
@@ -21,7 +28,7 @@ SWEEP = "python run.py -m +sweep=figure-4"
 TABLES = (BLOCKS_TABLE,)
 """Raw tables beside the tidy results."""
 DATA = (
-    *measured.SYNTHETIC, "pku", "diasafety", "hub", "chat",
+    *measured.SYNTHETIC, "pku", "diasafety", measured.PEOPLE, "hub", "chat",
     *(source + measured.MENDED for source in ("synthetic", "pku", "diasafety")),
 )  # fmt: skip
 
@@ -74,7 +81,8 @@ def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -
         r_t = measured.trained_at(full)
         print(f"{data}: {len(full.runs)} runs, seeds {full.seeds}, n_t = {max(by_n_t):,}")
         announce("note", full.notes)
-        paths += figures.figure_4(full, data, target.figures)
+        drawn = people_figure.figure_people if data == measured.PEOPLE else figures.figure_4
+        paths += drawn(full, data, target.figures)
         paths += scaling.figure_4c(by_n_t, data, r_t, target.figures)
         paths += transfer_figure.figure_transfer(full, data, target.figures)
         paths += report.write(by_n_t, data, r_t, target.place)

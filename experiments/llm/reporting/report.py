@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.llm.reporting import transferred
+from experiments.llm.reporting import labels, transferred
 from experiments.llm.reporting.comparison import BASELINES, FURTHER, OURS, times_safer
 from experiments.llm.reporting.measured import Measured, curves
 from experiments.llm.reporting.scaling import scaling_fit, scaling_rows
 from experiments.llm.reporting.transferred import claim_worst
-from experiments.support.results.largest import largest_ratio
 from experiments.support.results.points import unique
 from experiments.support.results.publish import RESULTS, Claimant, write_tables
 from experiments.support.results.ratios import mean_interval, share_interval
@@ -21,7 +20,6 @@ from experiments.support.results.ratios import mean_interval, share_interval
 CLAIMED = ("ours_priced", "ours_priced_certified")
 """Further rules that are claimed; the table holds all."""
 CONSERVATIVE = ("ours", "ours_accepted", "ours_paper")
-LABEL_COLUMNS = ["method", "metric", "r_t", "value", "low", "high", "n", "over_threshold"]
 
 
 def write(by_n_t: Mapping[int, Measured], data: str, r_t: float, place: Path = RESULTS) -> list[Path]:
@@ -35,7 +33,7 @@ def write(by_n_t: Mapping[int, Measured], data: str, r_t: float, place: Path = R
         "rules": rule_rows(full),
         "groups": group_rows(full),
         "scaling": scaling_rows(by_n_t, r_t) if len(by_n_t) > 1 else pd.DataFrame(),
-        "labels": label_rows(full),
+        "labels": labels.label_rows(full),
         "transfer": transferred.transfer_rows(full, data),
     }
     return write_tables({f"llm_{name}_{data}": table for name, table in tables.items()}, place)
@@ -70,26 +68,6 @@ def group_rows(measured: Measured) -> pd.DataFrame:
             at = dict(zip(("method", "r_t", "knob", "group"), key, strict=True))
             rows.append({**at, "metric": metric, "value": value, "low": low, "high": high, "n": int(n.sum())})
     return pd.DataFrame(rows)
-
-
-def label_rows(measured: Measured) -> pd.DataFrame:
-    """Where a judge labels: its errors on people's labels, and what both say of answers that ours accepts.
-
-    The judge labels the run's own answers, or those of transfer. What people and the judge say of the
-    human-labelled answers that ours accepts is pooled over runs; the judge and its held-out pairs are the
-    same in every run: counted once. The column over_threshold is value / r_t.
-    """
-    frame, rows = measured.frame, []
-    of_judge = frame[frame["method"].str.endswith("judge")].drop_duplicates(["method", "metric"])
-    for row in of_judge.to_dict("records"):
-        rows.append({name: row[name] for name in ("method", "metric", "value", "low", "high", "n")})
-    pairs = frame[frame["metric"].str.startswith("accepted_pairs.")]
-    for (method, metric, r_t), group in pairs.groupby(["method", "metric", "r_t"]):
-        n = group["n"].to_numpy(dtype=float)
-        value, low, high, _ = share_interval(np.round(group["value"].fillna(0.0).to_numpy(float) * n), n)
-        rows.append({"method": method, "metric": metric, "r_t": r_t, "value": value, "low": low, "high": high,
-                     "n": int(n.sum()), "over_threshold": value / r_t})  # fmt: skip
-    return pd.DataFrame(rows).reindex(columns=LABEL_COLUMNS)
 
 
 def record(
@@ -139,7 +117,7 @@ def record(
             claim(
                 name, *(table.at[at, f"{key}{end}"] for end in ("", "_low", "_high")), table.at[at, "prompts"]
             )
-    _judge(measured, claim)
+    labels.record(measured, claim)
     transferred.record(measured, claim)
     _gain(measured, r_t, claim)
     fit = scaling_fit(scaling_rows(by_n_t, r_t)) if len(by_n_t) > 1 else None
@@ -148,30 +126,6 @@ def record(
     else:
         claim("scaling_slope", fit.slope, fit.low, fit.high, fit.n)
     return claim.missing
-
-
-def _judge(measured: Measured, claim: Claimant) -> None:
-    """llm.judge.*: errors of the judge that labels the run's own answers, and what it does to the promise:
-    unsafe by people (by the judge) among the human-labelled answers that ours accepts, largest over r_t.
-    """
-    labels = label_rows(measured)
-    for row in labels[labels["method"] == "judge"].to_dict("records"):
-        claim(f"judge.{row['metric']}", row["value"], row["low"], row["high"], row["n"])
-    for who in ("human", "judge"):
-        name = f"judge.accepted_pairs_over_threshold_max.{who}"
-        rows = measured.frame[measured.frame["method"] == "ours"]
-        rows = rows[rows["metric"] == f"accepted_pairs.{who}"]
-        if rows.empty:
-            continue
-        wide = rows.assign(bad=(rows["value"].fillna(0.0) * rows["n"]).round()).set_index(["run", "r_t"])
-        bad, n = (wide[key].astype(float).unstack("r_t").fillna(0.0) for key in ("bad", "n"))
-        value, low, high, count = largest_ratio(
-            bad.to_numpy()[:, :, None], n.to_numpy()[:, :, None], bad.columns.to_numpy(dtype=float)
-        )
-        if count:
-            claim(name, value, low, high, count)
-        else:
-            claim.lacks(name, "ours accepts none of the human-labelled answers")
 
 
 def gain_rows(measured: Measured) -> pd.DataFrame:

@@ -12,12 +12,15 @@ from llm_recorded_fake import pku_rows, tiny_minilm, write_diasafety, write_line
 
 from experiments.llm import assembly, experiment, preparation
 from experiments.llm.answers.pools import Pool
+from experiments.llm.assembly import backend_of, make_source
 from experiments.llm.config import LLMConfig
-from experiments.llm.guard import coverage
+from experiments.llm.guard import coverage, judge
+from experiments.llm.guard.people import People
 from experiments.llm.guard.rules import GATES, PRICES
 from experiments.llm.models.model_settings import REFERENCE
-from experiments.llm.records import BLOCKS_TABLE
+from experiments.llm.records import BLOCKS_TABLE, ERRORS
 from experiments.llm.reporting import report, transferred
+from experiments.llm.reporting.labels import label_rows
 from experiments.llm.reporting.measured import gather
 from experiments.llm.transfer import ranking
 from experiments.support import registry
@@ -250,6 +253,61 @@ def test_a_judge_labels_diasafety_and_people_are_asked(tmp_path, tiny_minilm):  
     pairs = frame[frame["metric"].str.startswith("accepted_pairs.")]
     assert set(pairs["metric"]) == {"accepted_pairs.human", "accepted_pairs.judge"}
     assert set(pairs["method"]) == {"ours"}  # the other set's labels are people's
+
+
+def test_promises_about_people_stand_beside_ours_and_change_nothing_else(tmp_path, tiny_minilm):  # noqa: F811
+    config = recorded_config(tmp_path, format="diasafety", people={"calibrate": True})
+    frame, blocks, directory = perform(config)
+    plain, _, _ = perform(recorded_config(tmp_path, format="diasafety"))
+    names = {"ours_people", "ours_denoised", "ours_denoised_untested"}
+    assert names <= set(blocks["method"])
+    added = frame["method"].isin({*names, ERRORS}) | (frame["metric"] == "accepted_pairs.answered")
+    rest = frame[~added].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rest[plain.columns], plain)
+    answered = frame[frame["metric"] == "accepted_pairs.answered"]
+    assert set(answered["method"]) == {"ours", *names}
+    assert set(answered["n"]) == {60}  # two pairs for each of 30 prompts
+    human = frame[(frame["metric"] == "accepted_pairs.human") & (frame["method"] == "ours_people")]
+    assert human.set_index("r_t").loc[1.0, "n"] == 60  # at r_t = 1 every pair is accepted
+    errors = frame[frame["method"] == ERRORS].set_index("metric")
+    assert errors.loc["missed", "n"] + errors.loc["condemned", "n"] == 80
+    table = label_rows(gather([of_directory(directory)]))
+    assert set(table[table["method"] == "ours_people"]["metric"]) == {
+        "accepted_pairs.human", "accepted_pairs.answered",
+    }  # fmt: skip
+    of_errors = table[table["method"] == ERRORS].set_index("metric")
+    assert of_errors.loc["missed", "n"] == errors.loc["missed", "n"]
+    assert of_errors.loc["independence_refuted", "n"] == 1
+
+
+def test_spared_pairs_are_no_ones_but_the_calibrations(tmp_path, tiny_minilm, monkeypatch):  # noqa: F811
+    """With people.spare the judge does not learn from pairs of prompts that are not drawn."""
+    monkeypatch.setattr(judge, "_STEPS", 2)
+    config = recorded_config(tmp_path, format="diasafety", people={"calibrate": True, "spare": True})
+    config.data.prompts = 60
+    context = running.RunContext(
+        registry.get("llm"), config, tmp_path, tmp_path / "cache", running.tracking.NoTracker()
+    )
+    source = make_source(config, context)
+    assert len(source.spared) == 40
+    found = judge.judge_of(source)
+    known = {*source.index, *source.spared}
+    assert found.held_out.tolist() == [text in known for text in source.human.prompt]
+    module = backend_of(source, config).new(True, 0)
+    people = People(source, found, module, 0.05)
+    sizes = [len(part) for part in (people.measure, people.calibrate, people.count)]
+    counts = [2 * len(source.rows[split]) for split in ("train", "internal_test", "validation")]
+    assert sizes == [counts[0], counts[1] + 2 * 40, counts[2]]  # two pairs for each prompt
+    prompts = [set(part.prompt) for part in (people.measure, people.calibrate, people.count)]
+    assert [len(one) for one in prompts] == [size // 2 for size in sizes]
+
+
+def test_promises_about_people_are_for_recorded_answers():
+    with pytest.raises(ConfigError, match=r"people\.spare is for people\.calibrate=true"):
+        to_object({"experiment": "llm", "source": "recorded", "data": {"path": "x"},
+                   "people": {"spare": True}}, LLMConfig)  # fmt: skip
+    with pytest.raises(ConfigError, match=r"people\.calibrate is for source=recorded"):
+        to_object({"experiment": "llm", "people": {"calibrate": True}}, LLMConfig)
 
 
 def test_splits_share_no_prompt_and_depend_on_the_seed(tmp_path, tiny_minilm):  # noqa: F811

@@ -7,11 +7,13 @@ import subprocess
 
 import numpy as np
 import pytest
+import torch
 from decoders import base, tokenizer_of
 
 from experiments.llm.answers.chat import ChatSource
-from experiments.llm.answers.generating import content_of, identity_of
+from experiments.llm.answers.generating import content_of
 from experiments.llm.answers.hub import shared_out
+from experiments.llm.answers.reading import identity_of
 from experiments.llm.candidates import real_rows
 from experiments.llm.config import LLMConfig, PoolsConfig
 from experiments.llm.models import chat_package, sources
@@ -183,3 +185,44 @@ def test_a_default_answer_that_always_wins_is_said(place, caplog):
         assert rows[0]["value"] == expected
         assert ("refusing always would win" in caplog.text) == (expected == 1.0)
     assert rows[1] == {"method": "prompts", "metric": "cut", "value": 0.15, "n": 20}
+
+
+def test_a_decoder_with_frozen_layers_judges_a_pool_that_was_made_before(place, tmp_path):
+    """The classification model is any decoder: a Llama through AutoModel, LoRA in its uppermost layer."""
+
+    def perform(seed, **change):
+        config = {
+            "experiment": "llm", "source": "chat", "preset": "smoke", "progress": False, "threads": 1,
+            "seed": seed, "models": models(place, label_noise=0.4, default_reward=0.0),
+            "pools": {"candidates": 2, "train": 24, "internal_test": 20, "validation": 20},
+            "classifier": {"epochs": 1.0, "batch": 16, "fully_tuned": False},
+            "tailored": {"steps": 2, "inputs": 4, "test_cases": 16}, "output": str(tmp_path),
+            "evaluation": {"xi": "0"}, **change,
+        }  # fmt: skip
+        return running.perform(registry.get("llm"), to_object(config, registry.get("llm").schema))
+
+    perform(0)
+    (made,) = (tmp_path / "cache" / "pool_ai_all").glob("*/*.npz")
+    prepared = {"prepared": {"pool": str(made)}, "frozen": {"layers": 1}}
+    folder = perform(0, **prepared)
+    frame = frames.read(folder)
+    assert {"ours", "cross_entropy", "learn_then_test"} <= set(frame["method"])
+    kept = list((tmp_path / "cache" / "lower_layers").glob("*/stage.json"))
+    assert len(kept) == 3  # of every split once
+    adapters = torch.load(next((tmp_path / "cache" / "tailored").glob("*/*.pt")), weights_only=True)
+    assert adapters
+    assert perform(0, **prepared) == folder
+    with pytest.raises(SafeframeError, match=r"frozen.layers=2: the classification model has 2 layers"):
+        perform(0, **prepared | {"frozen": {"layers": 2}})
+
+
+def test_what_does_not_go_together_is_said():
+    def said(match, **settings):
+        with pytest.raises(ConfigError, match=match):
+            to_object({"experiment": "llm", **settings}, LLMConfig)
+
+    said("models.classifier=minilm needs prepared.pool", source="chat", models={"classifier": "minilm"})
+    said("prepared.pool needs source=chat", source="hub", prepared={"pool": "x"})
+    minilm = {"models": {"classifier": "minilm"}, "prepared": {"pool": "x"}}
+    said("frozen.layers is for decoders", source="chat", frozen={"layers": 1}, **minilm)
+    said("frozen.layers is for decoders", source="recorded", data={"path": "x"}, frozen={"layers": 1})

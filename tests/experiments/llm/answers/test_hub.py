@@ -12,8 +12,8 @@ import pytest
 import torch
 from llm_small import SMALL
 
-from experiments.llm.answers.generating import identity_of
 from experiments.llm.answers.hub import HubSource, split_of_text
+from experiments.llm.answers.reading import identity_of
 from experiments.llm.models import fine_tune, hub_data
 from experiments.llm.models.hub_data import COMPARED, comparison_rows, read_rows
 from experiments.llm.models.language_model import (
@@ -235,7 +235,7 @@ def test_the_guarded_model_must_be_given():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["step=dpo", "model=a", "out=b"], "step='dpo' is not one of: sft, reward, cost, ppo_lag"),
+        (["step=dpo", "model=a", "out=b"], "step='dpo' is not one of: sft, reward, cost, scores, ppo_lag"),
         (["step=sft", "model=a"], "step=sft needs out=..."),
         (["step=ppo_lag", "model=a", "out=b"], "needs reward=..., cost=..."),
         (["step=sft", "model=a", "out=b", "clip=0.1"], "unknown settings: clip"),

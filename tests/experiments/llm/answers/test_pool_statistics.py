@@ -12,7 +12,7 @@ from decoders import base, tokenizer_of
 
 from experiments.llm.answers.pool_statistics import held_out_statistics, pool_statistics
 from experiments.llm.answers.pools import Pool
-from experiments.llm.models.fine_tune_steps import label_errors
+from experiments.llm.models.hub_data import label_errors
 from experiments.llm.models.language_model import save_pretrained
 from experiments.llm.models.preference_models import load_score_model, new_score_model, score_all
 from experiments.llm.models.sources import fold_of

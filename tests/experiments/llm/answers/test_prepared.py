@@ -81,8 +81,8 @@ def test_what_is_wrong_is_said(tmp_path, tiny_minilm):  # noqa: F811
     said("models.default_reward=NUMBER", configured(tmp_path, file, models={"default_reward": None}))
     (tmp_path / "no.npz").write_text("no pool")
     said("is no pool of answers", configured(tmp_path, tmp_path / "no.npz"))
-    with pytest.raises(ConfigError, match=r"needs source=chat and models\.classifier=minilm"):
-        configured(tmp_path, file, models={"classifier": None})
+    with pytest.raises(ConfigError, match=r"prepared\.pool needs source=chat"):
+        configured(tmp_path, file, source="synthetic")
 
 
 def test_states_in_parts_are_those_of_all_together(tmp_path, tiny_minilm, monkeypatch):  # noqa: F811

@@ -14,10 +14,10 @@ from experiments.llm.guard.classifier import (
     cross_entropy,
     decoder_classifier,
     margins,
-    minilm_classifier,
     tokens_of,
     trained_share,
 )
+from experiments.llm.guard.minilm import minilm_classifier
 from experiments.llm.guard.trained_weights import load_trained, save_trained
 from experiments.llm.models.preference_models import body
 from safeframe.training import loop

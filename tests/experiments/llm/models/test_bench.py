@@ -35,7 +35,13 @@ def test_random_weights_of_given_shapes(monkeypatch, tmp_path):
     table = tmp_path / "table.csv"
     run(monkeypatch, "--shapes", "tiny", "--answer-tokens", "6", "--table", str(table))
     rows = pd.read_csv(table).set_index("what")
-    assert list(rows.index) == ["generation", "scoring", "classification", "training, LoRA"]
+    assert list(rows.index) == [
+        "generation", "scoring", "classification", "classification over kept states", "training, LoRA",
+        "training, LoRA over kept states",
+    ]  # fmt: skip
+    assert rows.loc["generation", "tokens_per_s"] == pytest.approx(
+        6 * rows.loc["generation"].iloc[0], rel=0.01
+    )
     assert (rows[["candidates_per_s", "memory_mib", "weights"]] > 0).all().all()
     assert rows.loc["training, LoRA", "weights"] < rows.loc["classification", "weights"]
     assert (rows["tokens"] == "64+6").all()
@@ -46,7 +52,10 @@ def test_the_paper_shapes_are_those_of_opt():
     counts = {}
     with torch.device("meta"):
         for name, shape in bench.SHAPES["opt-1.3b"].items():
-            counts[name] = bench.OPTForCausalLM(bench.OPTConfig(**shape)).num_parameters()
+            made = bench.AutoModelForCausalLM.from_config(bench._configuration(shape))
+            counts[name] = made.num_parameters()
+        smollm = bench._configuration(bench.SMOLLM)
+        assert bench.AutoModelForCausalLM.from_config(smollm).num_parameters() == 134_515_008
     assert counts["generator"] == pytest.approx(1.3158e9, rel=1e-3)
     assert counts["classifier"] == pytest.approx(3.312e8, rel=1e-3)
 

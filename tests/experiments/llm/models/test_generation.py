@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from decoders import KINDS, base, tokenizer_of
 from llm_small import SMALL, TOKENIZER
 from scipy import stats
 from transformers import OPTForCausalLM
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from experiments.llm.models import generation
 from experiments.llm.models.conversations import answer_log_probabilities, join
-from experiments.llm.models.drawing import nucleus
+from experiments.llm.models.drawing import drawn, nucleus
 from experiments.llm.models.generation import Sampling, generate, take, texts_of
-from experiments.llm.models.language_model import configuration, new_language_model
+from experiments.llm.models.key_value_cache import one_token
+from experiments.llm.models.language_model import configuration, end_tokens, new_language_model
 from experiments.llm.models.tokenizer import (
     SYNTHETIC_TEMPLATE,
     Encoded,
@@ -244,3 +248,75 @@ def test_every_answer_needs_its_prompt():
     with pytest.raises(SafeframeError, match="1 prompts and 2 answers"):
         join(one, padded([[1], [2]], 0, left=False))
     assert len(list(itertools.islice(generation.batches_of(one, 3), 5))) == 1
+
+
+def test_a_large_vocabulary_is_drawn_by_its_distribution():
+    """The inverse of the distribution function in two steps: shares, scores, and nothing outside top-p."""
+    torch.manual_seed(0)
+    logits = 3 * torch.randn(1, 700)  # two blocks and a part of one
+    for top_k, top_p, temperature in ((0, 1.0, 1.0), (0, 0.9, 0.7), (300, 1.0, 1.0)):
+        exact = logits.clone()
+        if top_k:
+            exact[exact < exact.topk(top_k).values.min()] = -torch.inf
+        exact = nucleus(exact / temperature, top_p).log_softmax(-1)[0]
+        many = logits.expand(40_000, -1)
+        chosen, score = drawn(many, top_k, top_p, torch.Generator().manual_seed(1), 100, temperature)
+        assert torch.isfinite(exact[chosen]).all()
+        torch.testing.assert_close(score, exact[chosen], atol=1e-5, rtol=1e-5)
+        counts = torch.bincount(chosen, minlength=700).numpy().astype(float)
+        expected = exact.exp().numpy() * len(chosen)
+        often = expected > 5
+        found = np.append(counts[often], counts[~often].sum())
+        wanted = np.append(expected[often], expected[~often].sum())
+        found, wanted = found[wanted > 0], wanted[wanted > 0].astype(np.float64)
+        assert stats.chisquare(found, wanted * (found.sum() / wanted.sum())).pvalue > 1e-3
+
+
+def test_rows_that_have_ended_give_the_pad():
+    logits = torch.full((3, 5000), -torch.inf)
+    logits[:, 4999] = 0.0
+    chosen, score = drawn(logits, 0, 1.0, torch.Generator().manual_seed(0))
+    assert chosen.tolist() == [4999] * 3
+    assert score.tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_of_one_token_is_torchs_own(masked):
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (
+        torch.randn(shape, generator=generator) for shape in ((5, 6, 1, 8), (5, 2, 9, 8), (5, 2, 9, 8))
+    )
+    mask = torch.rand((5, 1, 1, 9), generator=generator) < 0.6 if masked else None
+    if mask is not None:
+        mask[..., -1] = True
+    module = SimpleNamespace(num_key_value_groups=3, is_causal=True, training=False)
+    found, _ = one_token(module, query, key, value, mask, scaling=0.3)
+    own, _ = sdpa_attention_forward(module, query, key, value, mask, scaling=0.3)
+    torch.testing.assert_close(found, own, atol=1e-5, rtol=1e-5)
+    if mask is not None:
+        added = torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)
+        torch.testing.assert_close(one_token(module, query, key, value, added, scaling=0.3)[0], own)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_in_half_precision_have_the_log_probabilities_of_whole_conversations(kind):
+    tokenizer = tokenizer_of(kind)
+    model = base(kind, tokenizer).bfloat16()
+    before = model.config._attn_implementation
+    said = encode_prompts(tokenizer, "{prompt} :", ["name a colour", "count", "what is the time"], 64)
+    made = generate(model, tokenizer, said, Sampling(4, 6, padded=True), 3)
+    assert model.config._attn_implementation == before
+    whole = base(kind, tokenizer)
+    gaps = []
+    for i, prompt in enumerate(["name a colour", "count", "what is the time"]):
+        alone = encode_prompts(tokenizer, "{prompt} :", [prompt], 64)
+        for j in range(4):
+            ends = np.isin(made.tokens[i, j], end_tokens(model, tokenizer))
+            length = int(ends.argmax()) + 1 if ends.any() else made.tokens.shape[-1]
+            row = torch.tensor([[*alone.ids[0], *made.tokens[i, j, :length]]])
+            with torch.no_grad():
+                log_p = whole(input_ids=row).logits[0, -length - 1 : -1].log_softmax(-1)
+            expected = float(log_p.gather(-1, row[0, -length:, None]).sum())
+            gaps.append(abs(expected - float(made.log_probability[i, j])) / length)
+    assert np.mean(gaps) < 0.1
+    assert np.max(gaps) < 0.5

@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.llm.records import BLOCK_COLUMNS, BLOCKS_TABLE
+from experiments.llm.records import BLOCK_COLUMNS, BLOCKS_TABLE, ERRORS
 from experiments.llm.reporting import (
     comparison,
     figures,
+    labels,
     measured,
+    people_figure,
     publication,
     report,
     scaling,
@@ -263,6 +265,42 @@ def test_claims_and_tables_of_transfer_and_of_the_judge(tmp_path):
     assert (row["refused"], row["over_threshold"]) == (pytest.approx(0.755), pytest.approx(1.5))
     assert table.loc[("synthetic", "ours_covered", 0.1), "refused"] == pytest.approx(0.03)
     assert np.isnan(table.loc[("pku", "ours", 0.1), "refused"])
+
+
+def test_promises_about_people_are_drawn_and_claimed(tmp_path):
+    accepted, answered = "accepted_pairs.human", "accepted_pairs.answered"
+    for seed in (5, 6):
+        extra: list[dict] = []
+        for r_t, ours, people in ((0.01, (2, 50), None), (0.1, (12, 50), (3, 40))):
+            extra += shares("ours", {accepted: ours, answered: (50, 100)}, r_t=r_t)
+            extra += shares("ours_denoised_untested", {accepted: (20, 50), answered: (50, 100)}, r_t=r_t)
+            if people:
+                extra += shares("ours_people", {accepted: people, answered: (40, 100)}, r_t=r_t)
+        extra += shares(ERRORS, {"missed": (10 + seed, 40), "independence_refuted": (1, 1)})
+        extra += shares(ERRORS, {"auc.safe": (7, 10), "p_value.safe": (1, 1000)})
+        write_run(tmp_path, seed, extra=tuple(extra))
+    found = measured.load("synthetic", "laptop", root=tmp_path)
+    table = labels.label_rows(found[8000]).set_index(["method", "metric", "r_t"])
+    assert table.loc[("ours_people", accepted, 0.1), "over_threshold"] == pytest.approx(0.75)
+    assert table.loc[("ours", answered, 0.1), "value"] == 0.5
+    assert np.isnan(table.loc[("ours", answered, 0.1), "over_threshold"])
+    errors = labels.label_rows(found[8000]).query("method == @ERRORS").set_index("metric")
+    assert (errors.loc["missed", "value"], errors.loc["missed", "n"]) == (31 / 80, 80)
+    assert (errors.loc["independence_refuted", "value"], errors.loc["independence_refuted", "n"]) == (1, 2)
+    assert errors.loc["auc.safe", "value"] == pytest.approx(0.7)
+    report.record(found, "synthetic", "laptop", 0.01, tmp_path / "claims.csv")
+    value = claims.read(tmp_path / "claims.csv").set_index("claim")["value"]
+    largest = "llm.judge.accepted_pairs_over_threshold_max.human"
+    assert value[largest] == pytest.approx(4.0)
+    assert value[f"{largest}.ours_people"] == pytest.approx(0.75)
+    assert value[f"{largest}.ours_denoised_untested"] == pytest.approx(40.0)
+    assert value["llm.judge.errors_auc.safe"] == pytest.approx(0.7)
+    paths = people_figure.figure_people(found[8000], "synthetic", tmp_path / "figures")
+    assert [path.stat().st_size > 300 for path in paths] == [True] * 3
+    text = paths[2].read_text()
+    assert "n = 200 human-labelled pairs" in text
+    assert "refuted in 2 of 2 runs" in text
+    assert "share of ours_people over r_t, of all thresholds: 0.75" in text
 
 
 def test_without_transfer_or_judge_nothing_is_said_of_them(root, tmp_path):
