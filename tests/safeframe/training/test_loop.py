@@ -49,7 +49,6 @@ def test_a_resumed_training_gives_the_same_bits(tmp_path, one_cycle):
     settings = TrainingSettings(20, 0.05, 0.1, one_cycle, average=0.8, checkpoint_every=6)
     path = tmp_path / "state.pt"
     interrupted(path, settings)
-    assert torch.load(path, weights_only=True)["step"] == 12
     resumed_from = []
     resumed = train(
         network(), regression, settings, 0, path, progress=lambda steps: resumed_from.append(steps) or steps
@@ -122,6 +121,18 @@ def test_a_damaged_checkpoint(tmp_path, keep):
     path = tmp_path / "state.pt"
     interrupted(path)
     path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(SafeframeError, match=r"state\.pt is damaged .* delete it"):
+        train(network(), regression, SETTINGS, 0, path)
+
+
+@pytest.mark.parametrize("at", range(0, 2400, 97))
+def test_one_bit_of_a_checkpoint(tmp_path, at):
+    """torch.load alone takes some of these for right: a renamed key, another learning rate."""
+    path = tmp_path / "state.pt"
+    interrupted(path)
+    content = bytearray(path.read_bytes())
+    content[at] ^= 4
+    path.write_bytes(content)
     with pytest.raises(SafeframeError, match=r"state\.pt is damaged .* delete it"):
         train(network(), regression, SETTINGS, 0, path)
 
