@@ -140,8 +140,8 @@ def train(
             ones.
 
     Raises:
-        SafeframeError: if the loss or its gradient is not finite, or the checkpoint is damaged or of another
-            training.
+        SafeframeError: if the loss or its gradient is not finite, or the checkpoint is damaged, of another
+            training, or cannot be written.
     """
     model = copy.deepcopy(module)
     averaged = copy.deepcopy(model)
@@ -203,6 +203,10 @@ def _save(path: Path, state: dict[str, Any], settings: TrainingSettings, seed: i
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        raise SafeframeError(
+            f"the checkpoint {path} cannot be written: {error.strerror}; free some space or choose another place"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,6 +1,19 @@
 """The robustness campaign: what happens to runs, guards and logs when things go wrong, counted.
 
-python scripts/reliability/campaign.py damage [--count 80] [--only KIND]   # cut and bit-flipped files
+    python scripts/reliability/campaign.py kills [--count 50]    # kill -9 in every stage of every experiment
+    python scripts/reliability/campaign.py engine [--count 10]   # the same with two workers, which are killed too
+    python scripts/reliability/campaign.py ray [--count 10]      # a sweep with engine=ray (the extra `cluster`)
+    python scripts/reliability/campaign.py damage [--count 80]   # files cut short, or with one bit turned
+    python scripts/reliability/campaign.py disk [--count 20]     # too little room, read-only (root: it mounts)
+    python scripts/reliability/campaign.py clock [--count 20]    # a clock that jumps
+    python scripts/reliability/campaign.py together [--count 20] # two and eight processes on one store
+    python scripts/reliability/campaign.py inputs [--count 70]   # bad inputs to the public names of safeframe
+    python scripts/reliability/campaign.py table                 # results/tables/reliability.csv from all of them
+
+--count is for each experiment or kind; a case is drawn by --seed, its kind and its number, and kept in
+build/reliability/PART_SEED.csv as soon as it is done, so that a campaign goes on where it was stopped. Outcomes:
+`refused` by a documented error, `same` result as without the fault, `wrong` (another result without an error),
+`crash` (an error that is not documented). The last two must not be.
 """
 
 from __future__ import annotations
@@ -14,31 +27,86 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPOSITORY), str(Path(__file__).resolve().parent)]
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(REPOSITORY), str(HERE), str(REPOSITORY / "tests" / "helpers")]
+
+from cases import BUILD, Cases  # noqa: E402
+
+COUNTS = {"kills": 50, "engine": 10, "ray": 10, "damage": 80, "disk": 20, "clock": 20, "together": 20, "inputs": 70}
+BAD = ("wrong", "crash")
 
 
-def main(arguments):
-    parser = argparse.ArgumentParser()
-    parser.add_argument("what")
-    parser.add_argument("--count", type=int, default=80)
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("part", choices=[*COUNTS, "table"])
+    parser.add_argument("--count", type=int, default=0, help="cases of each experiment or kind")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="")
-    parser.add_argument("--reference", type=Path)
-    o = parser.parse_args(arguments)
-    if o.what == "kills":
+    parser.add_argument("--only", default="", help="experiments or kinds that have this in their name")
+    options = parser.parse_args(arguments)
+    if options.part == "table":
+        from tables import write_table
+
+        print(write_table(options.seed))
+        return 0
+    cases = part(options.part, options.seed, options.count or COUNTS[options.part], options.only)
+    bad = [row for row in cases.rows if row.outcome in BAD]
+    for row in bad:
+        print(f"{row.kind}, case {row.number}, {row.what}: {row.outcome}: {row.detail}", file=sys.stderr)
+    print(f"{len(cases.rows)} cases with seed {options.seed}, {len(bad)} wrong or crashed")
+    return int(bool(bad))
+
+
+def part(name: str, seed: int, count: int, only: str) -> Cases:
+    """Do the cases of one part that are left."""
+    if name in ("kills", "engine"):
         import kills
 
-        kills.run(o.seed, o.count, o.only)
-        return
-    if o.what == "kills-engine":
-        import kills
+        return kills.run(seed, count, only, name == "engine")
+    if name == "ray":
+        import ray_kills
 
-        kills.run(o.seed, o.count, o.only, engine=True)
-        return
+        return ray_kills.run(seed, count)
+    if name == "together":
+        import together
+
+        return together.run(seed, count)
+    if name == "inputs":
+        return inputs(seed, count)
     import damage
+    import storage
 
-    damage.run(o.reference, o.seed, o.count, o.only)
+    if name == "disk" and not storage.may_mount():
+        sys.exit("error: `disk` mounts small file systems, which takes root")
+    run = {"damage": damage.run, "disk": storage.disk, "clock": storage.clock}[name]
+    return run(reference(), seed, count, only)
+
+
+def reference() -> Path:
+    """Finished smoke runs of every experiment, made where they are missing."""
+    import kills
+
+    root = BUILD / "reference"
+    for name in kills.EXPERIMENTS:
+        if not list((root / name).glob("*/DONE")):
+            root.mkdir(parents=True, exist_ok=True)
+            log = root / f"{name}.log"
+            if kills.finish(kills.configuration(name, root), log):
+                sys.exit(f"error: the run of {name} failed: {log}")
+    return root
+
+
+def inputs(seed: int, count: int) -> Cases:
+    """Bad inputs: see tests/helpers/bad_inputs.py, which the tests use too."""
+    from bad_inputs import CALLS, tried
+
+    cases = Cases("inputs", seed)
+    names = {"refused": "refused", "answered": "same", "wrong": "crash"}
+    for kind in CALLS:
+        for number, rng in cases.left(kind, count):
+            outcome, detail = tried(kind, rng)
+            cases.add(kind, number, "a bad argument", names[outcome], detail)
+    return cases
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -155,7 +155,7 @@ def run(seed: int, count: int, only: str = "", engine: bool = False) -> Cases:
     from experiments.support import manifest, registry
     from experiments.support.runs import running
 
-    cases = Cases("kills", seed)
+    cases = Cases("engine" if engine else "kills", seed)
     for name in EXPERIMENTS:
         kind = f"{name}, engine" if engine else name
         if only not in name or not list(cases.left(kind, count)):
