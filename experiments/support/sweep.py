@@ -175,8 +175,8 @@ def read(path: Path) -> Progress:
     about = _content(head)
     if about is None:
         raise CacheError(
-            f"{path} is damaged, so it cannot be told how the sweep goes; type its command again (what is done "
-            "is skipped)"
+            f"{path} is damaged, so it cannot be told how the sweep goes; type its command again (what is "
+            "done is skipped)"
         )
     jobs = [Job(**content) for line in lines if (content := _content(line)) is not None]
     return Progress(int(about["total"]), float(about["started"]), tuple(about["swept"]), tuple(jobs))

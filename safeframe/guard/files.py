@@ -79,7 +79,8 @@ def write_guard(
         _write_atomically(target / _JSON, sealed)
     except OSError as error:
         raise SafeframeError(
-            f"the guard cannot be saved in {target}: {error.strerror}; free some space or choose another place"
+            f"the guard cannot be saved in {target}: {error.strerror}; free some space or choose another "
+            "place"
         ) from error
     for old in target.glob("guard-*.npz"):
         if old.name != name:
@@ -162,8 +163,8 @@ def save_guard(directory: str | os.PathLike[str], saved: SavedGuard) -> None:
         saved: the guard.
 
     Raises:
-        SafeframeError: where groups, default action or measurements are Python objects, or the files cannot be
-            written.
+        SafeframeError: where groups, default action or measurements are Python objects, or the files cannot
+            be written.
     """
     evidence, settings = saved.evidence, saved.settings
     arrays = {

@@ -255,8 +255,8 @@ class GuardLog:
         """Write all decisions, each with its label in force, to a parquet file; atomic.
 
         Columns: those of the log, "group" and "action" as JSON texts, and "unsafe" (missing without a label),
-        "label_time", "corrections". The file's metadata hold the guard's fingerprint, and its pages checksums,
-        which ``pyarrow.parquet.read_table(path, page_checksum_verification=True)`` compares.
+        "label_time", "corrections". The file's metadata hold the guard's fingerprint, and its pages
+        checksums, which ``pyarrow.parquet.read_table(path, page_checksum_verification=True)`` compares.
 
         Args:
             path: of the file; replaced where it exists.
@@ -272,8 +272,8 @@ class GuardLog:
     def check(self) -> None:
         """Whether the file still holds what was written: every row is compared with its checksum.
 
-        Exports and recalibrations look at what they read, and so does :meth:`label`; a replay decides everything
-        again.
+        Exports and recalibrations look at what they read, and so does :meth:`label`; a replay decides
+        everything again.
 
         Raises:
             SafeframeError: where something was changed, or is missing.

@@ -205,7 +205,8 @@ def _save(path: Path, state: dict[str, Any], settings: TrainingSettings, seed: i
         os.replace(temporary, path)
     except OSError as error:
         raise SafeframeError(
-            f"the checkpoint {path} cannot be written: {error.strerror}; free some space or choose another place"
+            f"the checkpoint {path} cannot be written: {error.strerror}; free some space or choose another "
+            "place"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD = REPOSITORY / "build" / "reliability"
 REFUSED, SAME, WRONG, CRASH = "refused", "same", "wrong", "crash"
+BAD = (WRONG, CRASH)
 """What becomes of a case: a documented error; the same result as without it; another result without an error;
 an error that is not documented."""
 
@@ -26,7 +27,7 @@ class Case:
     Attributes:
         part: of the campaign.
         kind: what it was done to.
-        number: of the case, from 0; with part, kind and the campaign's seed it gives the case's random stream.
+        number: of the case, from 0; with part, kind and the campaign's seed it gives its random stream.
         what: was done.
         outcome: what became of it.
         detail: the error, or what differs.

@@ -1,4 +1,4 @@
-"""A plugin of pytest: collect and pass the tests once, then run for each mutant those that call what it changes."""
+"""A plugin of pytest: pass the tests once, then run for each mutant those that call what it changes."""
 
 from __future__ import annotations
 

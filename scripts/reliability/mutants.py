@@ -1,12 +1,12 @@
-"""Mutants of a module: small changes of its code, made by the operators of mutmut (pinned in requirements-optional).
+"""Mutants of a module: small changes of its code, made by the operators of mutmut.
 
-mutmut's own run leaves decorated functions alone, so every property of a class; here they are mutated too. Not
-mutated: what stands in a `raise` (the texts of errors), documentation, annotations, decorators, `len` and
-`isinstance` calls, `TYPE_CHECKING` blocks and imports.
+mutmut's own run leaves decorated functions alone, so every property of a class; here they are mutated too.
+Not mutated: what stands in a `raise` (the texts of errors) or an `assert`, documentation, annotations,
+decorators, `len` and `isinstance` calls, `TYPE_CHECKING` blocks and imports.
 
-A mutant is *grafted* onto the module that is imported: its functions take over the mutant's code and defaults,
-its constants the mutant's values. So one process imports and collects the tests once, and forks for every
-mutant.
+A mutant is *grafted* onto the module that is imported: its functions take over the mutant's code and
+defaults, its constants the mutant's values. So one process imports and collects the tests once, and forks for
+every mutant.
 """
 
 from __future__ import annotations

@@ -5,11 +5,12 @@
     python scripts/reliability/mutation.py show [MODULE ...]    # what survived, with the change
     python scripts/reliability/mutation.py table                # results/tables/reliability_mutation*.csv
 
-Needs mutmut (requirements-optional.txt), of which the operators are taken (`mutants.py`). For every mutant the tests that call what it changes
-run in a forked process, the ones that killed most before first, until one fails. A mutant is *killed* by a
-failing test, or by a time limit of processor seconds; else it *survived*. Outcomes are kept in
-build/mutation/MODULE.csv; a mutant whose code has not changed is not tried again unless it survived and --again is
-given. `explained.csv` beside this file says of survivors why no test could kill them.
+Needs mutmut (requirements-optional.txt), of which the operators are taken (`mutants.py`). For every mutant
+the tests that call what it changes run in a forked process, the ones that killed most before first, until one
+fails. A mutant is *killed* by a failing test, or by a time limit of processor seconds; else it *survived*.
+Outcomes are kept in build/mutation/MODULE.csv; a mutant whose code has not changed is not tried again unless
+it survived and --again is given. `explained.csv` beside this file says of survivors why no test can kill
+them.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ EXPLAINED = Path(__file__).with_name("explained.csv")
 COLUMNS = ["key", "function", "line", "before", "after", "outcome", "by", "seconds"]
 CORE = "tests/safeframe"
 TESTS = {
-    "safeframe.conservative_testing": [f"{CORE}/test_conservative_testing.py", f"{CORE}/test_internal_test.py"],
+    "safeframe.conservative_testing": [
+        f"{CORE}/test_conservative_testing.py", f"{CORE}/test_internal_test.py", f"{CORE}/test_bad_inputs.py"
+    ],
     "safeframe.risk_curve": [f"{CORE}/test_risk_curve.py", f"{CORE}/shards"],
     "safeframe.step_curve": [f"{CORE}/test_risk_curve.py", f"{CORE}/shards"],
     "safeframe.selected_risk": [f"{CORE}/test_selected_risk.py", f"{CORE}/priced/test_curve.py"],
     "safeframe.piecewise_curve": [f"{CORE}/test_selected_risk.py", f"{CORE}/test_shrinkage.py"],
-    "safeframe.certificates.cases": [f"{CORE}/certificates", f"{CORE}/test_selected_risk.py"],
+    "safeframe.certificates.cases": [f"{CORE}/certificates"],
     "safeframe.certificates.clusters": [f"{CORE}/certificates"],
     "safeframe.training.approximate_loss": [
         f"{CORE}/training/test_approximate_loss.py", f"{CORE}/training/test_finite_actions.py"
@@ -46,7 +49,7 @@ TESTS = {
     "safeframe.threshold_rule.rule": [f"{CORE}/test_threshold_rule.py", f"{CORE}/test_shrinkage.py"],
     "safeframe.threshold_rule.rules": [f"{CORE}/test_threshold_rule.py"],
     "safeframe.informativeness.blocks": [f"{CORE}/test_informativeness.py"],
-    "safeframe.informativeness.halves": [f"{CORE}/test_informativeness.py"],
+    "safeframe.informativeness.halves": [f"{CORE}/test_informativeness.py", f"{CORE}/test_threshold_rule.py"],
     "safeframe.informativeness.lipschitz": [f"{CORE}/test_informativeness.py"],
     "safeframe.informativeness.measured": [f"{CORE}/test_informativeness.py"],
 }  # fmt: skip
@@ -77,11 +80,12 @@ def run(modules: list[str], sample: int, seed: int, again: bool) -> None:
         mutants, known = mutants_of(module), kept(module)
         total = len(mutants)
         random.Random(seed).shuffle(mutants)  # so that the first of them, however many, are a random sample
-        mutants = mutants[: sample or None]
         new = [
-            one for one in mutants
-            if one.key not in known or (again and known[one.key]["outcome"] == "survived")
-        ]  # fmt: skip
+            one
+            for at, one in enumerate(mutants)
+            if (one.key not in known and at < (sample or total))
+            or (again and known.get(one.key, {}).get("outcome") == "survived")
+        ]
         print(f"{module}: {total} mutants, {len(new)} to try", flush=True)
         if not new:
             continue
@@ -133,6 +137,41 @@ def show(modules: list[str]) -> None:
                 print(f"    - {row['before']}\n    + {row['after']}")
 
 
+def table(modules: list[str], seed: int) -> None:
+    """results/tables/reliability_mutation.csv, and the survivors with what is said of them."""
+    import pandas as pd
+    from scipy import stats
+
+    why, rows, survivors = explained(), [], []
+    for module in modules:
+        current = {one.key: one for one in mutants_of(module)}
+        tried = {key: row for key, row in kept(module).items() if key in current}
+        left = [key for key, row in tried.items() if row["outcome"] == "survived"]
+        equivalent = [key for key in left if key in why]
+        n, k = len(tried) - len(equivalent), len(tried) - len(left)
+        low, high = stats.beta.ppf([0.025, 0.975], [k, k + 1], [n - k + 1, n - k]) if n > k else (
+            stats.beta.ppf(0.025, k, 1), 1.0
+        )  # fmt: skip
+        rows.append({
+            "module": module, "mutants": len(current), "tried": len(tried), "killed": k,
+            "explained": len(equivalent), "unexplained": len(left) - len(equivalent),
+            "share": k / n, "low": low, "high": high, "seed": seed,
+        })  # fmt: skip
+        survivors += [
+            {"module": module, "function": one.function, "line": one.line, "before": one.before,
+             "after": one.after, "why": why.get(one.key, "")} for key in left for one in [current[key]]
+        ]  # fmt: skip
+    counts = pd.DataFrame(rows)
+    sums = counts[["mutants", "tried", "killed", "explained", "unexplained"]].sum()
+    n, k = int(sums["tried"] - sums["explained"]), int(sums["killed"])
+    low, high = stats.beta.ppf([0.025, 0.975], [k, k + 1], [n - k + 1, max(n - k, 1e-9)])
+    whole = {"module": "all", **sums, "share": k / n, "low": low, "high": high, "seed": seed}
+    counts = pd.concat([counts, pd.DataFrame([whole])], ignore_index=True)
+    counts.to_csv(TABLES / "reliability_mutation.csv", index=False, float_format="%.4g", lineterminator="\n")
+    pd.DataFrame(survivors).to_csv(TABLES / "reliability_survivors.csv", index=False, lineterminator="\n")
+    print(counts.to_string())
+
+
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=["run", "show", "table"])
@@ -147,6 +186,8 @@ def main(arguments: list[str]) -> None:
             run([module], options.sample, options.seed, options.again)
     elif options.what == "show":
         show(modules)
+    else:
+        table(modules, options.seed)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Disks that are full or read-only, and clocks that jump: an error in words, and nothing half written.
 
-A small file system in memory (tmpfs) is mounted, which needs root. Everything of `kinds.py` is written to it
-with less room than it needs, or while it is read-only; then there is room, and the same is written again and read.
+A small file system in memory (tmpfs) is mounted, which needs root. What `kinds.py` makes is written to it
+with less room than it needs, or while it is read-only; then there is room, and it is written again and read.
 """
 
 from __future__ import annotations
@@ -91,18 +91,20 @@ def disk(reference: Path, seed: int, count: int, only: str = "") -> Cases:
 
 
 def repeated(kind: Kind, place: Path, expected: str) -> tuple[str, str]:
-    """The same once more, now that there is room; a log is begun anew, as its decisions were recorded or not."""
+    """The same once more, now that there is room; a log is begun anew: its decisions were recorded or not."""
     if "log" in kind.name:
         for path in place.iterdir():
             path.unlink() if path.is_file() else shutil.rmtree(path)
     outcome, detail = attempt(kind, place)
     if outcome != SAME:
         return CRASH, f"with room: {detail}"
-    return (SAME, "") if digest(kind.read(place)) == expected else (WRONG, "with room it reads something else")
+    return (
+        (SAME, "") if digest(kind.read(place)) == expected else (WRONG, "with room it reads something else")
+    )
 
 
 def clock(reference: Path, seed: int, count: int, only: str = "") -> Cases:
-    """Clocks that jump at every look, by up to a year, forwards and backwards; the newest log's times never fall."""
+    """Clocks that jump at every look, by up to a year, forwards and backwards; a log's times never fall."""
     cases = Cases("clock", seed)
     before = time.time
     for kind in kinds(reference):
@@ -143,7 +145,10 @@ def times_in_a_log(rng: np.random.Generator) -> tuple[str, str]:
     from safeframe import GuardLog
 
     kept = log_module.now, labelling.now
-    with tempfile.TemporaryDirectory() as folder, GuardLog(Path(folder) / "log", a_guard(), durable=False) as log:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        GuardLog(Path(folder) / "log", a_guard()) as log,
+    ):
         try:
             log_module.now = labelling.now = jumping(rng)
             for _ in range(8):
@@ -151,7 +156,8 @@ def times_in_a_log(rng: np.random.Generator) -> tuple[str, str]:
                 log.label(done.ids, [0, 1, 0])
             times = [row[0] for row in log.database.read("SELECT time FROM decisions ORDER BY seq")]
             late = log.database.read(
-                "SELECT count(*) FROM labels JOIN decisions ON seq = decision WHERE labels.time < decisions.time"
+                "SELECT count(*) FROM labels JOIN decisions ON seq = decision"
+                " WHERE labels.time < decisions.time"
             )[0][0]
             log.check()
         except Exception as error:  # noqa: BLE001 (a clock that jumps is no error)

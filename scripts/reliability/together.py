@@ -116,7 +116,8 @@ def log(folder: Path, processes: int, number: int) -> tuple[str, str]:
         whole.check()
         seqs = [row[0] for row in whole.database.read("SELECT seq FROM decisions ORDER BY seq")]
         labels = whole.database.read("SELECT count(*) FROM labels")[0][0]
-        mixed = whole.database.read("SELECT count(*) FROM (SELECT batch FROM decisions GROUP BY batch HAVING count(*) != ?)", (rows,))[0][0]  # fmt: skip
+        query = "SELECT count(*) FROM (SELECT batch FROM decisions GROUP BY batch HAVING count(*) != ?)"
+        mixed = whole.database.read(query, (rows,))[0][0]
     n = processes * batches * rows
     fine = seqs == list(range(1, n + 1)) and labels == processes * batches * 3 and not mixed
     return judged(codes, "" if fine else f"{len(seqs)} decisions, {labels} labels, {mixed} batches mixed")

@@ -1,7 +1,7 @@
 """Random calls of the public names of safeframe in which one argument, or a part of one, is bad.
 
-Each must raise SafeframeError, or answer as for a good one: a bound is a number that is no NaN, a decision has
-a status, and what could not be judged takes the default action.
+Each must raise SafeframeError, or answer as for a good one: a bound is a number that is no NaN, and what
+could not be judged takes the default action.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ DEFAULT = -99.0
 harmless = False
 """Whether nothing is spoilt: then every call must be answered."""
 SCALARS: list[Any] = [
-    math.nan, math.inf, -math.inf, -1.0, 0.0, 1.0, 2.0, 1e308, -1e-300, None, "0.1", "", b"x", [], [0.1], {}, (0.3, 0.1),
-    True, 1 + 2j, object(), np.nan, np.float32(0.1), np.array([0.1, 0.2]), np.int8(-5), 10**400,
+    math.nan, math.inf, -math.inf, -1.0, 0.0, 1.0, 2.0, 1e308, -1e-300, None, "0.1", "", b"x", [], [0.1], {},
+    (0.3, 0.1), True, 1 + 2j, object(), np.nan, np.float32(0.1), np.array([0.1, 0.2]), np.int8(-5), 10**400,
 ]  # fmt: skip
 """What stands in the place of a number or a setting."""
 
@@ -127,7 +127,17 @@ def selected(rng: np.random.Generator) -> None:
 
 def priced(rng: np.random.Generator) -> None:
     data = candidates(rng)
-    good = {"margin": data["margin"], "reward": data["score"], "label": data["label"], "r_t": 0.1, "default_reward": 0.0, "gate": 1.0, "radius": 0.1, "slack": 0.01, "odds": 1.5}  # fmt: skip
+    good = {
+        "margin": data["margin"],
+        "reward": data["score"],
+        "label": data["label"],
+        "r_t": 0.1,
+        "default_reward": 0.0,
+        "gate": 1.0,
+        "radius": 0.1,
+        "slack": 0.01,
+        "odds": 1.5,
+    }
     scale = sf.fit_risk_scale("logistic", data["margin"].ravel(), data["label"].ravel())
     curve = called(rng, lambda **named: sf.PricedRiskCurve(scale=scale, **named), good)
     sane(curve.bound([0.0, 1.0, 100.0]))
@@ -135,7 +145,14 @@ def priced(rng: np.random.Generator) -> None:
 
 def rule(rng: np.random.Generator) -> None:
     data = cases(rng)
-    good = {"margin": data["margin"], "label": data["label"], "odd": np.arange(N) % 2 == 1, "event": "accepted", "prior": 0.3, "block": data["group"]}  # fmt: skip
+    good = {
+        "margin": data["margin"],
+        "label": data["label"],
+        "odd": np.arange(N) % 2 == 1,
+        "event": "accepted",
+        "prior": 0.3,
+        "block": data["group"],
+    }
     found = called(rng, lambda **named: sf.ThresholdRule(rule=sf.Conservative(), **named), good).calibrate(
         0.2
     )
@@ -193,8 +210,20 @@ def internal_data(rng: np.random.Generator) -> None:
 
 
 def guard(rng: np.random.Generator) -> None:
-    good = {"threshold": 0.1, "default_action": DEFAULT, "prior": 0.3, "rule": sf.Conservative(), "certificate_delta": None, "event": "accepted", "batch_size": 100}  # fmt: skip
-    made = called(rng, lambda **named: sf.SafetyGuard(model, classifier, sf.InternalTestData(**data_of(rng)), **named), good)  # fmt: skip
+    good = {
+        "threshold": 0.1,
+        "default_action": DEFAULT,
+        "prior": 0.3,
+        "rule": sf.Conservative(),
+        "certificate_delta": None,
+        "event": "accepted",
+        "batch_size": 100,
+    }
+    made = called(
+        rng,
+        lambda **named: sf.SafetyGuard(model, classifier, sf.InternalTestData(**data_of(rng)), **named),
+        good,
+    )
     made.calibrate()
     done = made.act(rng.normal(size=(5, 2)))
     sane(done.bound, most=1.0)
@@ -244,7 +273,13 @@ def budget(rng: np.random.Generator) -> None:
 
 def log(rng: np.random.Generator) -> None:
     with tempfile.TemporaryDirectory() as folder, sf.GuardLog(Path(folder) / "log", guard_of(rng)) as made:
-        good = {"measurement": rng.normal(size=(4, 2)), "ids": np.arange(4), "time": 5.0, "audit": np.zeros(4, bool), "r_t": 0.1}  # fmt: skip
+        good = {
+            "measurement": rng.normal(size=(4, 2)),
+            "ids": np.arange(4),
+            "time": 5.0,
+            "audit": np.zeros(4, bool),
+            "r_t": 0.1,
+        }
         before = len(made)
         try:
             done = called(rng, made.act, good)
@@ -260,8 +295,8 @@ def log(rng: np.random.Generator) -> None:
 CALLS: dict[str, Callable[[np.random.Generator], None]] = {
     one.__name__: one
     for one in (
-        risk_curve, query, grouped, selected, priced, rule, rules, scale, margins, internal_data, guard, act, monitor,
-        budget, log,
+        risk_curve, query, grouped, selected, priced, rule, rules, scale, margins, internal_data, guard, act,
+        monitor, budget, log,
     )
 }  # fmt: skip
 

@@ -26,7 +26,7 @@ def test_bad_inputs_are_refused_or_answered_sanely(name, count):
 
 @pytest.mark.parametrize("value", [None, "0.1", b"1", [0.1], np.array([0.1]), 1j, {}, 10**400, object()])
 def test_what_is_no_number_is_named(value):
-    with pytest.raises(SafeframeError, match="rate is .*; it must be a number"):
+    with pytest.raises(SafeframeError, match=r"rate is .*; it must be a number"):
         number(value, "rate")
 
 
@@ -49,7 +49,7 @@ def test_labels_that_are_objects_are_looked_at():
     assert states(np.array([0, 1], object)).dtype == np.float64
     with pytest.raises(SafeframeError, match="label must hold numbers"):
         states(np.array([0, None], object))
-    with pytest.raises(SafeframeError, match="0 .safe. and 1 .unsafe. only"):
+    with pytest.raises(SafeframeError, match=r"0 \(safe\) and 1 \(unsafe\) only"):
         states([[0, 1], [0]])
     curve = RiskCurve(np.arange(4.0), np.array([0, 1, 0, 1], object))
     assert curve.n_unsafe == 2

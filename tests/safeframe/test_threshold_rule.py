@@ -141,7 +141,7 @@ def test_the_plug_in_rule_is_the_loop(prior, radius):
     rule = ThresholdRule(MARGIN, LABEL, PlugIn(radius), prior=prior, block=BLOCK)
     high = rule.prior.high
     if prior == "observed":
-        assert high == max(LABEL[BLOCK == key].mean() for key in (1, 2, 3))
+        assert high == max(LABEL[key == BLOCK].mean() for key in (1, 2, 3))
     for r_t in LEVELS:
         found = rule.calibrate(r_t)
         assert found.tau == pytest.approx(largest(r_t, MARGIN, LABEL, high, radius))
@@ -269,7 +269,7 @@ def test_the_selected_action_is_counted_as_the_loop_counts_it(candidates, radius
     rule = ThresholdRule(
         margin, label, PlugIn(radius), score=SCORE, event="selected", prior=prior, block=None
     )
-    there = SCORE > -np.inf
+    there = -np.inf < SCORE
     mean = label[there].mean()
     odds = 1.0 if prior is None else (prior / (1 - prior)) / (mean / (1 - mean))
     assert rule.odds == pytest.approx(odds)
@@ -290,7 +290,7 @@ def test_the_selected_action_is_counted_as_the_loop_counts_it(candidates, radius
 
 def test_the_selected_rule_measures_its_radius_where_its_own_threshold_leads(candidates):
     margin, label = candidates
-    there = SCORE > -np.inf
+    there = -np.inf < SCORE
     rule = ThresholdRule(margin, label, Conservative(share=0.25), score=SCORE, event="selected", prior=0.4)
     own = np.where(there, label, 0)
     half = np.broadcast_to((np.arange(GROUPS) % 2 == 1)[:, None], (GROUPS, SIZE))[there]
@@ -317,7 +317,7 @@ def test_the_selected_rule_measures_its_radius_where_its_own_threshold_leads(can
 
 def test_an_absent_candidate_is_not_counted_whatever_its_label(candidates):
     margin, label = candidates
-    there = SCORE > -np.inf
+    there = -np.inf < SCORE
     wild = np.where(there, label, 1)
     for event in ("accepted", "selected"):
         one = ThresholdRule(margin, label, PlugIn(), score=SCORE, event=event)
@@ -339,7 +339,7 @@ def test_blocks_and_halves_are_one_per_row(candidates):
     margin, label = candidates
     block = np.arange(GROUPS) % 4
     rule = ThresholdRule(margin, label, PlugIn(), score=SCORE, prior="observed", block=block)
-    there = SCORE > -np.inf
+    there = -np.inf < SCORE
     assert rule.prior.high == max(label[block == k][there[block == k]].mean() for k in range(4))
     with pytest.raises(SafeframeError, match="expected one per row"):
         ThresholdRule(margin, label, PlugIn(), score=SCORE, block=np.zeros(GROUPS * SIZE))
@@ -371,7 +371,7 @@ def test_shrinkage_takes_probabilities_and_the_odds_of_a_given_prior():
 def test_shrinkage_of_the_selected_action(candidates):
     margin, label = candidates
     chance = 1 / (1 + np.exp(-(margin - 1.5)))
-    there = SCORE > -np.inf
+    there = -np.inf < SCORE
     rule = ThresholdRule(
         margin, label, Shrinkage(), score=SCORE, event="selected", prior=0.4, probability=chance
     )

@@ -1,8 +1,9 @@
-"""A checksum for every row of a log: SQLite notices a page that makes no sense, not a number that was changed.
+"""A checksum for every row of a log.
 
-The marks are a table beside the others, written in the same transaction as what they are of. Rows that an
-older version wrote have none; what was written after the first mark has. They find damage, not forgery: who
-can write the file can write its marks.
+SQLite notices a page that makes no sense, not a number that was changed. The marks are a table beside the
+others, written in the same transaction as what they are of. Rows that an older version wrote have none; what
+was written after the first mark has. They find damage, not forgery: who can write the file can write its
+marks.
 """
 
 from __future__ import annotations
