@@ -23,7 +23,10 @@ def validate_threshold(r_t: float, where: str = "r_t") -> float:
     Raises:
         SafeframeError: if it is not a number, is NaN, or is outside (0, 1].
     """
-    value = number(r_t, where)
+    try:
+        value = float(r_t) if isinstance(r_t, str) else number(r_t, where)
+    except ValueError as error:
+        raise SafeframeError(f"{where} is {r_t!r:.80}; it must be a number in (0, 1]") from error
     if not 0.0 < value <= 1.0:
         raise SafeframeError(
             f"{where} is {value}; a probability threshold must lie in (0, 1], for example 1e-3"

@@ -79,8 +79,8 @@ def write_guard(
         _write_atomically(target / _JSON, sealed)
     except OSError as error:
         raise SafeframeError(
-            f"the guard cannot be saved in {target}: {error.strerror}; free some space or choose another "
-            "place"
+            f"the guard cannot be saved in {target}: {error.strerror or error}; free some space or choose "
+            "another place"
         ) from error
     for old in target.glob("guard-*.npz"):
         if old.name != name:

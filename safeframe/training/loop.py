@@ -194,10 +194,10 @@ def _average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
 def _save(path: Path, state: dict[str, Any], settings: TrainingSettings, seed: int, step: int) -> None:
     content = {name: part.state_dict() for name, part in state.items()}
     temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
-    buffer = io.BytesIO()
-    torch.save({"step": step, "settings": repr(settings), "seed": seed, "state": content}, buffer)
-    payload = buffer.getvalue()
     try:
+        buffer = io.BytesIO()
+        torch.save({"step": step, "settings": repr(settings), "seed": seed, "state": content}, buffer)
+        payload = buffer.getvalue()
         with open(temporary, "wb") as stream:
             stream.write(hashlib.sha256(payload).digest() + payload)  # torch.load does not notice every bit
             stream.flush()
@@ -205,8 +205,8 @@ def _save(path: Path, state: dict[str, Any], settings: TrainingSettings, seed: i
         os.replace(temporary, path)
     except OSError as error:
         raise SafeframeError(
-            f"the checkpoint {path} cannot be written: {error.strerror}; free some space or choose another "
-            "place"
+            f"the checkpoint {path} cannot be written: {error.strerror or error}; free some space or choose "
+            "another place"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

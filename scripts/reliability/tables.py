@@ -26,7 +26,9 @@ def counted(seed: int) -> pd.DataFrame:
             counts = {name: int((mine["outcome"] == name).sum()) for name in OUTCOMES}
             bad = counts[WRONG] + counts[CRASH]
             high = stats.beta.ppf(0.95, bad + 1, len(mine) - bad) if bad < len(mine) else 1.0
-            rows.append({"part": part, "kind": kind, "cases": len(mine), **counts, "bad_at_most": high, "seed": seed})
+            rows.append(
+                {"part": part, "kind": kind, "cases": len(mine), **counts, "bad_at_most": high, "seed": seed}
+            )
     return pd.DataFrame(rows)
 
 

@@ -168,3 +168,13 @@ def test_what_is_found_at_a_threshold_is_said_in_full():
 def test_corrections_outside_their_range(slack, odds):
     with pytest.raises(SafeframeError, match=r"slack .* must lie in .* and odds"):
         SelectedRiskCurve(np.zeros((2, 1)), np.zeros((2, 1)), np.array([[0], [1]]), slack=slack, odds=odds)
+
+
+def test_of_equals_the_first_is_selected_among_many():
+    margin = np.zeros((2, 60))
+    label = np.ones((2, 60), int)
+    label[0, 0] = label[1, 3] = 0
+    margin[1, :3] = 1.0  # above the threshold, so that the fourth is the first
+    curve = SelectedRiskCurve(margin, np.full((2, 60), 0.5), label)
+    assert [int(x) for x in curve.counts(0.5)] == [2, 0]
+    assert [int(x) for x in curve.counts(9.0)] == [2, 1]

@@ -42,7 +42,10 @@ def open_unit(value: float, name: str) -> float:
     Raises:
         SafeframeError: unless it is a number in (0, 1).
     """
-    found = number(value, name)
+    try:
+        found = number(value, name)
+    except SafeframeError as error:
+        raise SafeframeError(f"{name} is {value!r:.80}; it must be a number in (0, 1)") from error
     if not 0.0 < found < 1.0:
         raise SafeframeError(f"{name} is {found}; it must lie in (0, 1), both excluded")
     return found

@@ -1,4 +1,4 @@
-"""What the robustness campaign found, once mended: damage of a file is noticed (scripts/reliability counts it)."""
+"""What the robustness campaign found, once mended: damage is noticed (scripts/reliability counts it)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from safeframe.types import SafeframeError
 
 sys.path.append(str(REPOSITORY / "scripts" / "reliability"))
 
-import kinds as written  # noqa: E402
-from damage import of_kind  # noqa: E402
-from storage import attempt, jumping, times_in_a_log  # noqa: E402
-
-from cases import BAD, Cases  # noqa: E402
+import kinds as written
+from cases import BAD, Cases
+from damage import of_kind
+from storage import attempt, jumping, times_in_a_log
 
 ALONE = [kind for kind in written.kinds(REPOSITORY) if "run directory" not in kind.name]
 OF_A_RUN = ("raw results",)
@@ -133,9 +132,9 @@ def test_a_lost_row_of_a_log_is_named(table, tmp_path):
     connection.execute(f"DELETE FROM {table} WHERE {order[table]}")
     connection.commit()
     connection.close()
-    with GuardLog(tmp_path / "log.sqlite", written.a_guard(), keep_measurements=True) as log:
-        with pytest.raises(SafeframeError, match="the log is corrupt"):
-            log.check()
+    log = GuardLog(tmp_path / "log.sqlite", written.a_guard(), keep_measurements=True)
+    with log, pytest.raises(SafeframeError, match="the log is corrupt"):
+        log.check()
 
 
 def test_a_log_of_a_version_without_marks_goes_on(tmp_path):

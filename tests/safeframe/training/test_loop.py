@@ -173,7 +173,7 @@ def test_a_crash_while_writing_leaves_the_last_whole_checkpoint(tmp_path, monkey
         save(content, stream)
 
     monkeypatch.setattr(torch, "save", crashing)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(SafeframeError, match="no space left"):
         train(network(), regression, SETTINGS, 0, path)
     monkeypatch.undo()
     assert [file.name for file in tmp_path.iterdir()] == ["state.pt"] * writes
