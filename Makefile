@@ -20,6 +20,8 @@
 # make dashboards   a workspace and a report on Weights & Biases for each experiment (needs a key), or as files:
 #                   make dashboards ARGS="--offline results/runs/dashboards"
 # make test-browser the report in headless Chromium (apt install chromium)
+# make mutation     would the tests notice a changed line of the modules that promises rest on? (installs mutmut; hours)
+# make reliability  kills, damaged files, full disks, jumping clocks, bad inputs, counted (an hour; root mounts disks)
 # make bench-sim    the simulator: environment steps a second, against a plain MuJoCo loop
 # make bench-llm    language models: candidates a second of generation, scoring, classification
 # make bench        all benchmarks            make clean       remove what can be made again (not runs, not .venv)
@@ -36,7 +38,7 @@ ARGS ?=
 KEEP ?=
 READY := $(VENV)/.ready
 
-.PHONY: setup run run-eia test test-long test-cluster lint docs format bench bench-sim bench-llm figures figure-2 deployment decomposition figure-3 figure-4 theory results compare report dashboards test-browser clean
+.PHONY: setup run run-eia test test-long test-cluster lint docs format bench bench-sim bench-llm figures figure-2 deployment decomposition figure-3 figure-4 theory results compare report dashboards test-browser mutation reliability clean
 
 setup: $(READY)
 ifneq ($(origin PYTHON),file)
@@ -152,6 +154,15 @@ dashboards: $(READY)
 test-browser: $(READY)
 	$(PY) -m pip install --quiet -r requirements-browser.txt
 	$(PY) -m pytest tests/experiments/support/page $(ARGS)
+
+mutation: $(READY)
+	$(PY) -m pip install --quiet "$$(grep '^mutmut==' requirements-optional.txt)"
+	$(PY) scripts/reliability/mutation.py run $(ARGS)
+	$(PY) scripts/reliability/mutation.py table
+
+reliability: $(READY)
+	for part in kills engine damage disk clock together inputs; do $(PY) scripts/reliability/campaign.py $$part $(ARGS) || exit 1; done
+	$(PY) scripts/reliability/campaign.py table
 
 clean:
 	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist site *.egg-info

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from safeframe.types import UNSAFE, FloatArray, LabelArray, SafeframeError
+from safeframe.types import UNSAFE, FloatArray, LabelArray, SafeframeError, number, numbers
 
 
 def validate_threshold(r_t: float, where: str = "r_t") -> float:
@@ -24,9 +24,9 @@ def validate_threshold(r_t: float, where: str = "r_t") -> float:
         SafeframeError: if it is not a number, is NaN, or is outside (0, 1].
     """
     try:
-        value = float(r_t)
-    except (TypeError, ValueError) as error:
-        raise SafeframeError(f"{where} is {r_t!r}; it must be a number in (0, 1]") from error
+        value = float(r_t) if isinstance(r_t, str) else number(r_t, where)
+    except ValueError as error:
+        raise SafeframeError(f"{where} is {r_t!r:.80}; it must be a number in (0, 1]") from error
     if not 0.0 < value <= 1.0:
         raise SafeframeError(
             f"{where} is {value}; a probability threshold must lie in (0, 1], for example 1e-3"
@@ -47,10 +47,7 @@ def validate_radius(radius: float, where: str = "radius") -> float:
     Raises:
         SafeframeError: if it is not a number, is negative, NaN or infinite.
     """
-    try:
-        value = float(radius)
-    except (TypeError, ValueError) as error:
-        raise SafeframeError(f"{where} is {radius!r}; it must be a number >= 0") from error
+    value = number(radius, where)
     if not 0.0 <= value < np.inf:
         raise SafeframeError(f"{where} is {value}; the radius xi must be finite and >= 0")
     return value
@@ -70,7 +67,7 @@ def validate_prior(prior: float | Sequence[float] | FloatArray, n_classes: int =
     Raises:
         SafeframeError: on a wrong length, values outside [0, 1], or another sum.
     """
-    vector = np.asarray(prior, dtype=np.float64)
+    vector = numbers(prior, "prior")
     if vector.ndim == 0:
         if n_classes != 2:
             raise SafeframeError(

@@ -22,7 +22,16 @@ from typing import Literal
 import numpy as np
 
 from safeframe.chance_constraint import validate_prior, validate_radius
-from safeframe.types import SQRT2, BoolArray, FloatArray, Floats, IntArray, LabelArray, SafeframeError
+from safeframe.types import (
+    SQRT2,
+    BoolArray,
+    FloatArray,
+    Floats,
+    IntArray,
+    LabelArray,
+    SafeframeError,
+    numbers,
+)
 
 PosteriorForm = Literal["tight", "paper"]
 _CHUNK = 16_384  # rows per chunk: the working set of 8 logits stays in the cache
@@ -61,7 +70,7 @@ def check_logits(logits: FloatArray, where: str = "logits") -> FloatArray:
     if array.ndim < 1 or array.shape[-1] < 2:
         raise SafeframeError(f"{where} has shape {array.shape}; expected (..., m) with m >= 2 classes last")
     if not np.issubdtype(array.dtype, np.floating):
-        array = array.astype(np.float64)
+        array = numbers(array, where)
     if not np.isfinite(array).all():
         bad = int(np.size(array) - np.isfinite(array).sum())
         raise SafeframeError(f"{where} has {bad} NaN or infinite values; logits must be finite")
@@ -80,7 +89,7 @@ def check_form(form: str) -> PosteriorForm:
     Raises:
         SafeframeError: on any other value.
     """
-    if form == "tight" or form == "paper":
+    if isinstance(form, str) and (form == "tight" or form == "paper"):
         return form
     raise SafeframeError(f"form is {form!r}; it must be 'tight' or 'paper'")
 

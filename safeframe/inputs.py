@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from safeframe.tensors import as_tensor, is_tensor, to_numpy
-from safeframe.types import LabelArray, SafeframeError
+from safeframe.types import LabelArray, SafeframeError, numbers
 
 _EXPECTED = (
     "an array, a tensor, a frame or series, a list of texts, a sequence of numbers, or a mapping of those, "
@@ -190,7 +190,7 @@ def as_labels(label: Any, unsafe: Any = None) -> LabelArray:
     if array.dtype.kind == "O":
         kinds = {type(item) for item in array.ravel().tolist()}
         if kinds <= {bool, int, float, np.bool_}:
-            array = array.astype(np.float64)
+            array = numbers(array, "label")
     if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and (array != np.round(array)).any()):
         raise SafeframeError(
             f"labels hold the values {_named(array)}; expected bools, or integers from 0 on with 1 unsafe; "
@@ -229,7 +229,11 @@ def _missing(flat: np.ndarray) -> Any:
 def _values(array: np.ndarray) -> list[Any]:
     """The distinct values; in their order of appearance where they may be of several types."""
     if array.dtype.kind == "O":
-        return list(dict.fromkeys(array.reshape(-1).tolist()))
+        flat = array.reshape(-1).tolist()
+        try:
+            return list(dict.fromkeys(flat))
+        except TypeError:  # a value that is no key, as a dictionary: only for a message
+            return [value for i, value in enumerate(flat) if not any(value is one for one in flat[:i])]
     return np.unique(array).tolist()
 
 

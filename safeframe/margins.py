@@ -8,7 +8,18 @@ from typing import Literal
 import numpy as np
 
 from safeframe.conservative_testing import check_logits
-from safeframe.types import SAFE, UNSAFE, BoolArray, FloatArray, Floats, IntArray, LabelArray, SafeframeError
+from safeframe.types import (
+    SAFE,
+    UNSAFE,
+    BoolArray,
+    FloatArray,
+    Floats,
+    IntArray,
+    LabelArray,
+    SafeframeError,
+    numbers,
+    states,
+)
 
 _MANY = 200_000
 """From so many values on a second thread pays."""
@@ -46,7 +57,7 @@ def as_query(values: Floats) -> FloatArray:
     Raises:
         SafeframeError: if a value is NaN.
     """
-    query = np.asarray(values, dtype=np.float64).reshape(-1)
+    query = numbers(values, "a query of the risk curve").reshape(-1)
     if np.isnan(query).any():
         raise SafeframeError("a query of the risk curve is NaN; thresholds and margins must be numbers")
     return query
@@ -142,13 +153,13 @@ def check_cases(margin: FloatArray, label: LabelArray) -> tuple[FloatArray, np.n
     Raises:
         SafeframeError: on shapes that differ and on labels other than 0/1.
     """
-    values, state = np.asarray(margin), np.asarray(label)
+    values, state = np.asarray(margin), states(label)
     if values.ndim != 1 or state.shape != values.shape:
         raise SafeframeError(
             f"margin {values.shape} and label {state.shape}: expected two arrays of the same shape (n,)"
         )
     if not np.issubdtype(values.dtype, np.floating) or values.dtype.itemsize > 8:
-        values = values.astype(np.float64)
+        values = numbers(values, "margin")
     if state.dtype == np.bool_:
         return values, state
     unsafe = state == UNSAFE
@@ -182,7 +193,7 @@ def check_candidates(
         SafeframeError: on shapes that differ, NaN or infinite values where present, labels other than 0/1, or
             no candidate of one class.
     """
-    values, scores, state = np.asarray(margin, np.float64), np.asarray(score, np.float64), np.asarray(label)
+    values, scores, state = numbers(margin, "margin"), numbers(score, named), states(label)
     if values.ndim != 2 or scores.shape != values.shape or state.shape != values.shape:
         raise SafeframeError(
             f"margin {values.shape}, {named} {scores.shape}, label {state.shape}: expected (g, c) each"

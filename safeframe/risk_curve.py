@@ -27,7 +27,7 @@ from safeframe.margins import count_below, margin_of, shifted, split_sorted
 from safeframe.shards.curve import ShardedRiskCurve
 from safeframe.shards.sources import Shards
 from safeframe.step_curve import StepCurve, Thresholds
-from safeframe.types import SQRT2, FloatArray, Floats, IntArray, LabelArray, SafeframeError, Threshold
+from safeframe.types import SQRT2, FloatArray, Floats, IntArray, LabelArray, SafeframeError, Threshold, states
 
 __all__ = ["GroupedRiskCurve", "RiskCurve", "Thresholds", "margin_of"]
 
@@ -207,13 +207,17 @@ class GroupedRiskCurve:
         form: PosteriorForm = "tight",
         slack: float = 0.0,
     ) -> None:
-        values, state, groups = np.asarray(margin), np.asarray(label), np.asarray(group)
-        if groups.shape != values.shape:
+        values, state, groups = np.asarray(margin), states(label), np.asarray(group)
+        if values.ndim != 1 or groups.shape != values.shape or state.shape != values.shape:
             raise SafeframeError(
-                f"group {groups.shape} and margin {values.shape}: expected the same shape (n,)"
+                f"margin {values.shape}, label {state.shape}, group {groups.shape}: expected one shape (n,)"
             )
         self.curves: dict[Hashable, RiskCurve] = {}
-        for key in np.unique(groups).tolist():
+        try:
+            keys = np.unique(groups).tolist()
+        except (TypeError, ValueError) as error:
+            raise SafeframeError(f"group ids must be all numbers or all texts ({error})") from error
+        for key in keys:
             chosen = groups == key
             if isinstance(prior, Mapping) and key not in prior:
                 raise SafeframeError(f"prior has no entry for group {key!r}; it has {list(prior)}")

@@ -37,6 +37,7 @@ from safeframe.types import (
     LabelArray,
     SafeframeError,
     Threshold,
+    number,
 )
 
 
@@ -270,7 +271,7 @@ def check_corrections(slack: float, odds: float) -> None:
     Raises:
         SafeframeError: on a slack outside [0, 1) or odds that are not positive and finite.
     """
-    if not 0.0 <= slack < 1.0 or not 0.0 < odds < np.inf:
+    if not 0.0 <= number(slack, "slack") < 1.0 or not 0.0 < number(odds, "odds") < np.inf:
         raise SafeframeError(f"slack {slack} must lie in [0, 1) and odds {odds} in (0, inf)")
 
 
@@ -288,6 +289,8 @@ def share_of_unsafe(selected: IntArray, unsafe: IntArray, one_more: bool, odds: 
     """
     if one_more:
         unsafe, selected = unsafe + 1, selected + 1
-    bad, share = unsafe * odds, np.ones(np.shape(selected))
-    np.divide(bad, bad + (selected - unsafe), out=share, where=selected > 0)
-    return share
+    share = np.ones(np.shape(selected))
+    with np.errstate(over="ignore"):
+        bad = unsafe * odds
+    np.divide(bad, bad + (selected - unsafe), out=share, where=(selected > 0) & (bad < np.inf))
+    return share  # 1 where the odds are beyond all numbers

@@ -40,7 +40,7 @@ import numpy as np
 from safeframe.margins import as_query, check_cases
 from safeframe.piecewise_curve import PiecewiseCurve
 from safeframe.selected_risk import ranked_within, sweep
-from safeframe.types import FloatArray, Floats, IntArray, LabelArray, SafeframeError
+from safeframe.types import FloatArray, Floats, IntArray, LabelArray, SafeframeError, number
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,14 @@ class Shrinkage:
     ratio: float | None = None
 
     def __post_init__(self) -> None:
+        for name in (
+            "prior_cases",
+            "dispersion",
+            "z",
+            "low_risk",
+            *(("ratio",) if self.ratio is not None else ()),
+        ):
+            number(getattr(self, name), f"Shrinkage: {name}")
         for name, fine, wanted in (
             ("prior_cases", 0.0 < self.prior_cases < np.inf, "positive"),
             ("dispersion", 1.0 <= self.dispersion < np.inf, "at least 1"),

@@ -17,7 +17,7 @@ from safeframe.certificates.cases import cases_needed
 from safeframe.chance_constraint import validate_prior, validate_radius, validate_threshold
 from safeframe.conservative_testing import PosteriorForm, check_form
 from safeframe.margins import as_query, count_at_most, count_below, shifted
-from safeframe.types import SQRT2, UNSAFE, FloatArray, Floats, IntArray, SafeframeError, Threshold
+from safeframe.types import SQRT2, UNSAFE, FloatArray, Floats, IntArray, SafeframeError, Threshold, number
 
 
 class Thresholds(NamedTuple):
@@ -91,9 +91,9 @@ class StepCurve:
     ) -> None:
         self.form: PosteriorForm = check_form(form)
         self.radius = validate_radius(radius)
-        if not 0.0 <= slack < 1.0:
+        self.slack = number(slack, "slack")
+        if not 0.0 <= self.slack < 1.0:
             raise SafeframeError(f"slack is {slack}; the missed mass must lie in [0, 1)")
-        self.slack = float(slack)
         self._unsafe, self.n_safe, self.n_unsafe = unsafe, n_safe, len(unsafe)
         share = self.n_unsafe / (self.n_safe + self.n_unsafe)
         self.prior = share if prior is None else float(validate_prior(prior, 2)[UNSAFE])

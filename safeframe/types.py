@@ -33,6 +33,70 @@ class SafeframeError(ValueError):
     """
 
 
+def number(value: Any, name: str) -> float:
+    """What should be one number, as a float.
+
+    Args:
+        value: anything; NaN and infinite numbers are let through.
+        name: what the message of an error calls it.
+
+    Returns:
+        The float.
+
+    Raises:
+        SafeframeError: on what is no real number, such as an array, a text, or an integer beyond all floats.
+    """
+    try:
+        if isinstance(value, str | bytes) or getattr(value, "ndim", 0):
+            raise TypeError("not one number")
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SafeframeError(f"{name} is {value!r:.80}; it must be a number") from error
+
+
+def numbers(values: Any, name: str) -> FloatArray:
+    """What should be an array of numbers, as float64.
+
+    Args:
+        values: anything; NaN and infinite numbers are let through.
+        name: what the message of an error calls it.
+
+    Returns:
+        The array.
+
+    Raises:
+        SafeframeError: on texts, complex numbers, missing values and parts of unequal length.
+    """
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "biufO" or (
+            array.dtype.kind == "O" and any(v is None for v in array.flat)
+        ):
+            raise TypeError(f"values of type {array.dtype}")
+        return array.astype(np.float64, copy=False)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SafeframeError(f"{name} must hold numbers ({str(error)[:80]})") from error
+
+
+def states(label: Any) -> LabelArray:
+    """Labels as an array that can be compared with 0 and 1.
+
+    Args:
+        label: of any shape; whether they are 0 and 1 is not looked at here.
+
+    Returns:
+        The array; Python objects as float64.
+
+    Raises:
+        SafeframeError: on objects that are no numbers.
+    """
+    try:
+        array = np.asarray(label)
+    except ValueError as error:
+        raise SafeframeError(f"label must hold 0 (safe) and 1 (unsafe) only ({error})") from error
+    return numbers(array, "label") if array.dtype.kind == "O" else array
+
+
 class Status(StrEnum):
     """How a decision came about; part of every result of the optimisation stage.
 

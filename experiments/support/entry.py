@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.support import progress, registry, sweep
 from experiments.support.config import to_object
 from experiments.support.config_errors import explain
-from experiments.support.errors import ConfigError, UserError, storage_error
+from experiments.support.errors import CacheError, ConfigError, UserError, storage_error
 from experiments.support.files import REPOSITORY
 from experiments.support.manual import help
 from experiments.support.progress import ProgressHandler
@@ -81,10 +81,14 @@ def summarise() -> int | None:
     name = os.environ.pop(sweep.RECORD, "")
     if not name:
         return None
-    progress_ = sweep.read(Path(name))
+    try:
+        progress_ = sweep.read(Path(name))
+    except CacheError as error:
+        complain(error, error)
+        return 1
     if progress_.jobs:
         print(sweep.table(progress_))
-    return sweep.code(progress_.jobs)
+    return sweep.code(progress_.jobs, progress_.total)
 
 
 def execute(composed: DictConfig) -> None:

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from experiments.support.errors import CacheError
 from experiments.support.files import REPOSITORY
 
 RECORD = "SAFEFRAME_SWEEP"
@@ -141,7 +143,7 @@ def begin(folder: Path, settings: Mapping[str, int]) -> Path:
     total = math.prod(settings.values()) if settings else 0
     swept = [key.lstrip("+") for key, number in settings.items() if number > 1]
     head = {"total": total, "started": time.time(), "swept": swept}
-    path.write_text(json.dumps(head) + "\n", encoding="utf-8")
+    path.write_bytes(_line(head))
     os.environ[RECORD] = str(path)
     return path
 
@@ -157,22 +159,38 @@ def add(path: Path, job: Job) -> Progress:
     """Add a job to the record (one write, so that lines of other processes stay whole); how far it is now."""
     handle = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
-        os.write(handle, (json.dumps(asdict(job)) + "\n").encode("utf-8"))
+        os.write(handle, _line(asdict(job)))
     finally:
         os.close(handle)
     return read(path)
 
 
 def read(path: Path) -> Progress:
-    """What a record says; a line that was cut off (a full disk, a kill) is passed over."""
-    head, *lines = path.read_text(encoding="utf-8").splitlines()
-    about, jobs = json.loads(head), []
-    for line in lines:
-        try:
-            jobs.append(Job(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
+    """What a record says; a line that was cut off (a full disk, a kill) or damaged is passed over.
+
+    Raises:
+        CacheError: where the first line is damaged.
+    """
+    head, *lines = path.read_bytes().split(b"\n")
+    about = _content(head)
+    if about is None:
+        raise CacheError(
+            f"{path} is damaged, so it cannot be told how the sweep goes; type its command again (what is "
+            "done is skipped)"
+        )
+    jobs = [Job(**content) for line in lines if (content := _content(line)) is not None]
     return Progress(int(about["total"]), float(about["started"]), tuple(about["swept"]), tuple(jobs))
+
+
+def _line(content: Mapping[str, Any]) -> bytes:
+    """A line of a record, with a checksum."""
+    text = json.dumps(content).encode("utf-8")
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _content(line: bytes) -> dict[str, Any] | None:
+    check, _, text = line.partition(b" ")
+    return json.loads(text) if check == b"%08x" % zlib.crc32(text) else None
 
 
 def chosen(words: Iterable[str], swept: Iterable[str]) -> str:
@@ -242,13 +260,17 @@ def table(progress: Progress) -> str:
     return "\n".join([line.rstrip() for line in lines] + ["", ", ".join(said)])
 
 
-def code(jobs: Iterable[Job]) -> int:
+def code(jobs: Iterable[Job], total: int = 0) -> int:
     """The sweep's exit code: 0 if all is done, 2 if nothing was run because every configuration was wrong,
     else 1.
+
+    Args:
+        jobs: that have ended.
+        total: how many there are, so that one of which nothing is known has not gone well; 0: not known.
     """
     codes = [CODES[job.outcome] for job in jobs]
     if not any(codes):
-        return 0
+        return int(len(codes) < total)
     return 2 if all(found == CODES[REFUSED] for found in codes) else 1
 
 

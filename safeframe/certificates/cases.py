@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from safeframe.chance_constraint import validate_prior, validate_threshold
-from safeframe.types import UNSAFE, BoolArray, FloatArray, IntArray, LabelArray, SafeframeError
+from safeframe.types import UNSAFE, BoolArray, FloatArray, IntArray, LabelArray, SafeframeError, number
 
 _INDEPENDENT = "cases are independent, drawn like those in use, and were not used for training"
 
@@ -82,9 +82,10 @@ def validate_delta(delta: float) -> float:
     Raises:
         SafeframeError: unless it lies in (0, 1).
     """
-    if not 0.0 < float(delta) < 1.0:
+    value = number(delta, "delta")
+    if not 0.0 < value < 1.0:
         raise SafeframeError(f"delta is {delta}; the allowed probability of failure must lie in (0, 1)")
-    return float(delta)
+    return value
 
 
 def _validate_counts(k: int, n: int) -> None:

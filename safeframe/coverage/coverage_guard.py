@@ -25,7 +25,7 @@ import numpy as np
 from safeframe.certificates.cases import Certificate, cases_needed, clopper_pearson_upper
 from safeframe.coverage.nearest import KINDS, Kind, Nearest, build
 from safeframe.tensors import to_numpy
-from safeframe.types import BoolArray, FloatArray, IntArray, SafeframeError
+from safeframe.types import BoolArray, FloatArray, IntArray, SafeframeError, number
 
 Features = Callable[[Any], Any]
 
@@ -57,11 +57,11 @@ class CoverageSettings:
 
     def __post_init__(self) -> None:
         for name in ("epsilon", "delta", "held_out"):
-            if not 0.0 < getattr(self, name) < 1.0:
+            if not 0.0 < number(getattr(self, name), f"coverage: {name}") < 1.0:
                 raise SafeframeError(f"coverage: {name} is {getattr(self, name)}; it must lie in (0, 1)")
-        if self.block < 1:
+        if number(self.block, "coverage: block") < 1:
             raise SafeframeError(f"coverage: block is {self.block}; expected a positive number of cases")
-        if self.index not in KINDS:
+        if not isinstance(self.index, str) or self.index not in KINDS:
             raise SafeframeError(f"coverage: index is {self.index!r}; it must be one of {', '.join(KINDS)}")
 
 

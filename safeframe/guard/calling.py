@@ -19,7 +19,7 @@ from safeframe.guard.modules import EvaluationMode, call_module, owner
 from safeframe.guard.outputs import actions, bad_rows, estimator_margins, estimator_method, margins
 from safeframe.inputs import as_batch, length, rows
 from safeframe.tensors import is_tensor, to_numpy
-from safeframe.types import SafeframeError
+from safeframe.types import SafeframeError, number
 
 OnError = Literal["default", "raise"]
 _FEW = 8  # rows that tell whether a model fails on every case
@@ -98,7 +98,8 @@ class Callables:
                     "classify_actions is set, but an estimator takes one argument: pass a function "
                     "(measurement, action) -> score that joins them"
                 )
-        if self.batch_size is not None and not (self.batch_size >= 1 and self.batch_size % 1 == 0):
+        size = 1.0 if self.batch_size is None else number(self.batch_size, "batch_size")
+        if not (size >= 1 and size % 1 == 0):
             raise SafeframeError(
                 f"batch_size is {self.batch_size}; expected a positive whole number, or None"
             )

@@ -61,17 +61,27 @@ def write_guard(
         directory: where; made if it does not exist.
         settings: what JSON can hold.
         arrays: what an npz file can hold without pickling.
+
+    Raises:
+        SafeframeError: where the files cannot be written: no space is left, or no permission.
     """
     target = Path(directory)
-    target.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     content = buffer.getvalue()
     name = f"guard-{_digest(content)[:16]}.npz"
     body = {"format": FORMAT, "arrays": name, "arrays_sha256": _digest(content), "settings": settings}
     text = json.dumps(body, sort_keys=True)
-    _write_atomically(target / name, content)
-    _write_atomically(target / _JSON, json.dumps({"sha256": _digest(text.encode()), "guard": text}).encode())
+    sealed = json.dumps({"sha256": _digest(text.encode()), "guard": text}).encode()
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        _write_atomically(target / name, content)
+        _write_atomically(target / _JSON, sealed)
+    except OSError as error:
+        raise SafeframeError(
+            f"the guard cannot be saved in {target}: {error.strerror or error}; free some space or choose "
+            "another place"
+        ) from error
     for old in target.glob("guard-*.npz"):
         if old.name != name:
             old.unlink(missing_ok=True)
@@ -153,7 +163,8 @@ def save_guard(directory: str | os.PathLike[str], saved: SavedGuard) -> None:
         saved: the guard.
 
     Raises:
-        SafeframeError: where groups, default action or measurements are Python objects.
+        SafeframeError: where groups, default action or measurements are Python objects, or the files cannot
+            be written.
     """
     evidence, settings = saved.evidence, saved.settings
     arrays = {

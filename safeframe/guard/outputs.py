@@ -288,5 +288,5 @@ def _floating(array: np.ndarray, what: str) -> FloatArray:
         raise SafeframeError(f"{what} has type {kind}; expected numbers")
     try:
         return array.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise SafeframeError(f"{what} holds objects that are no numbers: {error}") from error

@@ -40,7 +40,7 @@ from safeframe.internal_test import InternalTestData
 from safeframe.risk_scale import RiskScale
 from safeframe.tensors import all_like, as_tensor, is_tensor, like, to_numpy
 from safeframe.threshold_rule import Conservative, Event
-from safeframe.types import SafeframeError
+from safeframe.types import SafeframeError, numbers
 
 __all__ = ["GuardedActions", "SafetyGuard"]
 
@@ -136,7 +136,7 @@ class SafetyGuard:
             )
         if internal_test.n_classes != 2:
             raise SafeframeError(f"a guard needs two classes, safe and unsafe; got {internal_test.n_classes}")
-        thresholds = tuple(np.atleast_1d(np.asarray(threshold, dtype=np.float64)).tolist())
+        thresholds = tuple(np.atleast_1d(numbers(threshold, "threshold")).reshape(-1).tolist())
         chosen: dict[str, Any] = {
             "event": event,
             "certificate_delta": certificate_delta,

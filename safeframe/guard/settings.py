@@ -16,7 +16,7 @@ from safeframe.priced.rule import CHARGES, check_charges
 from safeframe.risk_scale import RiskScale, ScaleKind
 from safeframe.shrinkage import Shrinkage
 from safeframe.threshold_rule import Conservative, Event, PlugIn, Prior
-from safeframe.types import SafeframeError
+from safeframe.types import SafeframeError, number
 
 OnError = Literal["default", "raise"]
 
@@ -75,12 +75,12 @@ class Priced:
                 f"scale is {self.scale!r}; it must be 'logistic', 'isotonic', or a callable from margins to "
                 "probabilities"
             )
-        if not math.isfinite(self.default_reward):
+        if not math.isfinite(number(self.default_reward, "default_reward")):
             raise SafeframeError(f"default_reward is {self.default_reward}; it must be finite")
-        if math.isnan(self.gate) or self.gate == -math.inf:
+        if math.isnan(number(self.gate, "gate")) or self.gate == -math.inf:
             raise SafeframeError(f"gate is {self.gate}; it must be a margin, or inf for no gate")
         object.__setattr__(self, "charges", check_charges(self.charges))
-        if not 0.0 < self.share < 1.0:
+        if not 0.0 < number(self.share, "share") < 1.0:
             raise SafeframeError(f"share is {self.share}; the share that fits the scale must lie in (0, 1)")
 
 
@@ -138,7 +138,9 @@ class GuardSettings:
                 f"rule is {self.rule!r}; it must be Conservative(), PlugIn(), Certified() or Shrinkage(), or "
                 "one of 'conservative', 'plug-in' and 'shrinkage'"
             )
-        if self.event not in (None, "accepted", "selected"):
+        if self.event is not None and not (
+            isinstance(self.event, str) and self.event in ("accepted", "selected")
+        ):
             raise SafeframeError(f"event is {self.event!r}; it must be 'accepted' or 'selected'")
         if self.choice != "gated" and not isinstance(self.choice, Priced):
             raise SafeframeError(f"choice is {self.choice!r}; it must be 'gated', 'priced' or Priced(...)")
@@ -156,11 +158,11 @@ class GuardSettings:
             raise SafeframeError("rule Shrinkage is about thresholds; risk is priced with another rule")
         if self.certificate_delta is not None:
             _check_delta(self.certificate_delta, "certificate_delta")
-        if self.blocks < 2:
+        if number(self.blocks, "blocks") < 2:
             raise SafeframeError(f"blocks is {self.blocks}; measuring a radius takes at least 2")
         if self.constraint is not None:
             check_constraint(self.constraint)
-        if not 0.0 < self.scale_share < 1.0:
+        if not 0.0 < number(self.scale_share, "scale_share") < 1.0:
             raise SafeframeError(f"scale_share is {self.scale_share}; it must lie in (0, 1)")
         if isinstance(self.prior, Mapping) and self.constraint not in ("per_group", "worst_group"):
             raise SafeframeError(
@@ -206,7 +208,7 @@ class GuardSettings:
 
 
 def _check_delta(value: float, name: str) -> None:
-    if not 0.0 < value < 1.0:
+    if not 0.0 < number(value, name) < 1.0:
         raise SafeframeError(f"{name} is {value}; it must lie in (0, 1)")
 
 
@@ -215,7 +217,7 @@ def _check_prior(value: Any) -> None:
         if value != "observed":
             raise SafeframeError(f'prior is {value!r}; it must be a number, (low, high) or "observed"')
     elif isinstance(value, tuple | list):
-        if len(value) != 2 or not value[0] <= value[1]:
+        if len(value) != 2 or not number(value[0], "prior") <= number(value[1], "prior"):
             raise SafeframeError(f"prior is {value}; an interval is (low, high) with low <= high")
         for end in value:
             validate_prior(end, 2)

@@ -38,7 +38,17 @@ from safeframe.priced.envelope import chosen
 from safeframe.priced.sweep import Price, Sweep, present_risk, sweep
 from safeframe.risk_scale import RiskScale
 from safeframe.selected_risk import check_corrections, share_of_unsafe
-from safeframe.types import SQRT2, BoolArray, FloatArray, Floats, IntArray, LabelArray, SafeframeError
+from safeframe.types import (
+    SQRT2,
+    BoolArray,
+    FloatArray,
+    Floats,
+    IntArray,
+    LabelArray,
+    SafeframeError,
+    number,
+    numbers,
+)
 
 
 class PricedRiskCurve:
@@ -84,12 +94,12 @@ class PricedRiskCurve:
     ) -> None:
         self.r_t, self.scale = validate_threshold(r_t), scale
         self._set(radius, slack, one_more, odds)
-        if np.isnan(gate):
+        if np.isnan(number(gate, "gate")):
             raise SafeframeError("gate is NaN; it is a threshold on the margin, +inf for none")
         values, rewards, unsafe, present = check_candidates(
             margin, reward, label, mask, "reward", "of any measurement"
         )
-        default = np.asarray(default_reward, np.float64)
+        default = numbers(default_reward, "default_reward")
         if default.shape not in ((), (len(values),)) or not np.isfinite(default).all():
             raise SafeframeError(
                 f"default_reward has shape {default.shape}; expected one finite number or ({len(values)},)"

@@ -31,7 +31,7 @@ from safeframe.priced.curve import PricedRiskCurve
 from safeframe.priced.sweep import Price
 from safeframe.risk_scale import RiskScale
 from safeframe.threshold_rule import Conservative, Prior, Rule, ThresholdRule
-from safeframe.types import BoolArray, FloatArray, LabelArray, SafeframeError
+from safeframe.types import BoolArray, FloatArray, LabelArray, SafeframeError, number
 
 CHARGES = (1.0, 0.5, 0.25)
 """Shares of r_t that candidates may be charged from, where none are given."""
@@ -297,7 +297,9 @@ def check_charges(charges: Sequence[float]) -> tuple[float, ...]:
     Raises:
         SafeframeError: on others.
     """
-    found = tuple(float(share) for share in charges)
+    if isinstance(charges, str) or not hasattr(charges, "__iter__"):
+        raise SafeframeError(f"charges are {charges!r}; expected shares of r_t in (0, 1], at least one")
+    found = tuple(number(share, "a share of charges") for share in charges)
     if not found or not all(0.0 < share <= 1.0 for share in found):
         raise SafeframeError(f"charges are {charges!r}; expected shares of r_t in (0, 1], at least one")
     return found

@@ -70,9 +70,10 @@ def fit_risk_scale(
         SafeframeError: on an unknown kind, as :meth:`LogisticRisk.fit`, and where a given scale falls as its
             one score grows.
     """
-    if kind == "logistic":
+    named = isinstance(kind, str)
+    if named and kind == "logistic":
         return LogisticRisk.fit(score, label, weight)
-    if kind == "isotonic":
+    if named and kind == "isotonic":
         return IsotonicRisk.fit(score, label, weight)
     if isinstance(kind, RiskScale):
         found = kind

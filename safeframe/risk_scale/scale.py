@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from safeframe.types import SAFE, UNSAFE, FloatArray, LabelArray, SafeframeError
+from safeframe.types import SAFE, UNSAFE, FloatArray, LabelArray, SafeframeError, numbers, states
 
 ScaleKind = Literal["logistic", "isotonic"]
 """Kinds that are fitted by their names."""
@@ -45,7 +45,7 @@ def queried(score: Any) -> FloatArray:
     Raises:
         SafeframeError: on NaN.
     """
-    values = np.asarray(score, dtype=np.float64)
+    values = numbers(score, "score")
     if np.isnan(values).any():
         raise SafeframeError(f"score holds {int(np.isnan(values).sum())} NaN; every case needs a number")
     return values
@@ -68,7 +68,7 @@ def checked(
         SafeframeError: on shapes that differ, values that are not finite, other labels, or where cases of a
             class are absent.
     """
-    values, state = queried(score), np.asarray(label)
+    values, state = queried(score), states(label)
     if values.ndim not in (1, 2) or state.shape != values.shape[:1] or 0 in values.shape[1:]:
         raise SafeframeError(
             f"score {values.shape} and label {state.shape}: expected (n,) or (n, k), and (n,)"
@@ -77,7 +77,7 @@ def checked(
         raise SafeframeError("score holds infinite values; a scale is fitted on finite ones")
     if not np.isin(state, (SAFE, UNSAFE)).all():
         raise SafeframeError("label must hold 0 (safe) and 1 (unsafe) only")
-    weights = np.ones(len(values)) if weight is None else np.asarray(weight, dtype=np.float64)
+    weights = np.ones(len(values)) if weight is None else numbers(weight, "weight")
     if weights.shape != state.shape or not (np.isfinite(weights) & (weights >= 0.0)).all():
         raise SafeframeError(f"weight has shape {weights.shape}; expected finite weights >= 0, {state.shape}")
     unsafe = (state == UNSAFE).astype(np.float64)

@@ -10,6 +10,7 @@ from typing import Any
 from safeframe.guard.safety_guard import SafetyGuard
 from safeframe.service.cuts import Cuts, cuts_text, first_cuts, read_cuts
 from safeframe.service.storage.database import Database
+from safeframe.service.storage.marks import check, write_marks
 from safeframe.service.versions import Version, version_of
 from safeframe.types import SafeframeError
 
@@ -56,11 +57,17 @@ class Calibrations:
             SafeframeError: on a number that the log does not hold.
         """
         if number is None:
-            number = self._database.read("SELECT version FROM switches ORDER BY seq DESC LIMIT 1")[0][0]
+            with self._database.snapshot() as connection:
+                row = connection.execute("SELECT seq, version FROM switches ORDER BY seq DESC LIMIT 1")
+                seq, number = row.fetchone()
+                check(connection, ("switch",), seq)
         assert number is not None
         found = self._versions.get(number)
         if found is None:
-            stored = self._database.read("SELECT cuts FROM calibrations WHERE version = ?", (number,))
+            with self._database.snapshot() as connection:
+                check(connection, ("calibration",), number, number)
+                query = "SELECT cuts FROM calibrations WHERE version = ?"
+                stored = connection.execute(query, (number,)).fetchall()
             if not stored:
                 known = [row[0] for row in self._database.read("SELECT version FROM calibrations ORDER BY 1")]
                 raise SafeframeError(f"the log has no calibration {number}; it has {known}")
@@ -121,9 +128,11 @@ class Calibrations:
                 "INSERT INTO calibrations VALUES (?, ?, ?, ?, ?)",
                 (number, now(), self.safeframe, cuts_text(cuts), report),
             )
-        connection.execute(
+            write_marks(connection, "calibration", number)
+        made = connection.execute(
             "INSERT INTO switches (time, version, reason) VALUES (?, ?, ?)", (now(), number, reason)
         )
+        write_marks(connection, "switch", made.lastrowid)
 
 
 def _installed() -> str:

@@ -47,7 +47,7 @@ import numpy as np
 from safeframe.service.monitoring.bets import open_unit
 from safeframe.service.monitoring.entries import checked_labels, restoring
 from safeframe.tensors import to_numpy
-from safeframe.types import BoolArray, IntArray, SafeframeError
+from safeframe.types import BoolArray, IntArray, SafeframeError, number
 
 Per = Literal["accepted", "decision"]
 _FORMAT = 1
@@ -82,15 +82,19 @@ class BudgetLedger:
         strictest: float = 0.01,
     ) -> None:
         self.r_t, self.strictest = open_unit(r_t, "r_t"), open_unit(strictest, "strictest")
-        if not (math.isfinite(reserve) and reserve >= 1.0):
+        if not (math.isfinite(number(reserve, "reserve")) and reserve >= 1.0):
             raise SafeframeError(f"reserve is {reserve}; below 1 nothing could ever be accepted")
-        if per not in ("accepted", "decision"):
+        if not isinstance(per, str) or per not in ("accepted", "decision"):
             raise SafeframeError(f"per is {per!r}; it must be one of accepted, decision")
-        if int(late) != late or late < 0:
+        if not math.isfinite(number(late, "late")) or late % 1 or late < 0:
             raise SafeframeError(f"late is {late}; it must be a number of decisions, at least 0")
-        if recover_after == "auto":
+        if isinstance(recover_after, str) and recover_after == "auto":
             recover_after = math.ceil(1.0 / self.r_t)
-        elif recover_after is not None and (int(recover_after) != recover_after or recover_after < 1):
+        elif recover_after is not None and (
+            not math.isfinite(number(recover_after, "recover_after"))
+            or recover_after % 1
+            or recover_after < 1
+        ):
             raise SafeframeError(
                 f'recover_after is {recover_after!r}; it must be a number of decisions, "auto" or None'
             )

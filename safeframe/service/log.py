@@ -31,6 +31,7 @@ from safeframe.service.outcome import LoggedActions, Outcome, outcome
 from safeframe.service.storage.database import Database
 from safeframe.service.storage.encoding import ArrayCodec, Codec, fingerprint, seconds
 from safeframe.service.storage.labelling import Labelled, add_labels, awaited, history, paired
+from safeframe.service.storage.marks import check_whole, write_marks
 from safeframe.service.storage.rows import batch_columns, batch_names, insert
 from safeframe.service.storage.table import write_parquet
 from safeframe.service.versions import Version
@@ -178,6 +179,7 @@ class GuardLog:
                 )
             moment = max(now(), before) if given is None else given
             insert(connection, names, seq + 1, moment, columns)
+            write_marks(connection, "decision", seq + 1, seq + len(names))
 
     def _ours(self, guard: SafetyGuard) -> bool:
         same = guard.evidence is self.guard.evidence and guard.calibrations == self.guard.calibrations
@@ -253,7 +255,8 @@ class GuardLog:
         """Write all decisions, each with its label in force, to a parquet file; atomic.
 
         Columns: those of the log, "group" and "action" as JSON texts, and "unsafe" (missing without a label),
-        "label_time", "corrections". The file's metadata hold the guard's fingerprint.
+        "label_time", "corrections". The file's metadata hold the guard's fingerprint, and its pages
+        checksums, which ``pyarrow.parquet.read_table(path, page_checksum_verification=True)`` compares.
 
         Args:
             path: of the file; replaced where it exists.
@@ -265,6 +268,18 @@ class GuardLog:
             SafeframeError: without pyarrow, or where the log cannot be read.
         """
         return write_parquet(self.database, path, self.fingerprint)
+
+    def check(self) -> None:
+        """Whether the file still holds what was written: every row is compared with its checksum.
+
+        Exports and recalibrations look at what they read, and so does :meth:`label`; a replay decides
+        everything again.
+
+        Raises:
+            SafeframeError: where something was changed, or is missing.
+        """
+        with self.database.snapshot() as connection:
+            check_whole(connection)
 
     def version(self, number: int | None = None) -> Version:
         """The guard with the thresholds of one calibration.

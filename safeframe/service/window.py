@@ -27,6 +27,7 @@ import numpy as np
 
 from safeframe.guard.report import EVERYTHING
 from safeframe.service.storage.database import Database
+from safeframe.service.storage.marks import check
 from safeframe.types import BoolArray, FloatArray, IntArray, SafeframeError
 
 Unlabelled = Literal["left out", "unsafe"]
@@ -147,7 +148,9 @@ def read_cases(database: Database, span: Span) -> Cases:
     Returns:
         Those that were judged and covered.
     """
-    rows = database.read(_QUERY, (span.first, span.last))
+    with database.snapshot() as connection:
+        check(connection, ("decision", "label"), span.first, span.last)
+        rows = connection.execute(_QUERY, (span.first, span.last)).fetchall()
     columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * 8
     group = np.empty(len(rows), dtype=object)
     known: dict[str | None, Hashable] = {None: EVERYTHING}

@@ -18,7 +18,7 @@ from safeframe.shrinkage import Shrinkage, ShrinkageCurve
 from safeframe.threshold_rule.calibrated import Calibrated, most_permissive
 from safeframe.threshold_rule.prior import Prior, prior_interval
 from safeframe.threshold_rule.rules import Conservative, LackingClassError, PlugIn, one_more
-from safeframe.types import SAFE, UNSAFE, BoolArray, FloatArray, LabelArray, SafeframeError, Threshold
+from safeframe.types import SAFE, UNSAFE, BoolArray, FloatArray, LabelArray, SafeframeError, Threshold, states
 
 Event = Literal["accepted", "selected"]
 Rule = PlugIn | Conservative | Shrinkage
@@ -60,7 +60,7 @@ class ThresholdRule:
         few: bool = False,
         probability: FloatArray | None = None,
     ) -> None:
-        if event not in ("accepted", "selected"):
+        if not isinstance(event, str) or event not in ("accepted", "selected"):
             raise SafeframeError(f"event is {event!r}; it must be one of accepted, selected")
         if event == "selected" and score is None:
             raise SafeframeError("event 'selected' needs the scores of the candidates")
@@ -69,7 +69,11 @@ class ThresholdRule:
                 "rule Shrinkage() needs the probabilities of the cases, and no other takes them"
             )
         self.rule, self.event = rule, event
-        margins, labels = np.asarray(margin), np.asarray(label)
+        margins, labels = np.asarray(margin), states(label)
+        if margins.ndim not in (1, 2) or labels.shape != margins.shape:
+            raise SafeframeError(
+                f"margin {margins.shape} and label {labels.shape}: expected one shape, (n,) or (n, c)"
+            )
         self._chance = probability if probability is None else np.asarray(probability, np.float64)
         if self._chance is not None and self._chance.shape != margins.shape:
             raise SafeframeError(f"probability has shape {self._chance.shape}; expected {margins.shape}")

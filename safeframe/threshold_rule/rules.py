@@ -7,7 +7,7 @@ from typing import Literal
 
 from safeframe.chance_constraint import validate_radius
 from safeframe.conservative_testing import PosteriorForm, check_form
-from safeframe.types import SafeframeError
+from safeframe.types import SafeframeError, number
 
 
 def one_more(n_unsafe: int) -> float:
@@ -68,8 +68,8 @@ class Conservative:
     def __post_init__(self) -> None:
         if isinstance(self.radius, str) and self.radius != "measured":
             raise SafeframeError(f'radius is {self.radius!r}; it must be a number or "measured"')
-        if self.radius != "measured":
+        if not isinstance(self.radius, str):
             validate_radius(self.radius)
-        if not 0.0 <= self.share < 1.0:
+        if not 0.0 <= number(self.share, "share") < 1.0:
             raise SafeframeError(f"share is {self.share}; the share of r_t left out must lie in [0, 1)")
         check_form(self.form)

@@ -9,6 +9,8 @@ doi:10.1137/0330046) calms the gradient of the tail, which rests on few cases.
 from __future__ import annotations
 
 import copy
+import hashlib
+import io
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from torch import Generator, Tensor, nn
 from safeframe.types import SafeframeError
 
 _SEED_STRIDE = 1_000_003
+_DIGEST = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True)
@@ -137,8 +140,8 @@ def train(
             ones.
 
     Raises:
-        SafeframeError: if the loss or its gradient is not finite, or the checkpoint is damaged or of another
-            training.
+        SafeframeError: if the loss or its gradient is not finite, or the checkpoint is damaged, of another
+            training, or cannot be written.
     """
     model = copy.deepcopy(module)
     averaged = copy.deepcopy(model)
@@ -192,18 +195,31 @@ def _save(path: Path, state: dict[str, Any], settings: TrainingSettings, seed: i
     content = {name: part.state_dict() for name, part in state.items()}
     temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
     try:
+        buffer = io.BytesIO()
+        torch.save({"step": step, "settings": repr(settings), "seed": seed, "state": content}, buffer)
+        payload = buffer.getvalue()
         with open(temporary, "wb") as stream:
-            torch.save({"step": step, "settings": repr(settings), "seed": seed, "state": content}, stream)
+            stream.write(hashlib.sha256(payload).digest() + payload)  # torch.load does not notice every bit
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        raise SafeframeError(
+            f"the checkpoint {path} cannot be written: {error.strerror or error}; free some space or choose "
+            "another place"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _resume(path: Path, state: dict[str, Any], settings: TrainingSettings, seed: int) -> int:
+    whole = path.read_bytes()
+    if hashlib.sha256(whole[_DIGEST:]).digest() != whole[:_DIGEST]:
+        raise SafeframeError(
+            f"the checkpoint {path} is damaged (its checksum does not match); delete it to start again"
+        )
     try:
-        content = torch.load(path, weights_only=True)
+        content = torch.load(io.BytesIO(whole[_DIGEST:]), weights_only=True)
         step, parts = int(content["step"]), content["state"]
         same = content["settings"] == repr(settings) and content["seed"] == seed
     except Exception as error:  # torch.load raises many kinds; all mean the same here

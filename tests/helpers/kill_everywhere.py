@@ -20,6 +20,7 @@ from pathlib import Path
 from toy_experiments.toy.config import ToyConfig
 
 from experiments.support import manifest, registry
+from experiments.support.results import frames
 from experiments.support.runs import running
 
 STEPS = ("data", "epoch 0", "epoch 1", "epoch 3", "trained", "evaluated")
@@ -66,9 +67,11 @@ def run(root: Path, kill_before: int = -1, kill_after: int = -1, step: str = "")
 def outcome(root: Path) -> dict:
     """The bytes of what a run leaves and the names of everything under its root."""
     (done,) = (root / "toy").glob("*/DONE")
-    content = {
-        name: (done.parent / name).read_bytes().hex() for name in ("results.csv", "results.parquet", "DONE")
-    }
+    content = {name: (done.parent / name).read_bytes().hex() for name in frames.MAIN}
+    record = frames.done(done.parent)
+    for name in frames.ABOUT:  # they hold times, and this folder's name
+        del record["beside"][name]
+    content["DONE"] = json.dumps(record)
     names = sorted(str(path.relative_to(root)) for path in root.rglob("*") if not path.name.endswith(".lock"))
     return {"content": content, "names": names}
 

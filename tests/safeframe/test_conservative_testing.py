@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from safeframe.conservative_testing import (
     LikelihoodBounds,
+    check_logits,
     distance_to_class,
     indicator_minus,
     indicator_plus,
@@ -198,3 +199,20 @@ def test_paper_bound_can_exceed_one_and_empty_evidence_gives_one():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(SafeframeError, match=message):
         call()
+
+
+def test_the_class_without_cases_is_named():
+    with pytest.raises(SafeframeError, match=r"no internal test case of class \[1\]"):
+        likelihood_bounds(np.array([[0.0, 1.0, 2.0], [1.0, 0.0, 3.0]]), np.array([0, 2]), 0.1)
+
+
+def test_logits_keep_their_kind_of_number():
+    assert check_logits(np.zeros((2, 2), np.float32)).dtype == np.float32
+    assert check_logits(np.zeros((2, 2), int)).dtype == np.float64
+
+
+def test_a_common_offset_of_the_logits_changes_nothing():
+    logits = np.random.default_rng(3).normal(size=(50, 4))
+    for offset in (1e3, -1e3):
+        np.testing.assert_allclose(distance_to_class(logits + offset), distance_to_class(logits), atol=1e-9)
+        assert (indicator_plus(logits + offset, 0.3) == indicator_plus(logits, 0.3)).all()

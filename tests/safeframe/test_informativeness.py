@@ -9,11 +9,14 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from safeframe.informativeness import (
+    HalvesRadius,
+    alternating_runs,
     block_measured_radius,
     dkw_band,
     lipschitz_lower,
     lipschitz_upper,
     measured_radius,
+    radius_between,
 )
 from safeframe.types import SafeframeError
 from safeframe.wasserstein import wasserstein_infinity
@@ -183,3 +186,84 @@ def test_blocks_that_are_skipped_change_nothing():
         high = rng.choice([0.6, 1.0, 2.0, np.inf])
         found = measured_radius(reference, other, delta, side="lower", window=(low, high)).margin_shift
         assert found == every_gap(reference, other, delta, low, high)
+
+
+def test_a_block_radius_says_all_of_its_parts():
+    margin = np.array([0.0, 1.0, 0.5, 3.0, 0.0, 2.5])
+    label, block = np.array([0, 1, 0, 1, 0, 1]), np.array([7, 7, 8, 8, 8, 7])
+    found = block_measured_radius(margin, label, block, delta=0.1, window=(-1.0, 4.0))
+    assert (found.blocks, found.delta) == ([7, 8], 0.1)
+    for row, key in enumerate((7, 8)):
+        for state, side in ((0, "upper"), (1, "lower")):
+            mine, rest = margin[(block == key) & (label == state)], margin[(block != key) & (label == state)]
+            one = measured_radius(rest, mine, 0.1, side=side, window=(-1.0, 4.0)).margin_shift
+            assert found.margin_shift[row, state] == one
+    assert found.radius == found.margin_shift.max() / np.sqrt(2)
+    larger = found.margin_shift.max(axis=1)
+    assert found.quantile(0.5) == pytest.approx(np.quantile(larger, 0.5) / np.sqrt(2))
+    assert found.quantile(1.0) == found.radius
+    narrow = block_measured_radius(margin, label, block, delta=0.1, window=(5.0, 6.0))
+    assert narrow.radius < found.radius
+
+
+def test_shapes_of_blocks():
+    good = np.array([0.0, 1.0, 2.0, 3.0]), np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
+    for at in range(3):
+        bad = list(good)
+        bad[at] = bad[at][:3]
+        with pytest.raises(SafeframeError, match="expected one shape"):
+            block_measured_radius(*bad)
+    with pytest.raises(SafeframeError, match="expected one shape"):
+        block_measured_radius(*(one.reshape(2, 2) for one in good))
+
+
+def test_a_measured_radius_says_all_of_its_parts():
+    found = measured_radius([0.0, 1.0, 2.0, 3.0], [1.0, 2.5], 0.25, confidence=0.9)
+    band = np.sqrt(np.log(20.0) / 4)
+    assert (found.delta, found.confidence, found.n_reference, found.n_other) == (0.25, 0.9, 4, 2)
+    assert found.band == pytest.approx(band)
+    assert found.mass == pytest.approx(min(0.25 + band, 1.0))
+    assert found.radius == found.margin_shift / np.sqrt(2)
+    with pytest.raises(SafeframeError, match="the reference sample is empty"):
+        measured_radius([], [1.0])
+    with pytest.raises(SafeframeError, match="the other sample"):
+        measured_radius([1.0], [np.nan])
+    for confidence in (0.0, 1.0):
+        with pytest.raises(SafeframeError, match="need n >= 1"):
+            dkw_band(3, confidence)
+
+
+def test_the_lower_bound_of_a_slope():
+    def cubic(x):
+        return x**3
+
+    points = np.array([[0.0], [1.0], [2.0]])
+    found = lipschitz_lower(cubic, points, pairs=4000, step=1e-3, seed=1)
+    assert 11.9 < found < 12.1  # 3 x^2 at 2
+    assert lipschitz_lower(lambda x: 5.0 * x, np.array([[0.0], [1.0]]), pairs=50) == pytest.approx(5.0)
+    assert lipschitz_lower(cubic, np.array([0, 2]), pairs=2, seed=0) >= 0.0
+    assert lipschitz_lower(lambda x: x, np.zeros((2, 1)), pairs=1, seed=3, step=0.0) == 0.0
+    assert lipschitz_upper(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Identity())) == 1.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_halves_are_measured_both_ways_on_the_side_that_counts(seed):
+    rng = np.random.default_rng(seed)
+    margin, label, odd = np.round(rng.normal(size=60), 1), rng.integers(0, 2, 60), rng.random(60) < 0.4
+    halves = HalvesRadius(margin, label, odd)
+    for reach, delta in ((0.3, 0.0), (np.inf, 0.1), (-0.5, 0.05)):
+        shifts, window = [], (-np.inf, reach)
+        for one, other in ((odd, ~odd), (~odd, odd)):
+            low, high = margin[one & (label == 1)], margin[other & (label == 1)]
+            shifts.append(measured_radius(low, high, delta, side="lower", window=window).margin_shift)
+            low, high = margin[one & (label == 0)], margin[other & (label == 0)]
+            shifts.append(measured_radius(low, high, delta, side="upper", window=window).margin_shift)
+        assert halves.radius(reach, delta) == max(shifts) / np.sqrt(2)
+        assert radius_between(margin, label, odd, reach, delta) == halves.radius(reach, delta)
+
+
+def test_runs_alternate():
+    assert alternating_runs(6, 3).tolist() == [False, False, True, True, False, False]
+    assert alternating_runs(5, 2).tolist() == [False, False, False, True, True]
+    assert alternating_runs(3, 20).tolist() == [False, True, False]
+    assert alternating_runs(0, 4).tolist() == []

@@ -287,3 +287,10 @@ def test_a_group_without_a_prior_in_the_mapping_is_an_error():
         GroupedRiskCurve(margin, label, group, {0: 0.2})
     curves = GroupedRiskCurve(margin, label, group, {0: 0.2, 1: None}).curves
     assert (curves[0].prior, curves[1].prior) == (0.2, 0.5)
+
+
+def test_quantiles_are_those_of_all_margins():
+    curve = RiskCurve(np.array([3.0, 1.0, 2.0, 0.0]), np.array([1, 0, 0, 1]))
+    assert curve.quantile(0.5) == 1.5
+    assert curve.quantile([0.0, 1.0]).tolist() == [0.0, 3.0]
+    assert curve.edges.tolist() == [0.0, 3.0, np.inf]

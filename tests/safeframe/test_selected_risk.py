@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from safeframe.certificates.cases import certify_counts
 from safeframe.selected_risk import SelectedRiskCurve
 from safeframe.types import SQRT2, SafeframeError
 
@@ -116,3 +117,64 @@ def test_bad_input_is_refused():
     for arguments, message in bad:
         with pytest.raises(SafeframeError, match=message):
             SelectedRiskCurve(*arguments)
+
+
+def test_the_fixed_sequence_is_that_of_the_groups_counts():
+    rng = np.random.default_rng(0)
+    margin, score = rng.normal(size=(300, 3)), rng.normal(size=(300, 3))
+    label = (margin + 0.5 * rng.normal(size=(300, 3)) > 1.5).astype(int)
+    curve, taus = SelectedRiskCurve(margin, score, label, radius=0.3), [-0.5, 0.0, 0.5, 1.0, 1.5]
+    counts = np.array([naive(margin, score, label, tau) for tau in taus]).T
+    found = curve.fixed_sequence(taus, 0.1, 0.05)
+    wanted = certify_counts(*counts, np.array(taus), 0.1, 0.05, event="P(unsafe | selected)")
+    assert found == wanted
+    assert found.index is not None
+    assert found.certificate.event == "P(unsafe | selected)"
+
+
+def test_counts_keep_the_shape_of_the_question_and_their_kind():
+    margin, label = np.array([[0.0, 2.0], [1.0, 3.0]]), np.array([[0, 1], [1, 0]])
+    curve = SelectedRiskCurve(margin, np.zeros((2, 2)), label)
+    n, k = curve.counts([[0.5, 1.5], [9.0, -1.0]])
+    assert n.tolist() == [[1, 2], [2, 0]]
+    assert k.tolist() == [[0, 1], [1, 0]]
+    assert n.dtype.kind == k.dtype.kind == "i"
+    assert curve.bound([[0.5, 1.5]]).shape == curve.acceptance([[0.5, 1.5]]).shape == (1, 2)
+    assert curve.acceptance(1.5) == curve.selection_rate(1.5) == 1.0
+
+
+def test_what_is_found_at_a_threshold_is_said_in_full():
+    margin, label = np.array([[0.0], [1.0], [2.0]]), np.array([[0], [1], [0]])
+    curve = SelectedRiskCurve(margin, np.zeros((3, 1)), label)
+    found = curve.largest_threshold(0.4)  # 1 of 3
+    assert (found.tau, found.bound, found.acceptance, found.feasible) == (
+        np.inf,
+        pytest.approx(1 / 3),
+        1.0,
+        True,
+    )
+    assert (found.n_accepted, found.n_unsafe_accepted, found.cases_needed, found.r_t) == (3, 1, 6, 0.4)
+    strict = curve.largest_threshold(0.3)
+    assert (strict.tau, strict.bound, strict.n_accepted, strict.n_unsafe_accepted) == (1.0, 0.0, 1, 0)
+    unsafe_first = SelectedRiskCurve(margin, np.zeros((3, 1)), np.array([[1], [0], [0]]))
+    none = unsafe_first.largest_threshold(0.1)
+    assert (none.tau, none.bound, none.feasible, none.n_accepted) == (-np.inf, 1.0, False, 0)
+    more = SelectedRiskCurve(margin, np.zeros((3, 1)), label, one_more=True, slack=0.125)
+    assert float(more.bound(np.inf)) == 2 / 4 + 0.125
+    assert more.largest_threshold(0.1).bound == 1.125  # nothing is selected, and the slack is said
+
+
+@pytest.mark.parametrize(("slack", "odds"), [(1.0, 1.0), (-0.1, 1.0), (0.0, np.inf), (0.0, 0.0), (0.0, -1.0)])
+def test_corrections_outside_their_range(slack, odds):
+    with pytest.raises(SafeframeError, match=r"slack .* must lie in .* and odds"):
+        SelectedRiskCurve(np.zeros((2, 1)), np.zeros((2, 1)), np.array([[0], [1]]), slack=slack, odds=odds)
+
+
+def test_of_equals_the_first_is_selected_among_many():
+    margin = np.zeros((2, 60))
+    label = np.ones((2, 60), int)
+    label[0, 0] = label[1, 3] = 0
+    margin[1, :3] = 1.0  # above the threshold, so that the fourth is the first
+    curve = SelectedRiskCurve(margin, np.full((2, 60), 0.5), label)
+    assert [int(x) for x in curve.counts(0.5)] == [2, 0]
+    assert [int(x) for x in curve.counts(9.0)] == [2, 1]

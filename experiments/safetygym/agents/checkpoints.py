@@ -7,6 +7,7 @@ figures of its training; loading refuses a file that is damaged or of another ta
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,17 @@ def save_agent(agent: Agent, path: Path | str, critics: bool = True) -> None:
         "settings": agent.settings.as_dict(),
         "record": agent.record,
     }
-    atomic_write(path, save(tensors, {"agent": json.dumps(description)}))
+    text = json.dumps(description)
+    atomic_write(path, save(tensors, {"agent": text, "sha256": _digest(text, tensors)}))
+
+
+def _digest(description: str, tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of an agent's description and weights."""
+    digest = hashlib.sha256(description.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_agent(
@@ -62,7 +73,8 @@ def load_agent(
     path = Path(path)
     try:
         with safe_open(path, "pt") as file:
-            description = json.loads((file.metadata() or {})["agent"])
+            about = file.metadata() or {}
+            description = json.loads(about["agent"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise SafeframeError(f"there is no agent file {path}") from error
@@ -70,6 +82,9 @@ def load_agent(
         raise SafeframeError(
             f"{path} is damaged or no agent file ({error}); train the agent again"
         ) from error
+    found = _digest(about["agent"], tensors)
+    if about.get("sha256", found) != found:  # files of older versions have none
+        raise SafeframeError(f"{path} is damaged: its checksum does not match; train the agent again")
     if description.get("format") != FORMAT:
         raise SafeframeError(
             f"{path} has format {description.get('format')!r}; this version reads {FORMAT!r}"

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.support.files import atomic_save, write_json
+from experiments.support.files import atomic_save, checksum, hash_of, write_json
 from safeframe.types import SafeframeError
 
 LABELS = ("logged", "branched", "backup")
@@ -47,14 +47,18 @@ class InternalData:
     def __init__(self, directory: Path | str, fingerprint: dict[str, Any]):
         self.directory = Path(directory)
         self.fingerprint = json.loads(json.dumps(fingerprint))
-        self.shards: list[dict[str, int]] = []
+        self.shards: list[dict[str, Any]] = []
+        self._whole: set[Path] = set()
         record = self.directory / "data.json"
         if record.exists():
             try:
                 content = json.loads(record.read_text())
                 found, self.shards = dict(content["fingerprint"]), list(content["shards"])
+                seal = content.get("seal")
             except (ValueError, KeyError, TypeError) as error:
                 raise SafeframeError(f"{record} cannot be read ({error}); delete {self.directory}") from error
+            if seal is not None and seal != hash_of([found, self.shards]):
+                raise SafeframeError(f"{record} was changed since it was written; delete {self.directory}")
             for key in sorted(set(found) | set(self.fingerprint)):
                 if found.get(key) != self.fingerprint.get(key):
                     raise SafeframeError(
@@ -71,13 +75,18 @@ class InternalData:
         """Write one shard and then count it."""
         index = len(self.shards)
         self.directory.mkdir(parents=True, exist_ok=True)
+        sums = {}
         for part in PARTS:
             value = getattr(shard, part)
             if value is not None:
-                atomic_save(self.directory / f"{part}_{index}.npy", _save, value)
+                path = self.directory / f"{part}_{index}.npy"
+                atomic_save(path, _save, value)
+                sums[part] = checksum(path)
         cases = int((shard.unsafe >= 0).sum())
-        self.shards.append({"rows": len(shard.observation), "cases": cases})
-        write_json(self.directory / "data.json", {"fingerprint": self.fingerprint, "shards": self.shards})
+        self.shards.append({"rows": len(shard.observation), "cases": cases, "sha256": sums})
+        seal = hash_of([self.fingerprint, self.shards])
+        content = {"fingerprint": self.fingerprint, "shards": self.shards, "seal": seal}
+        write_json(self.directory / "data.json", content)
 
     def __iter__(self) -> Iterator[Shard]:
         for index in range(len(self.shards)):
@@ -87,9 +96,14 @@ class InternalData:
     def _read(self, part: str, index: int) -> np.ndarray | None:
         """One array, None for one that was not collected. Raises SafeframeError if it is damaged."""
         path, rows = self.directory / f"{part}_{index}.npy", self.shards[index]["rows"]
-        if not path.exists() and part in ("clearance", "path"):
+        sums = self.shards[index].get("sha256")  # data of older versions have none
+        if (part not in sums if sums is not None else not path.exists()) and part in ("clearance", "path"):
             return None
         try:
+            if sums is not None and path not in self._whole:
+                if checksum(path) != sums[part]:
+                    raise ValueError("its checksum does not match")
+                self._whole.add(path)
             value = np.load(path, mmap_mode="r")
             if len(value) != rows:
                 raise ValueError(f"it has {len(value)} rows, not {rows}")

@@ -42,6 +42,10 @@ COLUMNS = (
     "interval",
 )
 OPTIONAL = ("knob",)
+MAIN = ("results.csv", "results.parquet")
+TABLES = ("*.csv", "*.parquet")
+"""Files of a run that hold tables; figures and their texts are only looked at."""
+ABOUT = ("config.yaml", "manifest.json")
 KEY = ("experiment", "method", "seed", "r_t", "n_t", "xi", "knob", "metric")
 
 
@@ -135,7 +139,22 @@ def write(frame: pd.DataFrame, directory: Path) -> dict[str, str]:
         frame.to_csv(path, index=False, lineterminator="\n")
     with atomic_path(directory / "results.parquet") as path:
         frame.to_parquet(path, index=False)
-    return {name: checksum(directory / name) for name in ("results.csv", "results.parquet")}
+    return {name: checksum(directory / name) for name in MAIN}
+
+
+def kept_beside(directory: Path) -> dict[str, str]:
+    """Checksums, by file name, of all else that a finished run leaves to be read: its further tables, its
+    configuration and its manifest.
+
+    Args:
+        directory: the run's.
+
+    Returns:
+        SHA-256 as hexadecimal text.
+    """
+    tables = (path for pattern in TABLES for path in directory.glob(pattern) if path.name not in MAIN)
+    about = (path for name in ABOUT if (path := directory / name).is_file())
+    return {path.name: checksum(path) for path in (*sorted(tables), *about)}
 
 
 def read(directory: Path) -> pd.DataFrame:
@@ -161,7 +180,8 @@ def done(directory: Path) -> dict[str, Any]:
         directory: the run's.
 
     Returns:
-        The checksums of the results ("sha256") and the fingerprint of the code ("code").
+        The checksums of the results ("sha256") and of what is kept beside them ("beside"; empty for a run
+            that an older version made), and the fingerprint of the code ("code").
 
     Raises:
         CacheError: if the run is not done or DONE cannot be read.
@@ -173,6 +193,7 @@ def done(directory: Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
         return {
             "sha256": dict(content["sha256"]),
+            "beside": dict(content.get("beside", {})),
             "code": content["code"],
             "files": content.get("files", {}),
         }
@@ -189,7 +210,8 @@ def verify(directory: Path) -> None:
     Raises:
         CacheError: if the run is not done, or a file is missing or was changed.
     """
-    for name, digest in done(directory)["sha256"].items():
+    content = done(directory)
+    for name, digest in (content["sha256"] | content["beside"]).items():
         path = directory / name
         if not path.is_file():
             raise CacheError(f"the file {path} is missing; {_advice(directory)}")

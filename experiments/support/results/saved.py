@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from experiments.support import manifest
 from experiments.support.errors import CacheError, ResultsError
-from experiments.support.files import atomic_path, checksum, write_json
+from experiments.support.files import atomic_path, checksum, hash_of, write_json
 from experiments.support.results import frames
 
 FORMAT = 1
@@ -84,10 +84,15 @@ class Saved:
 
 
 def of_directory(directory: Path, finished: bool = True) -> Saved:
-    """A run from its own directory. `finished`: its tidy results are checked against DONE when they are read;
-    without it they are taken as they are, for the figures that a run draws at its end.
+    """A run from its own directory. `finished`: its files are checked against DONE; without it they are taken
+    as they are, for the figures that a run draws at its end.
+
+    Raises:
+        CacheError: where a finished run's file is missing or was changed since.
     """
     directory = Path(directory)
+    if finished:
+        frames.verify(directory)
 
     def read(name: str) -> pd.DataFrame | None:
         if name == RESULTS and finished:
@@ -145,19 +150,22 @@ def write_raw(
                 table.to_parquet(temporary, index=False, compression="zstd", compression_level=19)
             sums[path.name] = checksum(path)
             paths.append(path)
+    kept = [
+        {
+            "run": one.run,
+            "config": portable(one.config),
+            "manifest": one.manifest,
+            "tables": [name for name in (RESULTS, *tables) if one.has(name)],
+        }
+        for one in runs
+    ]
+    kept = json.loads(json.dumps(kept, default=str))  # as it is read
     content = {
         "format": FORMAT,
         "made_by": manifest.command(),
         "files": sums,
-        "runs": [
-            {
-                "run": one.run,
-                "config": portable(one.config),
-                "manifest": one.manifest,
-                "tables": [name for name in (RESULTS, *tables) if one.has(name)],
-            }
-            for one in runs
-        ],
+        "seal": hash_of(kept),
+        "runs": kept,
     }
     write_json(place / INDEX, content)
     for old in place.glob("*.parquet"):
@@ -189,7 +197,8 @@ def read_raw(place: Path) -> list[Saved]:
 
     Raises:
         ResultsError: for files of another format, or a folder that cannot be read.
-        CacheError: (when a table is asked for) for a file that is missing or was changed.
+        CacheError: for a runs.json that was changed, and (when a table is asked for) for a file that is
+            missing or was changed.
     """
     index = Path(place) / INDEX
     again = "gather the runs again (python scripts/gather.py), or check the file out again"
@@ -202,6 +211,8 @@ def read_raw(place: Path) -> list[Saved]:
         raise ResultsError(f"{index} cannot be read ({error!r}): {again}") from error
     if found != FORMAT:
         raise ResultsError(f"{index} has format {found}, this version reads {FORMAT}: {again}")
+    if content.get("seal", sealed := hash_of(runs)) != sealed:  # older files have none
+        raise CacheError(f"{index} was changed since it was written: {again}")
     whole: dict[str, pd.DataFrame] = {}
 
     def reader(one: Mapping[str, Any]) -> Callable[[str], pd.DataFrame | None]:

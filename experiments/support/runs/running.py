@@ -4,7 +4,7 @@ results/runs/<experiment>/<id>/ where id is a hash of the resolved configuration
     config.yaml      the resolved configuration
     manifest.json    command, commit, versions, hardware, seeds, stage times, status
     results.csv, results.parquet
-    DONE             written last, with the checksums of the results; or
+    DONE             written last, with the checksums of all of these and of the experiment's tables; or
     error.txt        the traceback of a run that failed
 A run that is done is skipped. One that was interrupted is begun again and finds its finished stages in the
 cache (`stages.py`).
@@ -118,7 +118,7 @@ def _run(experiment: Experiment, config: BaseConfig, directory: Path) -> None:
         raise
     record["status"] = "done"
     _finish(record, directory, context, started)
-    done = {"sha256": sums, "code": code, "files": files}
+    done = {"sha256": sums, "code": code, "files": files, "beside": frames.kept_beside(directory)}
     write_json(directory / "DONE", done)
     if tracker.watching:
         _tell(

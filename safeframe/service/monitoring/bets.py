@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from safeframe.types import FloatArray, Floats, IntArray, SafeframeError
+from safeframe.types import FloatArray, Floats, IntArray, SafeframeError, number, numbers
 
 LOWEST = 28_000
 """The rung of a lower limit of 0; the one above it is 7e-13."""
@@ -43,12 +43,12 @@ def open_unit(value: float, name: str) -> float:
         SafeframeError: unless it is a number in (0, 1).
     """
     try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise SafeframeError(f"{name} is {value!r}; it must be a number in (0, 1)") from error
-    if not 0.0 < number < 1.0:
-        raise SafeframeError(f"{name} is {number}; it must lie in (0, 1), both excluded")
-    return number
+        found = number(value, name)
+    except SafeframeError as error:
+        raise SafeframeError(f"{name} is {value!r:.80}; it must be a number in (0, 1)") from error
+    if not 0.0 < found < 1.0:
+        raise SafeframeError(f"{name} is {found}; it must lie in (0, 1), both excluded")
+    return found
 
 
 class Bets:
@@ -64,14 +64,14 @@ class Bets:
     """
 
     def __init__(self, alternatives: Sequence[float], weights: Sequence[float] | None = None) -> None:
-        multiples = np.asarray(alternatives, dtype=np.float64)
+        multiples = numbers(alternatives, "alternatives")
         if multiples.ndim != 1 or not multiples.size:
             raise SafeframeError(f"alternatives are {alternatives!r}; expected a list of numbers above 1")
         if not (np.isfinite(multiples) & (multiples > 1.0)).all():
             raise SafeframeError(
                 f"alternatives are {multiples.tolist()}; each is a multiple of r_t and must be above 1"
             )
-        mass = np.ones(multiples.shape) if weights is None else np.asarray(weights, dtype=np.float64)
+        mass = np.ones(multiples.shape) if weights is None else numbers(weights, "weights")
         if mass.shape != multiples.shape or not (np.isfinite(mass) & (mass > 0.0)).all():
             raise SafeframeError(
                 f"weights are {weights!r}; expected {multiples.size} positive numbers, one per alternative"

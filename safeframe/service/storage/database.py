@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safeframe.service.storage.marks import TABLE
 from safeframe.types import SafeframeError
 
 FORMAT = 1
@@ -80,13 +81,16 @@ class Database:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {_APPLICATION}")
             connection.execute(f"PRAGMA user_version = {FORMAT}")
-        elif application != _APPLICATION:
+            application = _APPLICATION
+            version = FORMAT
+        if application != _APPLICATION:
             raise SafeframeError(f"{self.path} is a database, but no log of a guard: give another path")
-        elif version != FORMAT:
+        if version != FORMAT:
             raise SafeframeError(
                 f"{self.path} is a log of format {version}, this version of safeframe reads {FORMAT}: open "
                 "it with the version that wrote it, or begin another file"
             )
+        connection.execute(TABLE)
 
     @property
     def connection(self) -> sqlite3.Connection:

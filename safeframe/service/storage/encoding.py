@@ -15,7 +15,7 @@ import numpy as np
 from safeframe.guard.safety_guard import SafetyGuard
 from safeframe.inputs import as_batch
 from safeframe.tensors import as_tensor, is_tensor, to_numpy
-from safeframe.types import SafeframeError
+from safeframe.types import SafeframeError, number
 
 _LONGEST = 4096
 
@@ -147,7 +147,7 @@ def seconds(moment: float | datetime) -> float:
         if moment.tzinfo is None:
             raise SafeframeError(f"time {moment} has no time zone: datetime(..., tzinfo=timezone.utc)")
         return moment.timestamp()
-    if not np.isfinite(moment):
+    if not np.isfinite(number(moment, "time")):
         raise SafeframeError(f"time is {moment}; expected seconds since 1970, or a datetime")
     return float(moment)
 

@@ -14,6 +14,7 @@ import numpy as np
 from safeframe.inputs import as_labels
 from safeframe.service.storage.database import Database
 from safeframe.service.storage.encoding import seconds
+from safeframe.service.storage.marks import check, write_marks
 from safeframe.tensors import to_numpy
 from safeframe.types import BoolArray, IntArray, SafeframeError
 
@@ -107,6 +108,7 @@ def add_labels(
             seq, decided, accepted, version, revision, labelled = found
             if seq is None:
                 raise SafeframeError(f"the log holds no decision with id {name!r}; no label was recorded")
+            check(connection, ("decision", "label"), seq, seq)
             if reason is None and revision is not None:
                 raise SafeframeError(
                     f"id {name!r} is labelled already; no label was recorded. To change one, "
@@ -124,6 +126,8 @@ def add_labels(
             rows.append((seq, 0 if revision is None else revision + 1, value, moment, reason or ""))
             decisions.append((value, accepted, version))
         connection.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?)", rows)
+        for row in rows:
+            write_marks(connection, "label", row[0])
     table = np.array(decisions, dtype=np.int64).reshape(-1, 3)
     return Labelled(table[:, 0], table[:, 1].astype(bool), table[:, 2])
 
@@ -166,6 +170,8 @@ def history(database: Database, id: str) -> list[dict[str, Any]]:
     found = database.read("SELECT seq FROM decisions WHERE id = ?", (id,))
     if not found:
         raise SafeframeError(f"the log holds no decision with id {id!r}")
+    with database.snapshot() as connection:
+        check(connection, ("label",), found[0][0], found[0][0])
     rows = database.read(
         "SELECT unsafe, time, reason FROM labels WHERE decision = ? ORDER BY revision", found[0]
     )

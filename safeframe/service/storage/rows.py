@@ -38,7 +38,7 @@ def batch_names(ids: Sequence[Any] | None, n: int) -> list[str]:
     if ids is None:
         stem = uuid.uuid4().hex
         return [f"{stem}-{i}" for i in range(n)]
-    if isinstance(ids, str) or len(ids) != n:
+    if isinstance(ids, str) or not hasattr(ids, "__len__") or getattr(ids, "ndim", 1) != 1 or len(ids) != n:
         raise SafeframeError(f"ids are {ids!r:.80}; expected one for each of the {n} measurements")
     names = [str(one) for one in (ids.tolist() if isinstance(ids, np.ndarray) else ids)]
     if len(set(names)) < n:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safeframe.service.storage.database import Database
+from safeframe.service.storage.marks import check_whole
 from safeframe.types import SafeframeError
 
 _ROWS = 50_000
@@ -69,7 +70,11 @@ def write_parquet(database: Database, path: str | os.PathLike[str], fingerprint:
     target, total = Path(path), 0
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with database.snapshot() as connection, parquet.ParquetWriter(temporary, schema) as writer:
+        with (
+            database.snapshot() as connection,
+            parquet.ParquetWriter(temporary, schema, write_page_checksum=True) as writer,
+        ):
+            check_whole(connection)
             for rows in decisions(connection):
                 columns = dict(zip(COLUMNS, (list(part) for part in zip(*rows, strict=True)), strict=True))
                 for name in (*_FLAGS, "unsafe"):

@@ -5,9 +5,13 @@ import pytest
 from scipy import stats
 
 from safeframe.certificates.cases import (
+    Certificate,
+    CertifiedThreshold,
     bonferroni,
+    bonferroni_search,
     cases_needed,
     certify,
+    certify_counts,
     certify_posterior,
     certify_threshold,
     clopper_pearson_lower,
@@ -115,3 +119,70 @@ def test_posterior_certificate_follows_the_prior():
 def test_bad_input_is_refused(call):
     with pytest.raises(SafeframeError):
         call()
+
+
+INDEPENDENT = "cases are independent, drawn like those in use, and were not used for training"
+
+
+def test_a_certificate_says_all_that_it_rests_on():
+    assert certify(50, 1, 0.1) == Certificate(
+        "P(unsafe | accepted)", clopper_pearson_upper(1, 50, 0.1), 0.9, "the draw of the test cases",
+        f"the threshold was fixed before; {INDEPENDENT}", 50, 1,
+    )  # fmt: skip
+    assert certify(50, 1, 0.1, "P(late)").event == "P(late)"
+    found = certify_posterior(2, 40, 30, 60, 0.25, 0.1)
+    above = 0.25 * clopper_pearson_upper(2, 40, 0.05)
+    below = 0.75 * clopper_pearson_lower(30, 60, 0.05)
+    assert found == Certificate(
+        "P(unsafe | accepted)", above / (above + below), 0.9, "the draw of the test cases of each class",
+        f"the threshold was fixed before and P(unsafe) = 0.25; within each class {INDEPENDENT}", 32, 2,
+    )  # fmt: skip
+    assert certify_posterior(0, 40, 0, 60, 0.0, 0.1).value == 1.0  # nothing speaks for either class
+
+
+N_ACCEPTED, N_UNSAFE = np.array([30, 100, 200, 400]), np.array([0, 0, 1, 30])
+
+
+@pytest.mark.parametrize("search", ["fixed-sequence", "bonferroni"])
+def test_counts_are_certified_as_the_loop_does_it(search):
+    r_t, delta, taus = 0.03, 0.2, [0.1, 0.2, 0.3, 0.4]
+    each = delta if search == "fixed-sequence" else delta / 4
+    passed = [stats.binom.cdf(k, n, r_t) <= each for n, k in zip(N_ACCEPTED, N_UNSAFE, strict=True)]
+    assert passed == [False, True, True, False]
+    found = certify_counts(N_ACCEPTED, N_UNSAFE, np.array(taus), r_t, delta, search=search)
+    index = 2 if search == "bonferroni" else None
+    assert bonferroni_search(N_ACCEPTED, N_UNSAFE, r_t, delta) == 2
+    assert fixed_sequence(N_ACCEPTED, N_UNSAFE, r_t, delta) is None
+    value, n, k = (r_t, 200, 1) if index else (1.0, 0, 0)
+    certificate = Certificate(
+        "P(unsafe | accepted)", value, 0.8, "the draw of the test cases",
+        f"the sequence of thresholds was fixed before; {INDEPENDENT}", n, k,
+    )  # fmt: skip
+    tau = taus[index] if index else -np.inf
+    assert found == CertifiedThreshold(tau, index, r_t, delta, certificate, cases_needed(r_t, delta))
+
+
+def test_the_fixed_sequence_is_the_default_and_stops_at_the_first_failure():
+    later = certify_counts(N_ACCEPTED[1:], N_UNSAFE[1:], np.arange(3.0), 0.03, 0.2)
+    assert (later.index, later.tau, later.certificate.n) == (1, 1.0, 200)
+    margin, label = np.arange(400.0), np.arange(400) >= 370
+    taus = [30, 100, 200]
+    both = [
+        certify_threshold(margin, label, taus, 0.03, 0.2, search)
+        for search in ("fixed-sequence", "bonferroni")
+    ]
+    assert [one.index for one in both] == [None, 2]
+    assert certify_threshold(margin, label, taus, 0.03, 0.2).index is None
+    assert certify_threshold(margin, label, [370, 371], 0.03, 0.2).certificate.k == 1  # strictly below
+
+
+def test_a_search_among_none_or_with_a_bar_that_is_met_exactly():
+    assert bonferroni_search(np.array([], int), np.array([], int), 0.1, 0.2) is None
+    assert bonferroni_search(np.array([1]), np.array([0]), 0.75, 0.25) == 0  # P(none of one) is 1/4
+    assert fixed_sequence(np.array([1]), np.array([0]), 0.75, 0.25) == 0
+    assert bonferroni(0.2, 1) == 0.2
+    with pytest.raises(SafeframeError, match="at least one statement"):
+        bonferroni(0.2, 0)
+    for margin, label in ((np.zeros((2, 2)), np.zeros((2, 2))), (np.zeros(3), np.zeros(2))):
+        with pytest.raises(SafeframeError, match="one shape"):
+            certify_threshold(margin, label, [0.1], 0.1, 0.1)

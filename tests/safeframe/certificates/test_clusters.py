@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from safeframe.certificates.cases import clopper_pearson_upper
+from safeframe.certificates.cases import Certificate, clopper_pearson_upper
 from safeframe.certificates.clusters import (
     betting_upper,
     certify_clusters,
@@ -91,6 +91,79 @@ def test_certificates_say_their_unit():
     per_episode = certify_episodes(u, 0.05)
     assert per_episode.value == clopper_pearson_upper(50, 100, 0.05)
     assert "episode" in per_episode.event
+
+
+def test_certificates_are_the_bounds_with_their_words():
+    u, a = np.array([0, 1, 0, 3] * 25), np.full(100, 20)
+    assert certify_clusters(u, a, 0.05, 20) == Certificate(
+        "P(unsafe | accepted)", betting_upper(u, a, 0.05, 20), 0.95, "the draw of the clusters",
+        "the threshold was fixed before; clusters are independent, alike, accept at most 20 cases each, and "
+        "were not used for training", 100, 50,
+    )  # fmt: skip
+    assert certify_clusters(u, a, 0.05, 20, "P(late)").event == "P(late)"
+    assert certify_episodes(u, 0.05) == Certificate(
+        "P(some unsafe step in an episode)", clopper_pearson_upper(50, 100, 0.05), 0.95,
+        "the draw of the episodes",
+        "the guard was fixed before; episodes are independent, alike, and were not used for training",
+        100, 50,
+    )  # fmt: skip
+    with pytest.raises(SafeframeError, match="per episode"):
+        certify_episodes(np.zeros((2, 2), int), 0.05)
+    with pytest.raises(SafeframeError, match="per episode"):
+        certify_episodes(np.zeros(0, int), 0.05)
+
+
+def refuted(r, u, a, m, delta):
+    """The two tests of one risk, as their sources write them."""
+    y = [(one - r * b) / m + r for one, b in zip(u, a, strict=True)]
+    wealth, best, mean, spread, total, squares = 1.0, 1.0, r / 2, r / 4, 0.0, 0.0
+    for number, value in enumerate(y, 1):
+        gap = max(r - mean, 0.0)
+        bet = gap / (spread + gap**2) if spread + gap**2 > 0 else 0.0
+        if r < 1.0:
+            bet = min(bet, 0.9 / (1.0 - r))
+        wealth *= 1.0 + bet * (r - value)
+        best = max(best, wealth)
+        total += value
+        mean = (r / 2 + total) / (number + 1)
+        squares += (value - mean) ** 2
+        spread = (r / 4 + squares) / (number + 1)
+    n, average = len(y), min(max(sum(y) / len(y), 0.0), 1.0)
+    below = min(average, r)
+    divergence = below * math.log(below / r) if below > 0 else 0.0
+    divergence += (1 - below) * (math.log(1 - below) - math.log(1 - r)) if below < 1.0 > r else 0.0
+    hoeffding = math.exp(-n * divergence) if r < 1.0 else float(below >= 1.0)
+    bentkus = math.e * stats.binom.cdf(math.ceil(n * average - 1e-9), n, r)
+    sure = r == 1.0 and any(one < b for one, b in zip(u, a, strict=True))
+    return best >= 1 / delta or sure, min(hoeffding, bentkus) <= delta
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_limits_are_the_loop_over_the_grid(seed):
+    rng = np.random.default_rng(seed)
+    m, g = int(rng.integers(1, 6)), int(rng.integers(5, 60))
+    a = rng.integers(0, m + 1, g)
+    a[0] = max(a[0], 1)
+    u = rng.binomial(a, 0.05 * seed)
+    grid = np.geomspace(1.0, 1e-7, 561)
+    for which, bound in enumerate((betting_upper, hoeffding_bentkus_upper)):
+        limit = 1.0
+        for r in grid:
+            if not refuted(float(r), u.tolist(), a.tolist(), m, 0.1)[which]:
+                break
+            limit = float(r)
+        assert bound(u, a, 0.1, m) == pytest.approx(limit)
+
+
+def test_the_bootstrap_draws_by_its_seed():
+    u, a = np.array([0, 1, 0, 2, 0, 0]), np.array([3, 4, 1, 5, 2, 0])
+    rng = np.random.default_rng(3)
+    weight = rng.multinomial(6, np.full(6, 1 / 6), size=200)
+    share = [(w @ u) / (w @ a) if w @ a else 1.0 for w in weight]
+    assert cluster_bootstrap_upper(u, a, 0.1, seed=3, draws=200) == pytest.approx(np.quantile(share, 0.9))
+    alone = cluster_bootstrap_upper(np.array([0, 0]), np.array([0, 1]), 0.3, draws=400)
+    assert alone == 0.0
+    assert cluster_bootstrap_upper(np.array([0, 0]), np.array([0, 1]), 0.1, draws=400) == 1.0  # none accepted
 
 
 @pytest.mark.parametrize("bound", BOUNDS)

@@ -125,7 +125,7 @@ def test_a_failed_save_keeps_the_old_guard(tmp_path, monkeypatch):
         replace(source, target)
 
     monkeypatch.setattr(files.os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(SafeframeError, match="disk full"):
         calibrated(threshold=0.1, prior=0.5).save(tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
     assert SafetyGuard.load(tmp_path, model, classifier).settings.threshold == (0.05,)

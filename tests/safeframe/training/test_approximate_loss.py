@@ -162,3 +162,41 @@ def test_multipliers_that_are_not_finite():
     loss = problem.approximate(1.0, 1.0, multipliers=lambda *_: torch.full((7, 1), math.nan))
     with pytest.raises(SafeframeError, match="not finite for 7 of 7 inputs"):
         loss(output)
+
+
+def test_terms_get_the_action_and_the_output_and_no_loss_is_asked_for_at_weight_0():
+    seen = []
+
+    def term(name, value):
+        def called(action, output):
+            seen.append((name, action, output is given))
+            return value * torch.ones(2, dtype=torch.float64) + 0.0 * output.sum()
+
+        return called
+
+    def multipliers(weight, action, output):
+        seen.append(("multipliers", action, output is given))
+        return torch.full((2, 1), 0.5, dtype=torch.float64)
+
+    given = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    slack = lambda action, output: (output - 1.0)[:, None]  # noqa: E731
+    loss = ApproximateLoss(
+        term("objective", 1.0),
+        term("loss", 3.0),
+        slack,
+        lambda weight, output: f"u{weight:g}",
+        2.0,
+        0.5,
+        multipliers,
+    )
+    value = loss.penalised(0.0, "u", given)
+    assert [name for name, *_ in seen] == ["multipliers", "objective"]
+    assert all(action == "u" and same for _, action, same in seen)
+    assert value.tolist() == [3.0, 3.0]  # 1 - 2 min(-1, 0)
+    (gradient,) = torch.autograd.grad(value.sum(), given)
+    assert gradient.tolist() == [-0.5, -0.5]  # the derivative of -mu c
+    seen.clear()
+    weighted = loss.penalised(0.5, "u", given)
+    assert ("loss", "u", True) in seen
+    assert weighted.tolist() == [4.5, 4.5]
+    assert loss(given).tolist() == [3.0, 3.0]

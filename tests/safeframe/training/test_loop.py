@@ -49,7 +49,6 @@ def test_a_resumed_training_gives_the_same_bits(tmp_path, one_cycle):
     settings = TrainingSettings(20, 0.05, 0.1, one_cycle, average=0.8, checkpoint_every=6)
     path = tmp_path / "state.pt"
     interrupted(path, settings)
-    assert torch.load(path, weights_only=True)["step"] == 12
     resumed_from = []
     resumed = train(
         network(), regression, settings, 0, path, progress=lambda steps: resumed_from.append(steps) or steps
@@ -126,6 +125,18 @@ def test_a_damaged_checkpoint(tmp_path, keep):
         train(network(), regression, SETTINGS, 0, path)
 
 
+@pytest.mark.parametrize("at", range(0, 2400, 97))
+def test_one_bit_of_a_checkpoint(tmp_path, at):
+    """torch.load alone takes some of these for right: a renamed key, another learning rate."""
+    path = tmp_path / "state.pt"
+    interrupted(path)
+    content = bytearray(path.read_bytes())
+    content[at] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(SafeframeError, match=r"state\.pt is damaged .* delete it"):
+        train(network(), regression, SETTINGS, 0, path)
+
+
 def test_a_file_that_is_no_checkpoint(tmp_path):
     path = tmp_path / "state.pt"
     torch.save({"weights": torch.zeros(2)}, path)
@@ -162,7 +173,7 @@ def test_a_crash_while_writing_leaves_the_last_whole_checkpoint(tmp_path, monkey
         save(content, stream)
 
     monkeypatch.setattr(torch, "save", crashing)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(SafeframeError, match="no space left"):
         train(network(), regression, SETTINGS, 0, path)
     monkeypatch.undo()
     assert [file.name for file in tmp_path.iterdir()] == ["state.pt"] * writes

@@ -1,0 +1,86 @@
+"""Random configurations of every experiment: refused in words, or the same run however they are written."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.support import registry
+from experiments.support.config import identity, run_id, to_object
+from experiments.support.errors import ConfigError
+
+NAMES = sorted(registry.discover())
+VALUES = st.one_of(
+    st.integers(-3, 10**6),
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.sampled_from(["", "measured", "binary", "0.1", "nan", "ours", "local", "???", "${seed}", "a b"]),
+    st.booleans(),
+    st.none(),
+    st.lists(st.floats(1e-6, 1.0), max_size=3),
+    st.sampled_from([1e-4, 1e-3, 0.01, 0.1, 0.5, 1.0, 1, 2, 8, 64]),
+)
+
+
+def leaves(config: DictConfig, before: str = "") -> list[str]:
+    """Dotted keys of all settings."""
+    found = []
+    for key in config:
+        name = f"{before}{key}"
+        value = config._get_node(key)
+        found += (
+            leaves(value, f"{name}.") if isinstance(value, DictConfig) and not value._is_none() else [name]
+        )
+    return found
+
+
+def plain(name: str, schema: type) -> DictConfig:
+    content = OmegaConf.structured(schema)
+    content.experiment = name
+    return content
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("examples", [6, pytest.param(300, marks=pytest.mark.long)])
+def test_a_configuration_is_refused_in_words_or_is_one_run(name, examples):
+    schema = registry.get(name).schema
+    keys = leaves(plain(name, schema))
+    fine: list[str] = []
+    said: list[str] = []
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.dictionaries(st.sampled_from(keys), VALUES, min_size=1, max_size=3))
+    def check(changes: dict[str, Any]) -> None:
+        content = plain(name, schema)
+        try:
+            for key, value in changes.items():
+                OmegaConf.update(content, key, value)
+            config = to_object(content, schema)
+            run = run_id(config)  # looks at the files that it names
+        except (ConfigError, OmegaConfBaseException) as error:  # the entry explains the latter
+            said.append(str(error))
+            return
+        fine.append(run)
+        assert not any(isinstance(value, float) and math.isnan(value) for value in flat(identity(config)))
+        written = OmegaConf.create(OmegaConf.to_yaml(OmegaConf.structured(config)))
+        again = to_object(OmegaConf.merge(plain(name, schema), written), schema)
+        assert run_id(again) == run
+        assert identity(again) == identity(config)
+
+    check()
+    assert all(text.strip() for text in said)
+    assert examples < 100 or len(set(fine)) > examples // 20  # it is not so that all are refused
+
+
+def flat(value: Any) -> list[Any]:
+    """All values of nested mappings and lists."""
+    if isinstance(value, dict):
+        return [one for item in value.values() for one in flat(item)]
+    if isinstance(value, list | tuple):
+        return [one for item in value for one in flat(item)]
+    return [value]
