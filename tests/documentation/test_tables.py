@@ -47,7 +47,7 @@ def test_every_page_is_up_to_date():
     pages = dict(filled(REPOSITORY))
     assert {path.name for path in pages} == {
         "README.md", "production.md", "safetygym.md", "language.md", "guarded_chat.md", "theory.md",
-        "tailored_training.md", "scale.md",
+        "tailored_training.md", "scale.md", "reliability.md",
     }  # fmt: skip
     assert [path.name for path, text in pages.items() if text != path.read_text()] == []
 
