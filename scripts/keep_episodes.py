@@ -32,10 +32,8 @@ def keep(directory: Path, place: Path, dirty: bool = False) -> dict[str, Any]:
         ResultsError: where the run is not finished, has no such episodes, or is from a dirty tree.
     """
     run = of_directory(directory)
-    if not (directory / "DONE").is_file() or not (directory / PAIR).is_file():
-        raise ResultsError(
-            f"{directory} holds no finished Safety Gym run with {PAIR}; run it with force=true"
-        )
+    if not (directory / PAIR).is_file():
+        raise ResultsError(f"{directory} holds no Safety Gym run with {PAIR}; run it with force=true")
     if not dirty:
         require_clean(run)
     counted, task = json.loads((directory / PAIR).read_text(encoding="utf-8")), str(run.setting("task"))

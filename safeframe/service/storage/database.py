@@ -129,7 +129,8 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that reads one state of the file, whatever others write meanwhile.
+        """A transaction that reads one state of the file, whatever others write meanwhile; within another
+        one of the same thread, it is that one.
 
         Returns:
             A context that gives the connection.
@@ -137,7 +138,11 @@ class Database:
         Raises:
             SafeframeError: where the file is locked or corrupt.
         """
-        with self._transaction("BEGIN") as connection:
+        connection = self.connection
+        if connection.in_transaction:
+            yield connection
+            return
+        with self._transaction("BEGIN"):
             yield connection
 
     @contextmanager

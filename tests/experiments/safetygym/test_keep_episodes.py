@@ -32,7 +32,7 @@ def run(tmp_path):
         for kind in ("guarded", "unguarded"):
             (directory / f"episode_{kind}.gif").write_bytes(kind.encode())
         if done:
-            (directory / "DONE").touch()
+            write_json(directory / "DONE", {"sha256": {}, "code": {}})
         return directory
 
     return make
@@ -55,7 +55,7 @@ def test_a_pair_is_kept_and_a_later_run_takes_its_place(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("made", "message"), [({"dirty": True}, "uncommitted"), ({"done": False}, "no finished Safety Gym run")]
+    ("made", "message"), [({"dirty": True}, "uncommitted"), ({"done": False}, "holds no finished run")]
 )
 def test_what_may_not_be_kept_is_refused(run, tmp_path, capsys, made, message):
     assert keep_episodes.main([str(run(**made)), "--to", str(tmp_path / "kept")]) == 1

@@ -365,6 +365,7 @@ def test_raw_files_draw_the_same_bytes(finished, tmp_path):
 
 
 def test_a_missing_table_is_named(finished, tmp_path):
+    (tmp_path / "DONE").write_text('{"sha256": {}, "code": {}}')
     with pytest.raises(ResultsError, match=r"has no table 'theorem_1'"):
         report.read(saved.of_directory(tmp_path))
     with pytest.raises(ResultsError, match="no finished run"):

@@ -47,6 +47,15 @@ def test_all_versions_are_replayed_as_they_were(tmp_path):
         assert {row[0] for row in log.database.read("SELECT DISTINCT version FROM decisions")} == {1, 2}
 
 
+def test_calibrations_between_the_first_and_the_one_in_force_are_read_again(tmp_path):
+    with lived(tmp_path / "log", calibrated()) as log:
+        restore(log, 1)
+        log.act(stream(50, 3)[0])
+    with GuardLog(tmp_path / "log", calibrated()) as log:
+        assert log.version().number == 1
+        assert str(replay(log)) == "2,050 decisions, all the same again"
+
+
 def test_after_a_restart_with_another_process_s_guard(tmp_path):
     lived(tmp_path / "log", calibrated()).close()
     with GuardLog(tmp_path / "log", calibrated()) as log:
