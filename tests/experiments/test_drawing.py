@@ -167,20 +167,44 @@ def test_gathering_without_runs_or_of_uncommitted_code_is_one_clear_error(tmp_pa
     assert set(claims.read(tmp_path / "out" / "claims.csv")["commit"]) == {"c" * 12 + "+"}
 
 
-@pytest.mark.skipif(not any(collect.RAW.glob("*/*/runs.json")), reason="no raw files are committed")
-def test_what_is_committed_is_what_is_drawn(tmp_path):
+CAPTIONS = {
+    "figure-2": ("figure_2", "production"),
+    "figure-3": ("figure_3",),
+    "figure-4": ("figure_4",),
+    "theory": ("theory",),
+}
+"""How the names of a figure's captions begin."""
+COMMITTED = [
+    (preset, name)
+    for preset in figures.PRESETS
+    for name, publication in figures.FIGURES.items()
+    if (collect.RAW / preset / publication.EXPERIMENT / "runs.json").is_file()
+]
+
+
+@pytest.mark.parametrize(("preset", "name"), COMMITTED)
+def test_what_is_committed_is_what_is_drawn(tmp_path, preset, name):
     """Tables, captions and claims always; pictures where matplotlib is the version that is pinned."""
     pinned = f"matplotlib=={importlib.metadata.version('matplotlib')}"
     same = pinned in (REPOSITORY / "requirements.txt").read_text()
     kinds = {".csv", ".txt"} | ({".png", ".pdf"} if same else set())
     shutil.copy(RESULTS / "claims.csv", tmp_path / "claims.csv")
-    assert figures.main(["--results", str(tmp_path)]) == 0
+    assert figures.main([name, "--preset", preset, "--results", str(tmp_path)]) == 0
     drawn = {name: data for name, data in files(tmp_path).items() if Path(name).suffix in kinds}
     other = [name for name, data in drawn.items() if (RESULTS / name).read_bytes() != data]
     assert other == []
-    captions = {str(path.relative_to(RESULTS)) for path in RESULTS.rglob("figures/*.txt")}
-    lacking = captions - {name for name in drawn if name.endswith(".txt")}
-    assert lacking == set()
+    place = RESULTS if preset == "laptop" else RESULTS / f"preset_{preset}"
+    captions = {
+        str(path.relative_to(RESULTS))
+        for path in (place / "figures").glob("*.txt")
+        if path.name.startswith(CAPTIONS[name])
+    }
+    assert captions == {name for name in drawn if name.endswith(".txt")}
+
+
+def test_every_caption_is_of_a_figure_with_raw_files():
+    known = tuple(start for _, name in COMMITTED for start in CAPTIONS[name])
+    assert [path for path in RESULTS.rglob("figures/*.txt") if not path.name.startswith(known)] == []
 
 
 def test_raw_files_are_small():
