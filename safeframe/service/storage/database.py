@@ -129,8 +129,9 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that reads one state of the file, whatever others write meanwhile; within another
-        one of the same thread, it is that one.
+        """A transaction that reads one state of the file, whatever others write meanwhile.
+
+        Within another transaction of the same thread it is that one.
 
         Returns:
             A context that gives the connection.
