@@ -353,6 +353,7 @@ def test_tables_figures_and_claims_of_a_run(finished, tmp_path):
     assert report.load("smoke", root=finished.parents[1]).run == finished.name
 
 
+@pytest.mark.long
 def test_raw_files_draw_the_same_bytes(finished, tmp_path):
     root = finished.parents[1]
     saved.write_raw(publication.runs("smoke", {}, root), records.TABLES, tmp_path / "theory", dirty=True)
