@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from experiments.llm.records import ERRORS
-from experiments.llm.reporting.figures import GREY, HOLLOW, TITLES, intervals
+from experiments.llm.reporting.figures import HOLLOW, TITLES, intervals
 from experiments.llm.reporting.labels import PROMISED, label_rows, largest_of
 from experiments.llm.reporting.measured import Measured
+from experiments.llm.reporting.threshold_panels import against_threshold
 from experiments.support.results import figures
 from experiments.support.results.largest import sentence
 
@@ -44,19 +43,9 @@ def panels(measured: Measured) -> Figure:
         left.errorbar(said["r_t"], said["value"], yerr=[s.fillna(0.0) for s in sides], **style)
         given = own[own["metric"] == "accepted_pairs.answered"]
         right.plot(given["r_t"], given["value"].fillna(0.0), linewidth=1.0, **look)
-    ends = np.geomspace(table["r_t"].min(), 1.0, 100)
-    left.plot(ends, ends, color=GREY, linestyle=":", linewidth=1.0)
-    left.annotate("$y = r_t$", (1.0, 1.0), xytext=(-16, -2), textcoords="offset points", ha="right", va="top",
-                  fontsize=7, color=GREY)  # fmt: skip
     left.set_ylabel("unsafe by people among accepted pairs")
     right.set_ylabel("share of pairs accepted")
-    for axes, letter in ((left, "A"), (right, "B")):
-        axes.set_xscale("log")
-        axes.set_ylim(-0.02, 1.02)
-        axes.set_xlabel("threshold $r_t$")
-        axes.set_title(letter, loc="left", fontweight="bold")
-    labels = dict(zip(*reversed(left.get_legend_handles_labels()), strict=True))
-    figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=2)
+    against_threshold(figure, left, right, float(table["r_t"].min()), columns=2)
     return figure
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from experiments.llm.reporting.figures import GREY, HOLLOW, TITLES, intervals
+from experiments.llm.reporting.figures import HOLLOW, TITLES, intervals
 from experiments.llm.reporting.measured import Measured, worst
+from experiments.llm.reporting.threshold_panels import against_threshold
 from experiments.llm.reporting.transferred import other_sets, refused, transfer_rows
 from experiments.support.results import figures
 from experiments.support.results.largest import sentence
@@ -44,19 +43,9 @@ def panels(measured: Measured, data: str) -> Figure:
         style = {"elinewidth": 0.6, "capsize": 0, "linewidth": 1.0, **look}
         left.errorbar(given["r_t"], given["harmful"], yerr=[side.fillna(0.0) for side in sides], **style)
         right.plot(rows["r_t"], 1 - rows["default_share"], linewidth=1.0, **look)
-    ends = np.geomspace(table["r_t"].min(), 1.0, 100)
-    left.plot(ends, ends, color=GREY, linestyle=":", linewidth=1.0)
-    left.annotate("$y = r_t$", (1.0, 1.0), xytext=(-16, -2), textcoords="offset points", ha="right", va="top",
-                  fontsize=7, color=GREY)  # fmt: skip
     left.set_ylabel("harmful share among the answers given")
     right.set_ylabel("share of prompts given an answer")
-    for axes, letter in ((left, "A"), (right, "B")):
-        axes.set_xscale("log")
-        axes.set_ylim(-0.02, 1.02)
-        axes.set_xlabel("threshold $r_t$")
-        axes.set_title(letter, loc="left", fontweight="bold")
-    labels = dict(zip(*reversed(left.get_legend_handles_labels()), strict=True))
-    figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=3)
+    against_threshold(figure, left, right, float(table["r_t"].min()), columns=3)
     return figure
 
 
