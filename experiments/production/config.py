@@ -111,7 +111,7 @@ class ScoreConfig:
     """What the joined safety score is made of beside two heads and four recent errors of the law."""
 
     days: int = setting(
-        0,
+        14,
         "Join how far the mean of the same hour of so many last known days lies below 3, in their standard "
         "deviations; 0 joins nothing. The baseline with recent errors is given it too.",
         low=0,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from decoders import base, tokenizer_of
+from llm_recorded_fake import tiny_minilm  # noqa: F401
 
 from experiments.llm.answers.chat import ChatSource
 from experiments.llm.answers.generating import content_of
@@ -187,7 +188,7 @@ def test_a_default_answer_that_always_wins_is_said(place, caplog):
     assert rows[1] == {"method": "prompts", "metric": "cut", "value": 0.15, "n": 20}
 
 
-def test_a_decoder_with_frozen_layers_judges_a_pool_that_was_made_before(place, tmp_path):
+def test_a_decoder_with_frozen_layers_judges_a_pool_that_was_made_before(place, tmp_path, tiny_minilm):  # noqa: F811
     """The classification model is any decoder: a Llama through AutoModel, LoRA in its uppermost layer."""
 
     def perform(seed, **change):
