@@ -14,13 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from experiments.llm.answers.features import Hidden
+from experiments.llm.answers.packing import Table
 from experiments.llm.assembly import untrained
 from experiments.llm.config import LLMConfig
 from experiments.llm.guard import classifier, trained_weights
-from experiments.llm.guard.backends import Rows
-from experiments.llm.guard.classifier import Table, Tokens
-from experiments.llm.guard.frozen import States
 from experiments.support.engine.engine import Engine
 from experiments.support.engine.settings import EngineConfig
 from experiments.support.engine.store import TaskStore
@@ -82,7 +79,7 @@ def spread_margins(
     size = max(1, TEXTS // batch) * batch
     parts = [order[first : first + size] for first in range(0, len(order), size)]
     tasks = [
-        Task(_judge, (judge, packed(table, rows), batch), {"part": number, "of": size, "batch": batch},
+        Task(_judge, (judge, table.take(rows), batch), {"part": number, "of": size, "batch": batch},
              f"margins {number}")
         for number, rows in enumerate(parts)
     ]  # fmt: skip
@@ -92,22 +89,10 @@ def spread_margins(
     return found
 
 
-def packed(table: Table, rows: np.ndarray) -> Tokens | Hidden | States:
-    """Some rows of a table and nothing else of it, in their order."""
-    if isinstance(table, Rows):
-        return packed(table.table, table.rows[rows])
-    assert isinstance(table, Tokens | Hidden | States)
-    start = np.concatenate([[0], np.cumsum(table.length[rows])]).astype(np.int64)
-    name = "ids" if isinstance(table, Tokens) else "state"
-    flat = getattr(table, name)
-    some = [flat[table.start[i] : table.start[i + 1]] for i in rows]
-    return dataclasses.replace(table, **{name: np.concatenate(some), "start": start})
-
-
 _built: dict[str, nn.Module] = {}
 
 
-def _judge(judge: Judge, table: Tokens | Hidden | States, batch: int) -> np.ndarray:
+def _judge(judge: Judge, table: Table, batch: int) -> np.ndarray:
     """In a worker: margins of some texts, which come in order of their length."""
     if judge.weights.id not in _built:
         _built.clear()  # one classifier at a time in memory

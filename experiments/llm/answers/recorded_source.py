@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from experiments.llm.answers import features, recorded
-from experiments.llm.answers.features import Hidden, MiniLM
+from experiments.llm.answers.features import MiniLM
+from experiments.llm.answers.packing import States
 from experiments.llm.answers.pools import DEFAULT_ANSWER, SPLITS, Pool
 from experiments.llm.config import LLMConfig
 from experiments.support.config import identity
@@ -68,7 +69,7 @@ class RecordedSource:
         return MiniLM()
 
     @cached_property
-    def hidden(self) -> Hidden:
+    def hidden(self) -> States:
         """States of all candidates."""
         at = np.argwhere(self.present)
         prompts = [self._texts.prompt[i] for i, _ in at]
@@ -76,21 +77,21 @@ class RecordedSource:
         return self._hidden("features", prompts, answers)
 
     @cached_property
-    def human_hidden(self) -> Hidden:
+    def human_hidden(self) -> States:
         """States of the human-labelled pairs (diasafety)."""
         if self.human is None:
             raise SafeframeError("only data.format=diasafety has pairs beside the pools")
         return self._hidden("features_human", self.human.prompt, self.human.answer)
 
-    def _hidden(self, name: str, prompts: list[str], answers: list[str]) -> Hidden:
+    def _hidden(self, name: str, prompts: list[str], answers: list[str]) -> States:
         return self.context.cache(
             name,
             self.keys(*FEATURE_KEYS),
             lambda _: self.mini.hidden(
                 prompts, answers, self.config.classifier.max_tokens or MAX_TOKENS, self._progress(name)
             ),
-            Hidden.save,
-            Hidden.load,
+            States.save,
+            States.load,
             suffix=".npz",
         )
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
-from experiments.llm.answers.features import Hidden, MiniLM, save_array
+from experiments.llm.answers.features import MiniLM, save_array
+from experiments.llm.answers.packing import Chosen, States, Table, Tokens
 from experiments.llm.answers.pools import Pool
 from experiments.llm.config import ClassifierConfig
 from experiments.llm.guard import frozen
-from experiments.llm.guard.classifier import (
-    Table,
-    Tokens,
-    decoder_classifier,
-    tokens_of,
-)
-from experiments.llm.guard.frozen import States, UpperClassifier
+from experiments.llm.guard.classifier import decoder_classifier, tokens_of
+from experiments.llm.guard.frozen import UpperClassifier
 from experiments.llm.guard.minilm import minilm_classifier
 from experiments.support.runs.stages import Stage
 
@@ -36,26 +31,6 @@ class Backend(Protocol):
     def new(self, lora: bool, seed: int) -> nn.Module:
         """An untrained classifier."""
         ...
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Some rows of a table, as a table."""
-
-    table: Table
-    rows: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def length(self) -> np.ndarray:
-        """(c,) tokens of each text."""
-        return self.table.length[self.rows]
-
-    def batch(self, index: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
-        """The table's batch at these rows."""
-        return self.table.batch(self.rows[np.asarray(index)])
 
 
 class DecoderBackend:
@@ -96,7 +71,7 @@ class DecoderBackend:
             )
 
         state = context.cache("lower_layers", depends, compute, save_array, frozen.load_states, ".npy")
-        return States(state, tokens.start, tokens.cut)
+        return States(tokens.start, tokens.cut, state)
 
     def new(self, lora: bool, seed: int) -> nn.Module:
         if self.lower is None:
@@ -112,12 +87,12 @@ class MiniLMBackend:
     rows = 512
 
     def __init__(
-        self, mini: MiniLM, hidden: Hidden, rows_of: Callable[[Pool], np.ndarray], settings: ClassifierConfig
+        self, mini: MiniLM, hidden: States, rows_of: Callable[[Pool], np.ndarray], settings: ClassifierConfig
     ):
         self.mini, self.hidden, self.rows_of, self.settings = mini, hidden, rows_of, settings
 
     def table(self, pool: Pool) -> tuple[Table, int]:
-        return Rows(self.hidden, self.rows_of(pool)), 0
+        return Chosen(self.hidden, self.rows_of(pool)), 0
 
     def new(self, lora: bool, seed: int) -> nn.Module:
         mini = self.mini

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from experiments.llm.answers.packing import Table, Tokens
 from experiments.llm.config import ClassifierConfig
 from experiments.llm.models.preference_models import body, plain
 from experiments.llm.models.runtime import computing_in
@@ -34,51 +34,6 @@ from safeframe.types import SafeframeError
 OPT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2", "embed_tokens"]
 """OPT's embeddings too: what harm means lies in pairs of words, which a small body cannot tell apart by
 itself. Of other decoders every linear layer is adapted."""
-
-
-class Table(Protocol):
-    """Texts of unlike length, as rows that batches are taken from."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def length(self) -> np.ndarray: ...
-
-    def batch(self, index: np.ndarray | Tensor) -> tuple[Tensor, Tensor]: ...
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Token ids of c texts, one after another.
-
-    Attributes:
-        ids: (t,) integers; text i has start[i] to start[i + 1].
-        start: (c + 1,) first place of every text, and the end.
-        pad: id that fills rows on the right.
-        cut: texts that were longer than allowed.
-    """
-
-    ids: np.ndarray
-    start: np.ndarray
-    pad: int
-    cut: int
-
-    def __len__(self) -> int:
-        return len(self.start) - 1
-
-    @property
-    def length(self) -> np.ndarray:
-        """(c,) tokens of each text."""
-        return np.diff(self.start)
-
-    def batch(self, index: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
-        """Ids (b, l) int64 and which of them are tokens (b, l) bool."""
-        rows = np.asarray(index)
-        length = self.start[rows + 1] - self.start[rows]
-        inside = np.arange(int(length.max()))[None, :] < length[:, None]
-        offset = np.minimum(self.start[rows][:, None] + np.arange(inside.shape[1]), len(self.ids) - 1)
-        ids = np.where(inside, self.ids[offset], self.pad)
-        return torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(inside)
 
 
 def tokens_of(
@@ -117,7 +72,7 @@ def tokens_of(
         rows.append([*head, *tail])
     start = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
     flat = np.concatenate([np.asarray(row, dtype=np.int32) for row in rows])
-    return Tokens(flat, start, int(tokenizer.pad_token_id), cut)
+    return Tokens(start, cut, flat, int(tokenizer.pad_token_id))
 
 
 class DecoderClassifier(nn.Module):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.llm.guard.classifier import DecoderClassifier, Tokens
+from experiments.llm.answers.packing import Tokens
+from experiments.llm.guard.classifier import DecoderClassifier
 from experiments.llm.models.preference_models import body, plain
 from experiments.llm.models.runtime import computing_in
 from safeframe.types import SafeframeError
@@ -97,42 +97,6 @@ def split(model: Any, trained: int) -> tuple[Any, Any]:
     for i in range(count, len(below)):
         below[i] = Stop()
     return lower, upper
-
-
-@dataclass(frozen=True)
-class States:
-    """States of c texts below the layers that are trained, those of all tokens one after another.
-
-    Attributes:
-        state: (t, d) float32, or bfloat16 as its bits (uint16); text i has rows start[i] to start[i + 1].
-        start: (c + 1,) first row of every text, and the end.
-        cut: texts that were longer than allowed.
-    """
-
-    state: np.ndarray
-    start: np.ndarray
-    cut: int
-
-    def __len__(self) -> int:
-        return len(self.start) - 1
-
-    @property
-    def length(self) -> np.ndarray:
-        """(c,) tokens of each text."""
-        return np.diff(self.start)
-
-    def batch(self, index: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
-        """States (b, l, d) float32, padded with zeros, and which of them are tokens (b, l) bool."""
-        rows = np.asarray(index)
-        length = self.start[rows + 1] - self.start[rows]
-        inside = np.arange(int(length.max()))[None, :] < length[:, None]
-        found = np.concatenate([self.state[self.start[i] : self.start[i + 1]] for i in rows])
-        flat = torch.from_numpy(found)
-        flat = flat.view(torch.bfloat16).float() if found.dtype == np.uint16 else flat
-        state = torch.zeros((*inside.shape, flat.shape[1]))
-        mask = torch.from_numpy(inside)
-        state[mask] = flat
-        return state, mask
 
 
 @torch.inference_mode()

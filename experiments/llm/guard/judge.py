@@ -16,8 +16,8 @@ import numpy as np
 from torch import nn
 
 from experiments.llm.answers import recorded
+from experiments.llm.answers.packing import Chosen
 from experiments.llm.answers.recorded_source import FEATURE_KEYS, RecordedSource
-from experiments.llm.guard.backends import Rows
 from experiments.llm.guard.classifier import cross_entropy, margins
 from experiments.llm.guard.minilm import minilm_classifier
 from experiments.support.results.ratios import exact
@@ -65,7 +65,7 @@ def judge_of(source: RecordedSource) -> Judge:
             mini.last_layer, mini.model.config.hidden_size, settings, lora=False, seed=_SEED
         )
         rows = np.flatnonzero(~held_out)
-        loss = cross_entropy(Rows(source.human_hidden, rows), human.label[rows], settings.batch)
+        loss = cross_entropy(Chosen(source.human_hidden, rows), human.label[rows], settings.batch)
         steps = loop.TrainingSettings(_STEPS, settings.full_learning_rate, weight_decay=settings.weight_decay)
         trained = loop.train(
             fresh, loss, steps, _SEED, stage.checkpoint, lambda s: context.progress(s, "judge")
@@ -129,7 +129,7 @@ def recorded_rows(source: RecordedSource, ours: nn.Module, choices: list, n_t: i
         add("judge", metric, k, n)
     unseen = {source.everything.prompt[i] for i in source.rows["validation"]}
     pairs = np.array([text in unseen for text in source.human.prompt])
-    rows_of = Rows(source.human_hidden, np.flatnonzero(pairs))
+    rows_of = Chosen(source.human_hidden, np.flatnonzero(pairs))
     margin = margins(ours, rows_of)
     label, said = source.human.label[pairs], found.of_humans[pairs] > 0.5
     for choice in choices:

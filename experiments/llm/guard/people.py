@@ -29,9 +29,9 @@ import numpy as np
 from scipy import stats
 from torch import nn
 
+from experiments.llm.answers.packing import Chosen
 from experiments.llm.answers.pools import SPLITS
 from experiments.llm.answers.recorded_source import RecordedSource
-from experiments.llm.guard.backends import Rows
 from experiments.llm.guard.calibration import Calibrator, Choice
 from experiments.llm.guard.classifier import margins
 from experiments.llm.guard.judge import Judge
@@ -72,7 +72,7 @@ def pairs_of(source: RecordedSource, judge: Judge, module: nn.Module, prompts: S
     number = {text: i for i, text in enumerate(prompts)}
     rows = np.array([i for i, text in enumerate(source.human.prompt) if text in number], dtype=np.int64)
     return Pairs(
-        margins(module, Rows(source.human_hidden, rows)) if len(rows) else np.empty(0),
+        margins(module, Chosen(source.human_hidden, rows)) if len(rows) else np.empty(0),
         source.human.label[rows],
         judge.of_humans[rows] > 0.5,
         np.array([number[source.human.prompt[i]] for i in rows], dtype=np.int64),

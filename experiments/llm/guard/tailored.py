@@ -22,7 +22,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from experiments.llm.guard.classifier import Table
+from experiments.llm.answers.packing import Table
 from safeframe.training.finite_actions import FiniteActions
 from safeframe.training.micro_batches import in_parts
 from safeframe.training.tailored_loss import StepCases

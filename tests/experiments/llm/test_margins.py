@@ -11,11 +11,9 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from experiments.llm import margins
-from experiments.llm.answers.features import Hidden
+from experiments.llm.answers.packing import Chosen, States, Tokens
 from experiments.llm.assembly import untrained
 from experiments.llm.guard import classifier, trained_weights
-from experiments.llm.guard.backends import Rows
-from experiments.llm.guard.classifier import Tokens
 from experiments.support import registry
 from experiments.support.config import to_object
 from experiments.support.files import REPOSITORY
@@ -51,7 +49,7 @@ def table() -> Tokens:
     rng = np.random.default_rng(0)
     length = rng.integers(3, 30, size=250)
     ids = rng.integers(4, 60, size=int(length.sum())).astype(np.int32)
-    return Tokens(ids, np.concatenate([[0], np.cumsum(length)]).astype(np.int64), pad=1, cut=0)
+    return Tokens(np.concatenate([[0], np.cumsum(length)]).astype(np.int64), 0, ids, pad=1)
 
 
 def spread(tmp_path, config, module, table) -> tuple[np.ndarray, int]:
@@ -82,12 +80,11 @@ def test_what_is_done_is_not_done_again(tmp_path, monkeypatch, config, module, t
 
 
 def test_rows_are_packed_with_nothing_else(table):
-    states = Hidden(
-        np.random.default_rng(1).normal(size=(int(table.start[-1]), 3)).astype(np.float16), table.start, 0
-    )
+    drawn = np.random.default_rng(1).normal(size=(int(table.start[-1]), 3)).astype(np.float16)
+    states = States(table.start, 0, drawn)
     index = np.array([7, 3, 200])
-    for whole in (table, states, Rows(table, np.arange(250)[::-1]), Rows(states, np.arange(250)[::-1])):
-        some = margins.packed(whole, index)
+    for whole in (table, states, Chosen(table, np.arange(250)[::-1]), Chosen(states, np.arange(250)[::-1])):
+        some = whole.take(index)
         assert len(some) == 3
         for one, other in zip(some.batch(np.arange(3)), whole.batch(index), strict=True):
             assert torch.equal(one, other)

@@ -9,6 +9,7 @@ from llm_recorded_fake import tiny_minilm  # noqa: F401
 
 from experiments.llm.answers import features
 from experiments.llm.answers.features import MiniLM
+from experiments.llm.answers.packing import States
 from experiments.llm.answers.pools import Pool
 from experiments.llm.config import LLMConfig
 from experiments.llm.records import CANDIDATES_TABLE
@@ -99,7 +100,7 @@ def test_states_in_parts_are_those_of_all_together(tmp_path, tiny_minilm, monkey
 
     def only_the_last(self, some, said, longest):
         assert len(some) == 2
-        return features.Hidden(parts.state[parts.start[6] :], parts.start[6:] - parts.start[6], 0)
+        return States(parts.start[6:] - parts.start[6], 0, parts.state[parts.start[6] :])
 
     monkeypatch.setattr(features.MiniLM, "hidden", only_the_last)
     again = mini.in_parts(prompts, answers, 32, tmp_path)

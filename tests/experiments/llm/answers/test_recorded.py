@@ -11,6 +11,7 @@ from llm_recorded_fake import pku_rows, tiny_minilm, write_diasafety, write_line
 
 from experiments.llm.answers import features, recorded
 from experiments.llm.answers.features import MiniLM
+from experiments.llm.answers.packing import States
 from experiments.llm.answers.pools import Pool
 from experiments.llm.config import DIASAFETY_FILES, LLMConfig
 from experiments.llm.guard.judge import Judge, against_humans, errors
@@ -155,7 +156,7 @@ def test_embeddings_have_unit_length_and_do_not_depend_on_the_batch(tiny_minilm)
 def test_hidden_states_survive_saving(tmp_path, tiny_minilm):  # noqa: F811
     hidden = MiniLM(tiny_minilm).hidden(["alpha", "beta"], ["red", "blue"], 16)
     hidden.save(tmp_path / "h.npz")
-    again = features.Hidden.load(tmp_path / "h.npz")
+    again = States.load(tmp_path / "h.npz")
     assert np.array_equal(hidden.state, again.state)
     assert hidden.start.tolist() == again.start.tolist()
 

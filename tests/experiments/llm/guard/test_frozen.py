@@ -10,6 +10,7 @@ import torch
 from decoders import KINDS, tokenizer_of
 from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
 
+from experiments.llm.answers.packing import States
 from experiments.llm.config import ClassifierConfig
 from experiments.llm.guard.classifier import (
     DecoderClassifier,
@@ -19,14 +20,12 @@ from experiments.llm.guard.classifier import (
     trained_share,
 )
 from experiments.llm.guard.frozen import (
-    States,
     UpperClassifier,
     layers_of,
     load_states,
     split,
     states_of,
 )
-from experiments.llm.margins import packed
 from safeframe.types import SafeframeError
 
 LAYERS, TRAINED = 5, 2
@@ -65,7 +64,7 @@ def made(kind: str, lora: bool = True, precision: str = "float32", micro: int = 
     """(classifier over kept states, the same weights through all layers, states, tokens)."""
     model, tokens = model_of(kind), texts(kind)
     lower, upper = split(model, TRAINED)
-    states = States(states_of(lower, tokens, precision, 2), tokens.start, tokens.cut)
+    states = States(tokens.start, tokens.cut, states_of(lower, tokens, precision, 2))
     settings = ClassifierConfig(rank=2)
     short = decoder_classifier(upper, settings, lora, 0, precision, micro, UpperClassifier, False)
     with torch.no_grad():  # LoRA begins as nothing
@@ -152,8 +151,6 @@ def test_how_many_layers_there_are_is_said(trained):
 def test_states_travel_to_workers_as_other_tables():
     """Some rows of a table alone: what an engine's worker gets gives the same margins."""
     short, _, states, _ = made("llama")
-    kept = States(np.asarray(states.state), states.start, states.cut)
+    kept = States(states.start, states.cut, np.asarray(states.state))
     rows = np.array([3, 0, 4])
-    np.testing.assert_allclose(
-        margins(short, packed(kept, rows), 2), margins(short, kept, 2)[rows], atol=2e-5
-    )
+    np.testing.assert_allclose(margins(short, kept.take(rows), 2), margins(short, kept, 2)[rows], atol=2e-5)
