@@ -50,7 +50,7 @@ from experiments.production.reporting.figures import draw, summary
 from experiments.support.files import atomic_path
 from experiments.support.results.saved import of_directory
 from experiments.support.runs.running import RunContext
-from safeframe.groups.constraint import log_odds
+from safeframe.risk_scale.odds import log_odds
 
 MARGINS = np.round(np.linspace(0.0, 6.0, 31), 3)  # knob of two_stage_margin, demand units
 SPREADS = np.round(np.linspace(0.0, 8.0, 33), 3)  # of forecast_law, predicted standard deviations

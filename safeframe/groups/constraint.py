@@ -25,12 +25,12 @@ from typing import Literal, get_args
 import numpy as np
 
 from safeframe.groups.worst import WorstRule
+from safeframe.risk_scale.odds import from_log_odds, log_odds
 from safeframe.shrinkage import Shrinkage, check_probabilities
 from safeframe.threshold_rule import Event, LackingClassError, Prior, Rule, ThresholdRule
-from safeframe.types import BoolArray, FloatArray, Floats, LabelArray, SafeframeError
+from safeframe.types import BoolArray, FloatArray, LabelArray, SafeframeError
 
 Constraint = Literal["per_group", "pooled", "worst_group"]
-_ONE = 1.0 - 2.0**-53
 
 
 def check_constraint(constraint: str) -> None:
@@ -46,32 +46,6 @@ def check_constraint(constraint: str) -> None:
         raise SafeframeError(
             f"constraint is {constraint!r}; it must be one of {', '.join(get_args(Constraint))}"
         )
-
-
-def log_odds(probability: FloatArray) -> FloatArray:
-    """The common scale: the log odds of probabilities, finite also where they are 0 or 1.
-
-    Args:
-        probability: in [0, 1], of any shape.
-
-    Returns:
-        Log odds, of the same shape.
-    """
-    p = np.clip(probability, 1e-300, _ONE)
-    return np.log(p) - np.log1p(-p)
-
-
-def from_log_odds(value: Floats) -> FloatArray:
-    """Probabilities of log odds.
-
-    Args:
-        value: log odds of any shape, infinite ones too.
-
-    Returns:
-        Probabilities, of the same shape.
-    """
-    with np.errstate(over="ignore"):
-        return 1.0 / (1.0 + np.exp(-np.asarray(value, np.float64)))
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from safeframe.groups.constraint import log_odds
 from safeframe.risk_scale import RiskScale, ScaleKind, fit_risk_scale
+from safeframe.risk_scale.odds import log_odds
 from safeframe.types import SAFE, UNSAFE, FloatArray, LabelArray, SafeframeError
 
 Scale = ScaleKind | Callable[[Any], Any] | RiskScale

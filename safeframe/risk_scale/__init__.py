@@ -12,11 +12,22 @@ Three kinds come under one interface (:class:`RiskScale`), made by :func:`fit_ri
 - :class:`IsotonicRisk`, of one score: the monotone step fit (pool adjacent violators), of scikit-learn, with
   one unsafe case more than was seen;
 - :class:`GivenRisk`: any callable of the user's.
+
+:class:`TailScale` comes after one of them, and flattens small risks where the cases there ask for it.
 """
 
 from safeframe.risk_scale.fitting import GivenRisk, fit_risk_scale
 from safeframe.risk_scale.isotonic import IsotonicRisk
 from safeframe.risk_scale.logistic import LogisticRisk
 from safeframe.risk_scale.scale import RiskScale, ScaleKind
+from safeframe.risk_scale.tail import TailScale
 
-__all__ = ["GivenRisk", "IsotonicRisk", "LogisticRisk", "RiskScale", "ScaleKind", "fit_risk_scale"]
+__all__ = [
+    "GivenRisk",
+    "IsotonicRisk",
+    "LogisticRisk",
+    "RiskScale",
+    "ScaleKind",
+    "TailScale",
+    "fit_risk_scale",
+]

@@ -16,11 +16,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from safeframe.certificates.cases import clopper_pearson_lower
-from safeframe.groups.constraint import GroupShare, from_log_odds, share_of
+from safeframe.groups.constraint import GroupShare, share_of
 from safeframe.guard.ruling import GroupRuling
 from safeframe.guard.safety_guard import SafetyGuard
 from safeframe.guard.settings import Certified
 from safeframe.risk_curve import RiskCurve
+from safeframe.risk_scale.odds import from_log_odds
 from safeframe.service.cuts import Cut
 from safeframe.service.looks import passing
 from safeframe.service.window import Cases

@@ -23,10 +23,11 @@ from experiments.production.guard.score import Calibrated
 from experiments.production.guard.service import Clock, InService, Service
 from experiments.production.planning import PlanTable
 from experiments.production.records import CALIBRATIONS, CONSTRAINTS
-from safeframe.groups.constraint import Constraint, from_log_odds, log_odds
+from safeframe.groups.constraint import Constraint
 from safeframe.optimisation.priced import choose_priced
 from safeframe.priced.rule import PriceRule
 from safeframe.risk_scale import GivenRisk
+from safeframe.risk_scale.odds import from_log_odds, log_odds
 from safeframe.shrinkage import Shrinkage
 from safeframe.threshold_rule import Conservative, PlugIn, Rule
 

@@ -20,7 +20,7 @@ from experiments.production.guard.calibration import odd_weeks
 from experiments.production.guard.service import risk_scale
 from experiments.production.models.history import days_below, recent_errors
 from experiments.production.models.safety import Heads
-from safeframe.groups.constraint import from_log_odds, log_odds
+from safeframe.risk_scale.odds import from_log_odds, log_odds
 
 
 @dataclass(frozen=True)

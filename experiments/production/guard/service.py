@@ -15,8 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.production.guard.calibration import odd_weeks
-from safeframe.groups.constraint import Constraint, GroupConstraint, log_odds
+from safeframe.groups.constraint import Constraint, GroupConstraint
 from safeframe.risk_scale import LogisticRisk
+from safeframe.risk_scale.odds import log_odds
+from safeframe.risk_scale.tail import TailScale
 from safeframe.service.ledger import BudgetLedger
 from safeframe.service.monitor import RiskMonitor
 from safeframe.shrinkage import Shrinkage
@@ -101,7 +103,9 @@ SERVICES = {
 
 
 def risk_scale(scores: Sequence[np.ndarray], unsafe: np.ndarray, fitted_on: np.ndarray) -> np.ndarray:
-    """Calibrated probabilities of every product: a logistic regression of several scores.
+    """Calibrated probabilities of every product: a logistic regression of several scores for each of them.
+    Small risks are then flattened by one slope of all products (`TailScale`), as each has too few unsafe
+    hours there for its own.
 
     Args:
         scores: each (n, p), larger is riskier.
@@ -119,7 +123,8 @@ def risk_scale(scores: Sequence[np.ndarray], unsafe: np.ndarray, fitted_on: np.n
         table = np.column_stack([score[:, i] for score in scores])
         scale = LogisticRisk.fit(table[fitted_on], unsafe[fitted_on, i].astype(np.int64))
         found[:, i] = scale.probability(table)
-    return np.clip(found, 1e-12, 1.0)
+    tail = TailScale.fit(found[fitted_on], unsafe[fitted_on])
+    return np.clip(tail.probability(found), 1e-12, 1.0)
 
 
 class InService:

@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from safeframe.groups.constraint import GroupConstraint, from_log_odds, log_odds
+from safeframe.groups.constraint import GroupConstraint
 from safeframe.groups.worst import WorstCurve
 from safeframe.risk_curve import RiskCurve
+from safeframe.risk_scale.odds import from_log_odds, log_odds
 from safeframe.shrinkage import Shrinkage
 from safeframe.threshold_rule import Conservative, PlugIn, ThresholdRule
 from safeframe.types import SQRT2, SafeframeError

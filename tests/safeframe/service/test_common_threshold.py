@@ -7,7 +7,7 @@ import pytest
 from service_problem import grouped, grouped_guard
 
 from safeframe import Certified, Conservative, PlugIn, RiskCurve, Shrinkage
-from safeframe.groups.constraint import from_log_odds
+from safeframe.risk_scale.odds import from_log_odds
 from safeframe.service.log import GuardLog
 from safeframe.service.looks import log_e_value
 from safeframe.service.recalibration import recalibrate

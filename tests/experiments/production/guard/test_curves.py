@@ -14,9 +14,9 @@ from experiments.production.guard import knobs
 from experiments.production.guard.curves import Curve, Guarded, all_curves
 from experiments.production.guard.score import Calibrated, calibrated
 from experiments.production.planning import PlanTable, ProductionProblem, plan
-from safeframe.groups.constraint import from_log_odds, log_odds
 from safeframe.priced.rule import CHARGES, PriceRule
 from safeframe.risk_scale import GivenRisk
+from safeframe.risk_scale.odds import from_log_odds, log_odds
 from safeframe.threshold_rule import Conservative
 
 HOURS = 1400
