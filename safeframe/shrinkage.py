@@ -19,7 +19,9 @@ What is assumed:
 1. p̂ was fitted on other cases than those counted here.
 2. Where cases are accepted, their mean risk is at most rho pbar: p̂ may be wrong by a factor, but far below
    .05 by no larger one than just below it. Where the ratio of risk to p̂ grows towards small p̂ the bound is
-   too low, and nothing in the data shows it before about 1 / r_t cases are accepted.
+   too low, and nothing among the accepted shows it before about 1 / r_t of them are there. What lies between
+   the middle and there can: :class:`safeframe.risk_scale.TailScale` is fitted to it, and belongs before this
+   rule.
 3. Counts of unsafe cases are at most phi times as variable as those of independent cases (4: weeks of hourly
    demand).
 4. Cases in use are drawn like those counted, up to a prior whose upper end is right (it moves the odds of the
