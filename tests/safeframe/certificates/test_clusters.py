@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from safeframe.certificates import clusters
 from safeframe.certificates.cases import Certificate, clopper_pearson_upper
 from safeframe.certificates.clusters import (
     betting_upper,
@@ -138,13 +139,13 @@ def refuted(r, u, a, m, delta):
     return best >= 1 / delta or sure, min(hoeffding, bentkus) <= delta
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(20))
 def test_the_limits_are_the_loop_over_the_grid(seed):
     rng = np.random.default_rng(seed)
     m, g = int(rng.integers(1, 6)), int(rng.integers(5, 60))
     a = rng.integers(0, m + 1, g)
     a[0] = max(a[0], 1)
-    u = rng.binomial(a, 0.05 * seed)
+    u = rng.binomial(a, 0.05 * (seed % 6))
     grid = np.geomspace(1.0, 1e-7, 561)
     for which, bound in enumerate((betting_upper, hoeffding_bentkus_upper)):
         limit = 1.0
@@ -153,6 +154,20 @@ def test_the_limits_are_the_loop_over_the_grid(seed):
                 break
             limit = float(r)
         assert bound(u, a, 0.1, m) == pytest.approx(limit)
+
+
+@pytest.mark.parametrize("least", [2.0, 0.5, 3e-4, 2e-7, 0.0])
+def test_the_walk_ends_at_the_last_refuted_risk_of_the_whole_grid(least):
+    asked = []
+
+    def refuted_above(r):
+        asked.append(len(r))
+        return r > least
+
+    grid = np.geomspace(1.0, 1e-7, 561)
+    assert clusters._walk(refuted_above) == min(grid[grid > least], default=1.0)
+    assert max(asked) <= 64  # so many clusters times risks are in memory at a time
+    assert sum(asked) <= (grid > least).sum() + 64  # and no more is computed than one block beyond
 
 
 def test_the_bootstrap_draws_by_its_seed():
