@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -74,9 +75,10 @@ def ended(child: int) -> int | None:
 
 
 def stages_of(log: Path) -> list[tuple[str, bool]]:
-    """Stages that a log names, each with whether it has ended, in order."""
+    """Stages that a log names, each with whether it has ended, in order; its lines may begin with a time."""
     found: dict[str, bool] = {}
-    for line in log.read_text(errors="replace").splitlines() if log.exists() else []:
+    for text in log.read_text(errors="replace").splitlines() if log.exists() else []:
+        line = re.sub(r"^\d\d:\d\d:\d\d ", "", text)
         if line.endswith(" …"):
             found[line[:-2]] = False
         elif ": " in line and line.split(": ")[0] in found:
@@ -95,12 +97,11 @@ def finish(config: Any, log: Path) -> int:
 
 
 def left(root: Path, name: str) -> dict[str, str]:
-    """What a finished run leaves: names of all files, and the content of results and tables."""
+    """What finished runs leave: names of all files, and the content of results and tables."""
     from experiments.support.results import collect, frames
 
-    (run,) = collect.finished(name, root=root)
-    directory = root / name / run.run
-    tables = sorted(path for pattern in frames.TABLES for path in directory.glob(pattern))
+    runs = [root / name / run.run for run in collect.finished(name, root=root)]
+    tables = sorted(path for run in runs for pattern in frames.TABLES for path in run.glob(pattern))
     names = [
         str(path.relative_to(root)) for path in root.rglob("*") if path.suffix != ".lock" and path.is_file()
     ]
@@ -110,7 +111,7 @@ def left(root: Path, name: str) -> dict[str, str]:
             continue  # theory's only one holds the rows of results.csv
         lines = path.read_bytes().split(b"\n") if path.suffix == ".csv" else [path.read_bytes()]
         kept = b"\n".join(line for line in lines if MEASURED not in line)
-        content[path.name] = digest(np.frombuffer(kept, np.uint8))
+        content[f"{path.parent.name}/{path.name}"] = digest(np.frombuffer(kept, np.uint8))
     return content | {"names": digest(sorted(names))}
 
 

@@ -38,7 +38,9 @@ TESTS = {
     "safeframe.risk_curve": [f"{CORE}/test_risk_curve.py", f"{CORE}/shards"],
     "safeframe.step_curve": [f"{CORE}/test_risk_curve.py", f"{CORE}/shards"],
     "safeframe.selected_risk": [f"{CORE}/test_selected_risk.py", f"{CORE}/priced/test_curve.py"],
-    "safeframe.piecewise_curve": [f"{CORE}/test_selected_risk.py", f"{CORE}/test_shrinkage.py"],
+    "safeframe.piecewise_curve": [
+        f"{CORE}/test_piecewise_curve.py", f"{CORE}/test_selected_risk.py", f"{CORE}/test_shrinkage.py"
+    ],
     "safeframe.certificates.cases": [f"{CORE}/certificates"],
     "safeframe.certificates.clusters": [f"{CORE}/certificates"],
     "safeframe.training.approximate_loss": [
@@ -138,12 +140,22 @@ def show(modules: list[str]) -> None:
 
 
 def table(modules: list[str], seed: int) -> None:
-    """results/tables/reliability_mutation.csv, and the survivors with what is said of them."""
+    """results/tables/reliability_mutation.csv, and the survivors with what is said of them.
+
+    Modules of which nothing is kept here keep the rows that the tables have.
+    """
     import pandas as pd
     from scipy import stats
 
     why, rows, survivors = explained(), [], []
+    counts_path, survivors_path = TABLES / "reliability_mutation.csv", TABLES / "reliability_survivors.csv"
+    counts_before = pd.read_csv(counts_path)
+    survivors_before = pd.read_csv(survivors_path, keep_default_na=False)
     for module in modules:
+        if not kept(module):
+            rows += counts_before[counts_before["module"] == module].to_dict("records")
+            survivors += survivors_before[survivors_before["module"] == module].to_dict("records")
+            continue
         current = {one.key: one for one in mutants_of(module)}
         tried = {key: row for key, row in kept(module).items() if key in current}
         left = [key for key, row in tried.items() if row["outcome"] == "survived"]
@@ -167,8 +179,8 @@ def table(modules: list[str], seed: int) -> None:
     low, high = stats.beta.ppf([0.025, 0.975], [k, k + 1], [n - k + 1, max(n - k, 1e-9)])
     whole = {"module": "all", **sums, "share": k / n, "low": low, "high": high, "seed": seed}
     counts = pd.concat([counts, pd.DataFrame([whole])], ignore_index=True)
-    counts.to_csv(TABLES / "reliability_mutation.csv", index=False, float_format="%.4g", lineterminator="\n")
-    pd.DataFrame(survivors).to_csv(TABLES / "reliability_survivors.csv", index=False, lineterminator="\n")
+    counts.to_csv(counts_path, index=False, float_format="%.4g", lineterminator="\n")
+    pd.DataFrame(survivors).to_csv(survivors_path, index=False, lineterminator="\n")
     print(counts.to_string())
 
 
