@@ -9,8 +9,8 @@ Needs mutmut (requirements-optional.txt), of which the operators are taken (`mut
 the tests that call what it changes run in a forked process, the ones that killed most before first, until one
 fails. A mutant is *killed* by a failing test, or by a time limit of processor seconds; else it *survived*.
 Outcomes are kept in build/mutation/MODULE.csv; a mutant whose code has not changed is not tried again unless
-it survived and --again is given. `explained.csv` beside this file says of survivors why no test can kill
-them.
+it survived, is not explained, and --again is given. `explained.csv` beside this file says of survivors why no
+test can kill them.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ def run(modules: list[str], sample: int, seed: int, again: bool) -> None:
     from mutant_tests import MutantTests
 
     KEPT.mkdir(parents=True, exist_ok=True)
+    why = explained()
     for module in modules:
         mutants, known = mutants_of(module), kept(module)
         total = len(mutants)
@@ -86,7 +87,7 @@ def run(modules: list[str], sample: int, seed: int, again: bool) -> None:
             one
             for at, one in enumerate(mutants)
             if (one.key not in known and at < (sample or total))
-            or (again and known.get(one.key, {}).get("outcome") == "survived")
+            or (again and one.key not in why and known.get(one.key, {}).get("outcome") == "survived")
         ]
         print(f"{module}: {total} mutants, {len(new)} to try", flush=True)
         if not new:
@@ -190,7 +191,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("modules", nargs="*", metavar="MODULE")
     parser.add_argument("--sample", type=int, default=0, help="so many mutants of each module, at random")
     parser.add_argument("--seed", type=int, default=1, help="of the sample")
-    parser.add_argument("--again", action="store_true", help="try again what survived")
+    parser.add_argument("--again", action="store_true", help="try again what survived unexplained")
     options = parser.parse_args(arguments)
     modules = options.modules or list(TESTS)
     if options.what == "run":

@@ -261,6 +261,8 @@ def test_bad_queries_are_refused():
         margin_of(np.zeros((4, 3)))
     with pytest.raises(SafeframeError):
         curve.largest_thresholds(np.array([0.1, 1.5]))
+    with pytest.raises(SafeframeError, match="r_t"):
+        curve.largest_thresholds(np.array([0.1, 0.0]))
 
 
 def test_one_threshold_without_the_whole_inverse_is_the_same():
@@ -279,6 +281,13 @@ def test_one_threshold_without_the_whole_inverse_is_the_same():
         for r_t in (1e-3, 0.01, 0.1, 0.5, 1.0):
             alone = RiskCurve(margin, label, **settings).largest_threshold(r_t)
             assert alone == RiskCurve(margin, label, **settings).largest_thresholds([r_t]).at(0)
+
+
+@pytest.mark.parametrize("shapes", [(4, 3, 4), (4, 4, 3), (3, 4, 4), ((2, 2), (2, 2), (2, 2))])
+def test_groups_of_other_shapes_are_refused(shapes):
+    margin, label, group = (np.zeros(shape, int) for shape in shapes)
+    with pytest.raises(SafeframeError, match="expected one shape"):
+        GroupedRiskCurve(margin, label, group)
 
 
 def test_a_group_without_a_prior_in_the_mapping_is_an_error():
