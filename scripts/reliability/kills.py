@@ -5,7 +5,8 @@ drawn among those that an uninterrupted run goes through, at a random moment of 
 leaves must be the same bytes as what an uninterrupted run left: results, tables, the names of all files.
 
 The run is done in a process that is forked from one that has imported everything. With `engine` its engine is
-joblib with two workers, and one of these is killed as often as all of them together.
+joblib with two workers, and one of these is killed as often as all of them together; then its task is done
+again, and the run goes on.
 """
 
 from __future__ import annotations
@@ -86,9 +87,9 @@ def stages_of(log: Path) -> list[tuple[str, bool]]:
     return list(found.items())
 
 
-def finish(config: Any, log: Path) -> int:
-    """Do a run to its end; its wait status."""
-    child, until = start(config, log), time.monotonic() + LONGEST
+def finish(config: Any, log: Path, child: int | None = None) -> int:
+    """Do a run, or one that goes on already, to its end; its wait status."""
+    child, until = child or start(config, log), time.monotonic() + LONGEST
     while (status := ended(child)) is None:
         if time.monotonic() > until:
             os.killpg(child, signal.SIGKILL)
@@ -116,36 +117,50 @@ def left(root: Path, name: str) -> dict[str, str]:
 
 
 def killed_in(
-    config: Any, log: Path, stage: str, seconds: float, workers: bool, rng: np.random.Generator
-) -> str:
-    """Start a run and kill it in a stage; where it was killed, or "finished" if it never came there."""
-    child, until = start(config, log), time.monotonic() + LONGEST
-    wait = float(rng.uniform(0.0, seconds))
+    child: int, log: Path, stage: str, seconds: float, worker: bool, rng: np.random.Generator
+) -> tuple[str, bool]:
+    """Kill a run that goes on, or one of its workers, in a stage.
+
+    Returns:
+        Where ("finished" or "failed": it ended before it came there), and whether the run still goes on.
+    """
+    where = "nowhere"
+    until, wait = time.monotonic() + LONGEST, float(rng.uniform(0.0, seconds))
     reached: float | None = None
     while time.monotonic() < until:
-        if ended(child) is not None:
-            return "finished"
+        if (status := ended(child)) is not None:
+            return "failed" if status else "finished", False
         names = dict(stages_of(log))
         if reached is None and (stage in names or (stage == "start" and log.exists())):
             reached = time.monotonic()
         if reached is not None and time.monotonic() >= reached + wait:
-            break
+            open_ = [name for name, over in stages_of(log) if not over]
+            where = (open_ or [stage if stage == "start" else "between stages"])[-1]
+            below = workers_of(child) if worker else []
+            if below:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(rng.choice(below)), signal.SIGKILL)
+                return f"worker in {where}", True
+            if not worker:
+                break
         time.sleep(0.005)
-    open_ = [name for name, over in stages_of(log) if not over]
-    victim = child
-    if workers and (below := descendants(child)) and rng.random() < 0.5:
-        victim = int(rng.choice(below))
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(victim, signal.SIGKILL)
-        status = None
-        while status is None and time.monotonic() < until:
-            status = ended(child)
-            time.sleep(0.02)
-        return f"worker in {(open_ or ['between stages'])[-1]}"
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return (open_ or [stage if stage == "start" else "between stages"])[-1]
+    return where, False
+
+
+def workers_of(process: int) -> list[int]:
+    """Processes below one that do its work, without those that only watch over the others."""
+    return [one for one in descendants(process) if "tracker" not in title(one)]
+
+
+def title(process: int) -> str:
+    """How a process was started; empty if it has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def descendants(process: int) -> list[int]:
@@ -168,7 +183,7 @@ def run(seed: int, count: int, only: str = "", engine: bool = False) -> Cases:
         kind = f"{name}, engine" if engine else name
         if only not in name or not list(cases.left(kind, count)):
             continue
-        more = ("engine=joblib", "engine.workers=2") if engine else ()
+        more = ("engine=joblib", "engine.workers=2", f"engine.retries={KILLS_A_CASE}") if engine else ()
         running.code_of(registry.get(name))
         manifest.git_commit(), manifest.git_dirty(), manifest.versions()
         scratch = BUILD / "kills" / kind.replace(", ", "_")
@@ -200,15 +215,25 @@ def one_case(
     root, log = scratch / "case", scratch / "case.log"
     shutil.rmtree(root, ignore_errors=True)
     config = configuration(name, root, more)
-    places = []
-    order = list(seconds)
-    drawn = [(int(cases.generator(kind, number).integers(len(order))), number) for number in numbers]
-    for stage, number in sorted(drawn):  # early stages first, for they are not gone through again
+    places: list[tuple[int, str]] = []
+    child: int | None = None
+    whole = False
+    order, drawn = list(seconds), []
+    for number in numbers:
         rng = cases.generator(kind, number)
-        rng.integers(len(order))
-        log.unlink(missing_ok=True)
-        places.append((number, killed_in(config, log, order[stage], seconds[order[stage]], bool(more), rng)))
-    status = finish(config, log)
+        drawn.append((int(rng.integers(len(order))), number, bool(more) and rng.random() < 0.5, rng))
+    for at, number, worker, rng in sorted(drawn, key=lambda one: one[:2]):  # what is done does not come again
+        if whole:
+            places.append((number, places[-1][1]))
+            continue
+        if child is None:
+            log.unlink(missing_ok=True)
+            child = start(config, log)
+        where, goes_on = killed_in(child, log, order[at], seconds[order[at]], worker, rng)
+        places.append((number, where))
+        whole = where in ("finished", "failed")
+        child = child if goes_on else None
+    status = 1 if places[-1][1] == "failed" else finish(config, log, child)
     outcome, detail = CRASH, log.read_text(errors="replace")[-300:]
     if status == 0:
         found = left(root, name)

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from cases import BUILD, CRASH, REPOSITORY, SAME, WRONG, Cases
-from kills import KILLS_A_CASE, LONGEST, descendants, left, stages_of
+from kills import KILLS_A_CASE, LONGEST, descendants, left, stages_of, title
 
 EXPERIMENTS = ("production", "theory")
 SEEDS = (0, 1, 2)
@@ -128,13 +128,6 @@ def buried() -> list[int]:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
     return descendants(os.getpid())
-
-
-def title(process: int) -> str:
-    try:
-        return Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace")
-    except OSError:
-        return ""
 
 
 def records(root: Path) -> list[Path]:
