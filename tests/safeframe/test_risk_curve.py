@@ -263,6 +263,8 @@ def test_bad_queries_are_refused():
         curve.largest_thresholds(np.array([0.1, 1.5]))
     with pytest.raises(SafeframeError, match="r_t"):
         curve.largest_thresholds(np.array([0.1, 0.0]))
+    with pytest.raises(SafeframeError, match="r_t"):
+        curve.largest_thresholds(np.array([1.0, 1.5]))
 
 
 def test_one_threshold_without_the_whole_inverse_is_the_same():
@@ -296,6 +298,16 @@ def test_a_group_without_a_prior_in_the_mapping_is_an_error():
         GroupedRiskCurve(margin, label, group, {0: 0.2})
     curves = GroupedRiskCurve(margin, label, group, {0: 0.2, 1: None}).curves
     assert (curves[0].prior, curves[1].prior) == (0.2, 0.5)
+
+
+def test_answers_have_the_shape_of_the_question():
+    curve = RiskCurve(np.array([0.0, 1.0, 2.0]), np.array([0, 0, 1]))
+    for shape in ((), (1,), (2, 3), (0,)):
+        tau = np.full(shape, 1.5)
+        for found in (curve.bound(tau), curve.acceptance(tau), curve.level(tau), *curve.counts(tau)):
+            assert np.shape(found) == shape
+    n, unsafe = curve.counts([[1.5], [2.5]])
+    assert (n.tolist(), unsafe.tolist()) == ([[2], [3]], [[0], [1]])
 
 
 def test_quantiles_are_those_of_all_margins():
