@@ -300,6 +300,15 @@ def test_a_group_without_a_prior_in_the_mapping_is_an_error():
     assert (curves[0].prior, curves[1].prior) == (0.2, 0.5)
 
 
+@pytest.mark.parametrize("form", ["tight", "paper"])
+def test_priors_at_the_ends(form):
+    margin, label = np.array([0.0, 1.0, 2.0]), np.array([0, 1, 0])
+    never = RiskCurve(margin, label, prior=0.0, form=form).largest_threshold(0.01)
+    assert (never.tau, never.bound, never.feasible) == (np.inf, 0.0, True)
+    always = RiskCurve(margin, label, prior=1.0, form=form).largest_threshold(0.99)
+    assert (always.tau, always.bound, always.feasible) == (-np.inf, 1.0, False)
+
+
 def test_answers_have_the_shape_of_the_question():
     curve = RiskCurve(np.array([0.0, 1.0, 2.0]), np.array([0, 0, 1]))
     for shape in ((), (1,), (2, 3), (0,)):
