@@ -29,7 +29,7 @@ import numpy as np
 from cases import BUILD, CRASH, REPOSITORY, SAME, WRONG, Cases
 from kills import KILLS_A_CASE, LONGEST, descendants, left, stages_of, title
 
-EXPERIMENTS = ("production", "theory")
+EXPERIMENTS = ("production", "llm")
 SEEDS = (0, 1, 2)
 AT_A_TIME = 2
 BEFORE = "the time before the first job"  # the command imports, Ray starts
