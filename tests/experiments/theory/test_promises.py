@@ -157,8 +157,8 @@ def test_claims_and_figure_of_a_run(table):
 
 @pytest.mark.parametrize("broken", [0, 1, 2, 3])
 def test_the_interval_of_the_largest_share_holds_it_whatever_digits_were_kept(broken):
-    """In a run of three repeats the limit can be the share itself, which its file rounds: 0.33333333 < 1/3."""
-    rows = pd.DataFrame({"broken": [broken, 0], "repeats": 3, "share_broken": [round(broken / 3, 8), 0.0]})
+    """With three repeats and many rows a limit is the share itself, which its file rounds to 0.33333333."""
+    rows = pd.DataFrame({"broken": [broken] * 40, "repeats": 3, "share_broken": round(broken / 3, 8)})
     value, low, high = claims_promises.largest_share(rows)
     assert low <= value <= high
     assert value == pytest.approx(broken / 3)
