@@ -119,7 +119,7 @@ def left(root: Path, name: str) -> dict[str, str]:
 def killed_in(
     child: int, log: Path, stage: str, seconds: float, worker: bool, rng: np.random.Generator
 ) -> tuple[str, bool]:
-    """Kill a run that goes on, or one of its workers, in a stage.
+    """Kill a run that goes on, or one of its workers (the run, where it has none), in a stage.
 
     Returns:
         Where ("finished" or "failed": it ended before it came there), and whether the run still goes on.
@@ -141,8 +141,7 @@ def killed_in(
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(rng.choice(below)), signal.SIGKILL)
                 return f"worker in {where}", True
-            if not worker:
-                break
+            break
         time.sleep(0.005)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
@@ -151,8 +150,8 @@ def killed_in(
 
 
 def workers_of(process: int) -> list[int]:
-    """Processes below one that do its work, without those that only watch over the others."""
-    return [one for one in descendants(process) if "tracker" not in title(one)]
+    """Processes of joblib below one; an experiment that gives its engine no tasks has none."""
+    return [one for one in descendants(process) if "LokyProcess" in title(one)]
 
 
 def title(process: int) -> str:
