@@ -170,6 +170,12 @@ def test_corrections_outside_their_range(slack, odds):
         SelectedRiskCurve(np.zeros((2, 1)), np.zeros((2, 1)), np.array([[0], [1]]), slack=slack, odds=odds)
 
 
+def test_odds_beyond_all_numbers_make_the_bound_one():
+    label = np.array([[1]] * 9 + [[0]])
+    curve = SelectedRiskCurve(np.zeros((10, 1)), np.zeros((10, 1)), label, odds=1e308)
+    assert float(curve.bound(1.0)) == 1.0
+
+
 def test_of_equals_the_first_is_selected_among_many():
     margin = np.zeros((2, 60))
     label = np.ones((2, 60), int)
