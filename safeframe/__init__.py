@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from safeframe.risk_scale.fitting import fit_risk_scale
     from safeframe.risk_scale.isotonic import IsotonicRisk
     from safeframe.risk_scale.logistic import LogisticRisk
-    from safeframe.risk_scale.tail import TailScale
     from safeframe.selected_risk import SelectedRiskCurve
     from safeframe.service.budget import LongRunBudget
     from safeframe.service.log import GuardLog
@@ -62,7 +61,6 @@ __all__ = [
     "SelectedRiskCurve",
     "Shrinkage",
     "Status",
-    "TailScale",
     "ThresholdRule",
     "fit_risk_scale",
     "margin_of",
@@ -85,7 +83,6 @@ HOMES = {
     "safeframe.risk_scale.fitting": ("fit_risk_scale",),
     "safeframe.risk_scale.isotonic": ("IsotonicRisk",),
     "safeframe.risk_scale.logistic": ("LogisticRisk",),
-    "safeframe.risk_scale.tail": ("TailScale",),
     "safeframe.selected_risk": ("SelectedRiskCurve",),
     "safeframe.service.budget": ("LongRunBudget",),
     "safeframe.service.log": ("GuardLog",),

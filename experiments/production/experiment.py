@@ -157,8 +157,9 @@ def _strong_baselines(this: Experiment, predicted: np.ndarray, margin: np.ndarra
     mean, spread = _mean_and_spread(this, trained.gaussian(this))
     _law(this, "forecast_law", mean, spread, SPREADS)
     error = (mean - this.data.demand) / spread
-    beside = beside_law(error, this.data, this.config.score.days)
-    joined = _calibrated(this, [(UNSAFE_BELOW - mean) / spread, *beside])
+    law = (UNSAFE_BELOW - mean) / spread
+    beside = beside_law(law, error, 1.0, this.data, this.config.score.days)
+    joined = _calibrated(this, [law, *beside])
     risk = log_odds(joined.probability)
 
     def behind(score: np.ndarray, knob: float, cases: np.ndarray) -> np.ndarray:

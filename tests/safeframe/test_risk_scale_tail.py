@@ -63,10 +63,12 @@ def test_no_risk_becomes_smaller_and_the_order_stays(below, slope, chance):
     asked = np.sort(chance)
     got = TailScale(below, slope).probability(asked)
     assert got.shape == asked.shape
-    assert (got >= asked).all() and (got <= 1.0).all()
+    assert (got >= asked).all()
+    assert (got <= 1.0).all()
     assert (np.diff(got) >= -1e-15).all()
     above = asked >= below
-    assert (got[above] == asked[above]).all() and (got[~above] <= below * (1 + 1e-12)).all()
+    assert (got[above] == asked[above]).all()
+    assert (got[~above] <= below * (1 + 1e-12)).all()
 
 
 def test_known_answer():
@@ -76,8 +78,8 @@ def test_known_answer():
 
 
 def test_the_shrinkage_bound_needs_it_where_small_risks_are_believed_too_much():
-    """The second assumption of `safeframe.shrinkage`: below .05, p̂ is wrong by a factor. Here its log odds run
-    twice too far; where the bound accepts at 1e-4, the risk is far above in most draws, and flattened it
+    """The second assumption of `safeframe.shrinkage`: below .05, p̂ is wrong by a factor. Here its log odds
+    run twice too far; where the bound accepts at 1e-4, the risk is far above in most draws, and flattened it
     is not.
     """
     rule, r_t = Shrinkage(dispersion=1.0), 1e-4
@@ -109,5 +111,5 @@ def test_bad_input_is_refused():
         TailScale.fit(chance * 3, label)
     with pytest.raises(SafeframeError, match="NaN"):
         TailScale(0.2, 0.5).probability(np.nan)
-    with pytest.raises(SafeframeError, match="0 .safe."):
+    with pytest.raises(SafeframeError, match=r"0 .safe."):
         TailScale.fit(chance, label + 1)

@@ -18,9 +18,18 @@ import numpy as np
 from experiments.production.demand.series import UNSAFE_BELOW, DemandData
 from experiments.production.guard.calibration import odd_weeks
 from experiments.production.guard.service import risk_scale
-from experiments.production.models.history import days_below, recent_errors
+from experiments.production.models.history import (
+    DAYS,
+    HOURS_PER_DAY,
+    days_below,
+    recent_errors,
+    roughness,
+)
 from experiments.production.models.safety import Heads
 from safeframe.risk_scale.odds import from_log_odds, log_odds
+
+LOGISTIC_SPREAD = float(np.pi / np.sqrt(3.0))
+"""Standard deviation of the logistic law of scale 1."""
 
 
 @dataclass(frozen=True)
@@ -38,20 +47,35 @@ class Calibrated:
 
 def joined_scores(heads: Heads, data: DemandData, days: int) -> list[np.ndarray]:
     """What the safety score is made of, each (n, p): both heads and `beside_law`."""
-    return [heads.law, heads.ordinal, *beside_law(heads.error, data, days)]
+    return [heads.law, heads.ordinal, *beside_law(heads.law, heads.error, LOGISTIC_SPREAD, data, days)]
 
 
-def beside_law(error: np.ndarray, data: DemandData, days: int) -> list[np.ndarray]:
-    """What is joined with a law of demand, each (n, p): four of its recent errors, and how far the same hour
-    of the last known days lies below 3.
+def beside_law(
+    law: np.ndarray, error: np.ndarray, usual: float, data: DemandData, days: int
+) -> list[np.ndarray]:
+    """What is joined with a law of demand, each (n, p): four of its recent errors; how rough the last day and
+    week were; the law itself over the roughness of the last three days, of the product and of all products
+    in equal parts; and how far the same hour of the last known days lies below 3.
 
     Args:
-        error: (n, p) standardised errors of the law.
+        law: (n, p) what the law says of s < 3, larger is riskier and 0 is even.
+        error: (n, p) its standardised errors.
+        usual: the root mean square of these where the law holds.
         data: the cases.
-        days: `score.days`; 0 joins the errors alone.
+        days: `score.days`; 0 leaves the days out.
     """
-    errors = recent_errors(error, data.target_hour, data.lead)
-    return [*errors, days_below(data, UNSAFE_BELOW, days)] if days else errors
+
+    def rough(hours: int) -> np.ndarray:
+        return roughness(error, data.target_hour, data.lead, hours, usual)
+
+    lately = rough(3 * HOURS_PER_DAY)
+    of_all = np.sqrt(np.square(lately).mean(axis=1, keepdims=True))
+    return [
+        *recent_errors(error, data.target_hour, data.lead),
+        *(np.log(rough(hours)) for hours in (HOURS_PER_DAY, DAYS * HOURS_PER_DAY)),
+        law / np.sqrt(lately * of_all),
+        *([days_below(data, UNSAFE_BELOW, days)] if days else []),
+    ]
 
 
 def calibrated(scores: list[np.ndarray], data: DemandData, test: np.ndarray, crossed: bool) -> Calibrated:

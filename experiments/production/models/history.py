@@ -12,6 +12,8 @@ HOURS_PER_DAY = 24
 DAYS = 7
 WORST_ERROR = 6.0
 """Standardised errors count up to here."""
+USUAL_HOURS = 5
+"""Hours of usual errors that count beside those seen."""
 LEAST_SPREAD = 0.3
 """Added to the spread of days, on the demand scale: they may be alike by chance."""
 FAR_BELOW = 15.0
@@ -60,15 +62,42 @@ def recent_errors(error: np.ndarray, target_hour: np.ndarray, lead: int) -> list
         the last 24 known hours, and of the last 168 known hours. Days that are not known yet (lead > 24) are
         skipped; what lies before the first case counts as no error.
     """
-    hours = int(target_hour[-1] - target_hour[0]) + 1
-    line = np.full((hours, error.shape[1]), np.nan)
-    line[target_hour - target_hour[0]] = np.clip(error, -WORST_ERROR, WORST_ERROR)
-    at = target_hour - target_hour[0]
+    line, at = _line(error, target_hour)
     first = -(-lead // HOURS_PER_DAY) * HOURS_PER_DAY
     same = first + HOURS_PER_DAY * np.arange(DAYS)
     newest = lead + np.arange(HOURS_PER_DAY)
     week = lead + np.arange(DAYS * HOURS_PER_DAY)
     return [_mean(line, at, lags) for lags in ([first], same, newest, week)]
+
+
+def roughness(error: np.ndarray, target_hour: np.ndarray, lead: int, hours: int, usual: float) -> np.ndarray:
+    """(n, p) how large a forecast's errors were lately, 1 where they were as large as usual.
+
+    Args:
+        error: (n, p) standardised errors of the cases, in order of time.
+        target_hour: (n,) hours, ascending.
+        lead: hours from the last known one to the target.
+        hours: of the past that are looked at, the newest known ones.
+        usual: root mean square of the standardised errors, where the forecast's law holds.
+
+    Returns:
+        The root mean square over these hours over the usual one. `USUAL_HOURS` hours of usual errors are
+        joined, so that a quiet day does not make a forecast certain.
+    """
+    line, at = _line(error / usual, target_hour)
+    lags = lead + np.arange(hours)
+    square, known = _mean(np.square(line), at, lags), _mean(np.isfinite(line).astype(float), at, lags) > 0.0
+    return np.where(known, np.sqrt((square * hours + USUAL_HOURS) / (hours + USUAL_HOURS)), 1.0)
+
+
+def _line(error: np.ndarray, target_hour: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Errors (hours, p) of every hour from the first case to the last, NaN where there is no case, and the
+    place (n,) of the cases in it.
+    """
+    at = target_hour - target_hour[0]
+    line = np.full((int(at[-1]) + 1, error.shape[1]), np.nan)
+    line[at] = np.clip(error, -WORST_ERROR, WORST_ERROR)
+    return line, at
 
 
 def _mean(line: np.ndarray, at: np.ndarray, lags: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -85,6 +85,22 @@ def test_recent_errors_are_means_of_what_is_known(data):
         assert np.allclose(values[:24], 0.0)  # nothing is known before the first case's errors are
 
 
+@pytest.mark.parametrize("usual", [1.0, 1.8])
+def test_roughness_is_the_root_mean_square_of_known_errors_beside_usual_ones(data, usual):
+    error = usual * np.random.default_rng(0).normal(size=(len(data), 4))
+    found, at = history.roughness(error, data.target_hour, 24, 72, usual), 700
+    square = np.mean([error[at - lag] ** 2 for lag in range(24, 96)], axis=0) / usual**2
+    assert np.allclose(found[at], np.sqrt((72 * square + 5) / 77))
+    assert (found[:24] == 1.0).all()  # nothing is known of errors
+    assert found[200:].mean() == pytest.approx(1.0, abs=0.03)
+    twice = history.roughness(2 * error, data.target_hour, 24, 168, usual)[700:].mean()
+    assert twice == pytest.approx(2.0, abs=0.1)
+    wild = np.full_like(error, 1e9)
+    assert np.allclose(
+        history.roughness(wild, data.target_hour, 24, 72, usual)[at], np.sqrt((72 * 36 + 5) / 77)
+    )
+
+
 @pytest.mark.parametrize("lead", [1, 24, 30])
 def test_recent_errors_and_the_same_hour_know_no_future(data, lead):
     """Change everything later than `lead` hours before a case: what it is told does not change."""
@@ -92,9 +108,16 @@ def test_recent_errors_and_the_same_hour_know_no_future(data, lead):
     error = rng.normal(size=(len(data), 4))
     changed = error.copy()
     changed[at - lead + 1 :] += 5.0
-    first, second = (history.recent_errors(values, data.target_hour, lead) for values in (error, changed))
+    first, second = (
+        [
+            *history.recent_errors(values, data.target_hour, lead),
+            history.roughness(values, data.target_hour, lead, 72, 1.0),
+        ]
+        for values in (error, changed)
+    )
     assert all(np.array_equal(a[: at + 1], b[: at + 1]) for a, b in zip(first, second, strict=True))
-    assert not np.array_equal(first[2][at + 1], second[2][at + 1])
+    for i in (2, 4):
+        assert not np.array_equal(first[i][at + 1], second[i][at + 1])
     series = data.series.copy()
     series[data.target_hour[at] - lead + 1 :] = 0.0
     for one in (replace(data, lead=lead), replace(data, lead=lead, series=series)):
