@@ -21,7 +21,7 @@
 #                   make dashboards ARGS="--offline results/runs/dashboards"
 # make test-browser the report in headless Chromium (apt install chromium)
 # make mutation     would the tests notice a changed line of the modules that promises rest on? (installs mutmut; hours)
-# make reliability  kills, damaged files, full disks, jumping clocks, bad inputs, counted (an hour; root mounts disks)
+# make reliability  kills, damaged files, full disks, jumping clocks, bad inputs, counted (hours; root mounts disks; with ray: sweeps)
 # make bench-sim    the simulator: environment steps a second, against a plain MuJoCo loop
 # make bench-llm    language models: candidates a second of generation, scoring, classification
 # make bench        all benchmarks            make clean       remove what can be made again (not runs, not .venv)
@@ -161,7 +161,7 @@ mutation: $(READY)
 	$(PY) scripts/reliability/mutation.py table
 
 reliability: $(READY)
-	for part in kills engine damage disk clock together inputs; do $(PY) scripts/reliability/campaign.py $$part $(ARGS) || exit 1; done
+	for part in kills engine sweep damage disk clock together inputs; do $(PY) scripts/reliability/campaign.py $$part $(ARGS) || exit 1; done
 	$(PY) scripts/reliability/campaign.py table
 
 clean:

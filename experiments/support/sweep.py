@@ -168,6 +168,9 @@ def add(path: Path, job: Job) -> Progress:
 def read(path: Path) -> Progress:
     """What a record says; a line that was cut off (a full disk, a kill) or damaged is passed over.
 
+    A job that was begun again after its worker died may have several lines: it is one job, and done if one
+    of them says so.
+
     Raises:
         CacheError: where the first line is damaged.
     """
@@ -178,8 +181,11 @@ def read(path: Path) -> Progress:
             f"{path} is damaged, so it cannot be told how the sweep goes; type its command again (what is "
             "done is skipped)"
         )
-    jobs = [Job(**content) for line in lines if (content := _content(line)) is not None]
-    return Progress(int(about["total"]), float(about["started"]), tuple(about["swept"]), tuple(jobs))
+    jobs: dict[int, Job] = {}
+    for job in [Job(**content) for line in lines if (content := _content(line)) is not None]:
+        if job.number not in jobs or CODES[jobs[job.number].outcome]:
+            jobs[job.number] = job
+    return Progress(int(about["total"]), float(about["started"]), tuple(about["swept"]), tuple(jobs.values()))
 
 
 def _line(content: Mapping[str, Any]) -> bytes:

@@ -85,13 +85,12 @@ def hoeffding_bentkus_upper(
     mean_unsafe, mean_accepted = u.mean() / m, a.mean() / m
 
     def refuted(r: FloatArray) -> np.ndarray:
-
         mean = np.clip(mean_unsafe - r * mean_accepted + r, 0.0, 1.0)
         below = np.minimum(mean, r)
         with np.errstate(divide="ignore", invalid="ignore"):
             low = np.where(below > 0.0, below * np.log(below / r), 0.0)
             high = np.where(below < 1.0, (1.0 - below) * (np.log1p(-below) - np.log1p(-r)), 0.0)
-        hoeffding = np.where(r < 1.0, np.exp(-n * (low + high)), (below < 1.0) * 0.0 + (below >= 1.0) * 1.0)
+        hoeffding = np.where(r < 1.0, np.exp(-n * (low + high)), below >= 1.0)
         bentkus = math.e * stats.binom.cdf(np.ceil(n * mean - 1e-9), n, r)
         return np.minimum(hoeffding, bentkus) <= delta
 
@@ -138,7 +137,6 @@ def betting_upper(unsafe: IntArray, accepted: IntArray, delta: float, largest: i
         bet = gap / (before_spread + np.square(gap))
         with np.errstate(divide="ignore"):
             bet = np.minimum(bet, _BET / (1.0 - r[:, None]))
-        bet = np.where(np.isfinite(bet), bet, 0.0)
         wealth = np.cumsum(np.log1p(bet * (r[:, None] - y)), axis=1)
         sure = (r == 1.0) & (u < a).any()  # a risk of 1 is refuted by one safe case
         return (wealth.max(axis=1) >= -math.log(delta)) | sure

@@ -33,7 +33,7 @@ from safeframe.service.storage.encoding import ArrayCodec, Codec, fingerprint, s
 from safeframe.service.storage.labelling import Labelled, add_labels, awaited, history, paired
 from safeframe.service.storage.marks import check_whole, write_marks
 from safeframe.service.storage.rows import batch_columns, batch_names, insert
-from safeframe.service.storage.table import write_parquet
+from safeframe.service.storage.table import read_parquet, write_parquet
 from safeframe.service.versions import Version
 from safeframe.types import BoolArray, SafeframeError
 
@@ -256,7 +256,7 @@ class GuardLog:
 
         Columns: those of the log, "group" and "action" as JSON texts, and "unsafe" (missing without a label),
         "label_time", "corrections". The file's metadata hold the guard's fingerprint, and its pages
-        checksums, which ``pyarrow.parquet.read_table(path, page_checksum_verification=True)`` compares.
+        checksums, which :meth:`read_export` compares.
 
         Args:
             path: of the file; replaced where it exists.
@@ -268,6 +268,21 @@ class GuardLog:
             SafeframeError: without pyarrow, or where the log cannot be read.
         """
         return write_parquet(self.database, path, self.fingerprint)
+
+    @staticmethod
+    def read_export(path: str | os.PathLike[str]) -> Any:
+        """What :meth:`export` wrote; a file that was damaged since is refused.
+
+        Args:
+            path: of the file.
+
+        Returns:
+            A pyarrow.Table (``.to_pandas()`` makes a data frame of it).
+
+        Raises:
+            SafeframeError: without pyarrow, or where the file is missing, damaged or no exported log.
+        """
+        return read_parquet(path)
 
     def check(self) -> None:
         """Whether the file still holds what was written: every row is compared with its checksum.

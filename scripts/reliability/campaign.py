@@ -6,6 +6,7 @@ PART is one of
 
     kills      kill -9 in every stage of every experiment
     engine     the same with engine=joblib and two workers, which are killed too
+    sweep      sweeps on Ray, of which the command and workers are killed (takes the package ray)
     damage     files cut short, or with one bit turned
     disk       too little room, or a read-only place (it mounts small file systems: root)
     clock      a clock that jumps
@@ -35,7 +36,9 @@ sys.path[:0] = [str(REPOSITORY), str(HERE), str(REPOSITORY / "tests" / "helpers"
 
 from cases import BAD, BUILD, Cases  # noqa: E402
 
-COUNTS = {"kills": 50, "engine": 10, "damage": 65, "disk": 12, "clock": 8, "together": 5, "inputs": 70}
+COUNTS = {
+    "kills": 50, "engine": 10, "sweep": 15, "damage": 65, "disk": 12, "clock": 8, "together": 5, "inputs": 70
+}  # fmt: skip
 """Cases of each experiment or kind where --count is not given."""
 
 
@@ -52,6 +55,12 @@ def main(arguments: list[str]) -> int:
 
         print(write_table(options.seed, options.name))
         return 0
+    if options.part == "sweep":
+        import sweeps
+
+        if why := sweeps.missing():
+            print(f"sweep: skipped, {why}")
+            return 0
     cases = part(options.part, options.seed, options.count or COUNTS[options.part], options.only)
     bad = [row for row in cases.rows if row.outcome in BAD]
     for row in bad:
@@ -66,6 +75,10 @@ def part(name: str, seed: int, count: int, only: str) -> Cases:
         import kills
 
         return kills.run(seed, count, only, name == "engine")
+    if name == "sweep":
+        import sweeps
+
+        return sweeps.run(seed, count, only)
     if name == "together":
         import together
 

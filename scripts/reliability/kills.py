@@ -5,7 +5,8 @@ drawn among those that an uninterrupted run goes through, at a random moment of 
 leaves must be the same bytes as what an uninterrupted run left: results, tables, the names of all files.
 
 The run is done in a process that is forked from one that has imported everything. With `engine` its engine is
-joblib with two workers, and one of these is killed as often as all of them together.
+joblib with two workers, and one of these is killed as often as all of them together; then its task is done
+again, and the run goes on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -74,9 +76,10 @@ def ended(child: int) -> int | None:
 
 
 def stages_of(log: Path) -> list[tuple[str, bool]]:
-    """Stages that a log names, each with whether it has ended, in order."""
+    """Stages that a log names, each with whether it has ended, in order; its lines may begin with a time."""
     found: dict[str, bool] = {}
-    for line in log.read_text(errors="replace").splitlines() if log.exists() else []:
+    for text in log.read_text(errors="replace").splitlines() if log.exists() else []:
+        line = re.sub(r"^\d\d:\d\d:\d\d ", "", text)
         if line.endswith(" …"):
             found[line[:-2]] = False
         elif ": " in line and line.split(": ")[0] in found:
@@ -84,9 +87,9 @@ def stages_of(log: Path) -> list[tuple[str, bool]]:
     return list(found.items())
 
 
-def finish(config: Any, log: Path) -> int:
-    """Do a run to its end; its wait status."""
-    child, until = start(config, log), time.monotonic() + LONGEST
+def finish(config: Any, log: Path, child: int | None = None) -> int:
+    """Do a run, or one that goes on already, to its end; its wait status."""
+    child, until = child or start(config, log), time.monotonic() + LONGEST
     while (status := ended(child)) is None:
         if time.monotonic() > until:
             os.killpg(child, signal.SIGKILL)
@@ -95,12 +98,11 @@ def finish(config: Any, log: Path) -> int:
 
 
 def left(root: Path, name: str) -> dict[str, str]:
-    """What a finished run leaves: names of all files, and the content of results and tables."""
+    """What finished runs leave: names of all files, and the content of results and tables."""
     from experiments.support.results import collect, frames
 
-    (run,) = collect.finished(name, root=root)
-    directory = root / name / run.run
-    tables = sorted(path for pattern in frames.TABLES for path in directory.glob(pattern))
+    runs = [root / name / run.run for run in collect.finished(name, root=root)]
+    tables = sorted(path for run in runs for pattern in frames.TABLES for path in run.glob(pattern))
     names = [
         str(path.relative_to(root)) for path in root.rglob("*") if path.suffix != ".lock" and path.is_file()
     ]
@@ -110,41 +112,54 @@ def left(root: Path, name: str) -> dict[str, str]:
             continue  # theory's only one holds the rows of results.csv
         lines = path.read_bytes().split(b"\n") if path.suffix == ".csv" else [path.read_bytes()]
         kept = b"\n".join(line for line in lines if MEASURED not in line)
-        content[path.name] = digest(np.frombuffer(kept, np.uint8))
+        content[f"{path.parent.name}/{path.name}"] = digest(np.frombuffer(kept, np.uint8))
     return content | {"names": digest(sorted(names))}
 
 
 def killed_in(
-    config: Any, log: Path, stage: str, seconds: float, workers: bool, rng: np.random.Generator
-) -> str:
-    """Start a run and kill it in a stage; where it was killed, or "finished" if it never came there."""
-    child, until = start(config, log), time.monotonic() + LONGEST
-    wait = float(rng.uniform(0.0, seconds))
+    child: int, log: Path, stage: str, seconds: float, worker: bool, rng: np.random.Generator
+) -> tuple[str, bool]:
+    """Kill a run that goes on, or one of its workers (the run, where it has none), in a stage.
+
+    Returns:
+        Where ("finished" or "failed": it ended before it came there), and whether the run still goes on.
+    """
+    where = "nowhere"
+    until, wait = time.monotonic() + LONGEST, float(rng.uniform(0.0, seconds))
     reached: float | None = None
     while time.monotonic() < until:
-        if ended(child) is not None:
-            return "finished"
+        if (status := ended(child)) is not None:
+            return "failed" if status else "finished", False
         names = dict(stages_of(log))
         if reached is None and (stage in names or (stage == "start" and log.exists())):
             reached = time.monotonic()
         if reached is not None and time.monotonic() >= reached + wait:
+            open_ = [name for name, over in stages_of(log) if not over]
+            where = (open_ or [stage if stage == "start" else "between stages"])[-1]
+            below = workers_of(child) if worker else []
+            if below:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(rng.choice(below)), signal.SIGKILL)
+                return f"worker in {where}", True
             break
         time.sleep(0.005)
-    open_ = [name for name, over in stages_of(log) if not over]
-    victim = child
-    if workers and (below := descendants(child)) and rng.random() < 0.5:
-        victim = int(rng.choice(below))
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(victim, signal.SIGKILL)
-        status = None
-        while status is None and time.monotonic() < until:
-            status = ended(child)
-            time.sleep(0.02)
-        return f"worker in {(open_ or ['between stages'])[-1]}"
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return (open_ or [stage if stage == "start" else "between stages"])[-1]
+    return where, False
+
+
+def workers_of(process: int) -> list[int]:
+    """Processes of joblib below one; an experiment that gives its engine no tasks has none."""
+    return [one for one in descendants(process) if "LokyProcess" in title(one)]
+
+
+def title(process: int) -> str:
+    """How a process was started; empty if it has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def descendants(process: int) -> list[int]:
@@ -167,7 +182,7 @@ def run(seed: int, count: int, only: str = "", engine: bool = False) -> Cases:
         kind = f"{name}, engine" if engine else name
         if only not in name or not list(cases.left(kind, count)):
             continue
-        more = ("engine=joblib", "engine.workers=2") if engine else ()
+        more = ("engine=joblib", "engine.workers=2", f"engine.retries={KILLS_A_CASE}") if engine else ()
         running.code_of(registry.get(name))
         manifest.git_commit(), manifest.git_dirty(), manifest.versions()
         scratch = BUILD / "kills" / kind.replace(", ", "_")
@@ -199,15 +214,25 @@ def one_case(
     root, log = scratch / "case", scratch / "case.log"
     shutil.rmtree(root, ignore_errors=True)
     config = configuration(name, root, more)
-    places = []
-    order = list(seconds)
-    drawn = [(int(cases.generator(kind, number).integers(len(order))), number) for number in numbers]
-    for stage, number in sorted(drawn):  # early stages first, for they are not gone through again
+    places: list[tuple[int, str]] = []
+    child: int | None = None
+    whole = False
+    order, drawn = list(seconds), []
+    for number in numbers:
         rng = cases.generator(kind, number)
-        rng.integers(len(order))
-        log.unlink(missing_ok=True)
-        places.append((number, killed_in(config, log, order[stage], seconds[order[stage]], bool(more), rng)))
-    status = finish(config, log)
+        drawn.append((int(rng.integers(len(order))), number, bool(more) and rng.random() < 0.5, rng))
+    for at, number, worker, rng in sorted(drawn, key=lambda one: one[:2]):  # what is done does not come again
+        if whole:
+            places.append((number, places[-1][1]))
+            continue
+        if child is None:
+            log.unlink(missing_ok=True)
+            child = start(config, log)
+        where, goes_on = killed_in(child, log, order[at], seconds[order[at]], worker, rng)
+        places.append((number, where))
+        whole = where in ("finished", "failed")
+        child = child if goes_on else None
+    status = 1 if places[-1][1] == "failed" else finish(config, log, child)
     outcome, detail = CRASH, log.read_text(errors="replace")[-300:]
     if status == 0:
         found = left(root, name)

@@ -9,8 +9,8 @@ Needs mutmut (requirements-optional.txt), of which the operators are taken (`mut
 the tests that call what it changes run in a forked process, the ones that killed most before first, until one
 fails. A mutant is *killed* by a failing test, or by a time limit of processor seconds; else it *survived*.
 Outcomes are kept in build/mutation/MODULE.csv; a mutant whose code has not changed is not tried again unless
-it survived and --again is given. `explained.csv` beside this file says of survivors why no test can kill
-them.
+it survived, is not explained, and --again is given. `explained.csv` beside this file says of survivors why no
+test can kill them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ TESTS = {
     "safeframe.risk_curve": [f"{CORE}/test_risk_curve.py", f"{CORE}/shards"],
     "safeframe.step_curve": [f"{CORE}/test_risk_curve.py", f"{CORE}/shards"],
     "safeframe.selected_risk": [f"{CORE}/test_selected_risk.py", f"{CORE}/priced/test_curve.py"],
-    "safeframe.piecewise_curve": [f"{CORE}/test_selected_risk.py", f"{CORE}/test_shrinkage.py"],
+    "safeframe.piecewise_curve": [
+        f"{CORE}/test_piecewise_curve.py", f"{CORE}/test_selected_risk.py", f"{CORE}/test_shrinkage.py"
+    ],
     "safeframe.certificates.cases": [f"{CORE}/certificates"],
     "safeframe.certificates.clusters": [f"{CORE}/certificates"],
     "safeframe.training.approximate_loss": [
@@ -76,6 +78,7 @@ def run(modules: list[str], sample: int, seed: int, again: bool) -> None:
     from mutant_tests import MutantTests
 
     KEPT.mkdir(parents=True, exist_ok=True)
+    why = explained()
     for module in modules:
         mutants, known = mutants_of(module), kept(module)
         total = len(mutants)
@@ -84,7 +87,7 @@ def run(modules: list[str], sample: int, seed: int, again: bool) -> None:
             one
             for at, one in enumerate(mutants)
             if (one.key not in known and at < (sample or total))
-            or (again and known.get(one.key, {}).get("outcome") == "survived")
+            or (again and one.key not in why and known.get(one.key, {}).get("outcome") == "survived")
         ]
         print(f"{module}: {total} mutants, {len(new)} to try", flush=True)
         if not new:
@@ -138,12 +141,22 @@ def show(modules: list[str]) -> None:
 
 
 def table(modules: list[str], seed: int) -> None:
-    """results/tables/reliability_mutation.csv, and the survivors with what is said of them."""
+    """results/tables/reliability_mutation.csv, and the survivors with what is said of them.
+
+    Modules of which nothing is kept here keep the rows that the tables have.
+    """
     import pandas as pd
     from scipy import stats
 
     why, rows, survivors = explained(), [], []
+    counts_path, survivors_path = TABLES / "reliability_mutation.csv", TABLES / "reliability_survivors.csv"
+    counts_before = pd.read_csv(counts_path)
+    survivors_before = pd.read_csv(survivors_path, keep_default_na=False)
     for module in modules:
+        if not kept(module):
+            rows += counts_before[counts_before["module"] == module].to_dict("records")
+            survivors += survivors_before[survivors_before["module"] == module].to_dict("records")
+            continue
         current = {one.key: one for one in mutants_of(module)}
         tried = {key: row for key, row in kept(module).items() if key in current}
         left = [key for key, row in tried.items() if row["outcome"] == "survived"]
@@ -167,8 +180,8 @@ def table(modules: list[str], seed: int) -> None:
     low, high = stats.beta.ppf([0.025, 0.975], [k, k + 1], [n - k + 1, max(n - k, 1e-9)])
     whole = {"module": "all", **sums, "share": k / n, "low": low, "high": high, "seed": seed}
     counts = pd.concat([counts, pd.DataFrame([whole])], ignore_index=True)
-    counts.to_csv(TABLES / "reliability_mutation.csv", index=False, float_format="%.4g", lineterminator="\n")
-    pd.DataFrame(survivors).to_csv(TABLES / "reliability_survivors.csv", index=False, lineterminator="\n")
+    counts.to_csv(counts_path, index=False, float_format="%.4g", lineterminator="\n")
+    pd.DataFrame(survivors).to_csv(survivors_path, index=False, lineterminator="\n")
     print(counts.to_string())
 
 
@@ -178,7 +191,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("modules", nargs="*", metavar="MODULE")
     parser.add_argument("--sample", type=int, default=0, help="so many mutants of each module, at random")
     parser.add_argument("--seed", type=int, default=1, help="of the sample")
-    parser.add_argument("--again", action="store_true", help="try again what survived")
+    parser.add_argument("--again", action="store_true", help="try again what survived unexplained")
     options = parser.parse_args(arguments)
     modules = options.modules or list(TESTS)
     if options.what == "run":

@@ -9,7 +9,7 @@ from cases import BUILD, CRASH, REFUSED, REPOSITORY, SAME, WRONG
 from scipy import stats
 
 TABLES = REPOSITORY / "results" / "tables"
-PARTS = ("kills", "engine", "damage", "disk", "clock", "together", "inputs")
+PARTS = ("kills", "engine", "sweep", "damage", "disk", "clock", "together", "inputs")
 OUTCOMES = (REFUSED, SAME, WRONG, CRASH)
 
 
@@ -33,7 +33,15 @@ def counted(seed: int) -> pd.DataFrame:
 
 
 def write_table(seed: int, name: str = "reliability") -> Path:
-    """Write the counts; `bad_at_most` is the 95 % Clopper-Pearson limit on the share of wrong and crashed."""
+    """Write the counts; `bad_at_most` is the 95 % Clopper-Pearson limit on the share of wrong and crashed.
+
+    Parts that were not counted here keep the rows that the table has.
+    """
     path = TABLES / f"{name}.csv"
-    counted(seed).to_csv(path, index=False, float_format="%.4g", lineterminator="\n")
+    found = counted(seed)
+    if path.exists():
+        before = pd.read_csv(path)
+        found = pd.concat([found, before[~before["part"].isin(found["part"])]], ignore_index=True)
+    found = found.sort_values("part", key=lambda parts: parts.map(PARTS.index), kind="stable")
+    found.to_csv(path, index=False, float_format="%.4g", lineterminator="\n")
     return path

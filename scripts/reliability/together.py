@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections.abc import Callable
@@ -26,7 +27,7 @@ def run(seed: int, count: int) -> Cases:
     return cases
 
 
-def at_once(processes: int, action: Callable[[int], None]) -> list[int]:
+def at_once(processes: int, action: Callable[[int], object]) -> list[int]:
     """Do something in forked processes that begin together; their exit codes."""
     reading, writing = os.pipe()
     children = []
@@ -124,16 +125,25 @@ def log(folder: Path, processes: int, number: int) -> tuple[str, str]:
 
 
 def whole_run(folder: Path, processes: int, number: int) -> tuple[str, str]:
-    """One run that every process is asked for: it is done once, and all see it done."""
+    """One run that every process is asked for: all see it done, and it is that of a process alone."""
+    codes, found = runs_at_once(folder, processes)
+    return judged(codes, "" if found == one_run() else "not what one process leaves")
+
+
+@functools.cache
+def one_run() -> dict[str, str]:
+    with tempfile.TemporaryDirectory() as folder:
+        codes, found = runs_at_once(Path(folder), 1)
+    assert codes == [0]
+    return found
+
+
+def runs_at_once(folder: Path, processes: int) -> tuple[list[int], dict[str, str]]:
     from kills import configuration, left
 
     from experiments.support import registry
     from experiments.support.runs import running
 
     config = configuration("production", folder / "runs")
-
-    def action(mine: int) -> None:
-        running.perform(registry.get("production"), config)
-
-    codes = at_once(processes, action)
-    return judged(codes, "" if not any(codes) and left(folder / "runs", "production") else "no run")
+    codes = at_once(processes, lambda _: running.perform(registry.get("production"), config))
+    return codes, left(folder / "runs", "production")

@@ -114,6 +114,21 @@ def test_shapes_chunks_and_single_precision():
     assert indicator_plus(logits[0, 0], 0.1).shape == (3,)
 
 
+def test_a_class_at_the_radius_can_be_reached_and_not_be_sure():
+    logits = np.array([[0.0, 2.0, -9.0], [2.0, 0.0, -9.0]])  # (1, 1) is at a distance of sqrt(2)
+    radius = float(np.sqrt(2.0))
+    np.testing.assert_array_equal(indicator_plus(logits, radius), [[True, True, False]] * 2)
+    assert not indicator_minus(logits, radius).any()
+    below = np.nextafter(radius, 0.0)
+    np.testing.assert_array_equal(indicator_plus(logits, below), [[False, True, False], [True, False, False]])
+
+
+def test_large_logits_keep_their_differences():
+    logits = np.array([2.0**23 + 1, 2.0**23, 2.0**23 - 1], dtype=np.float32)
+    wanted = distance_to_class(np.array([1.0, 0.0, -1.0]))
+    np.testing.assert_allclose(distance_to_class(logits), wanted, rtol=1e-6)
+
+
 def test_likelihood_bounds_hand_counted():
     # Margins -2, -0.1, 0.3 (safe) and -0.2, 1, 2, 3 (unsafe); sqrt(2) xi = 0.25.
     margin = np.array([-2.0, -0.1, 0.3, -0.2, 1.0, 2.0, 3.0])
@@ -174,13 +189,14 @@ def test_paper_bound_can_exceed_one_and_empty_evidence_gives_one():
     [
         (
             lambda: likelihood_bounds(np.zeros((3, 2)), np.zeros(3, int), 0.0),
-            "no internal test case of class",
+            r"no internal test case of class \[1\]",
         ),
         (lambda: likelihood_bounds(np.zeros((3, 2)), np.array([0, 1, 2]), 0.0), "integers in 0..1"),
         (lambda: likelihood_bounds(np.zeros((3, 2)), np.array([0.0, 1.0, 1.0]), 0.0), "integers"),
         (lambda: likelihood_bounds(np.zeros((3, 2)), np.zeros(2, int), 0.0), "expected"),
         (lambda: indicator_plus(np.array([0.0, np.nan]), 0.1), "NaN"),
         (lambda: indicator_plus(np.array([0.0, np.inf]), 0.1), "infinite"),
+        (lambda: indicator_plus(np.array([[0.0, np.nan], [np.inf, 0.0]]), 0.1), "logits has 2 NaN"),
         (lambda: indicator_plus(np.zeros((3, 1)), 0.1), "m >= 2"),
         (lambda: indicator_minus(np.zeros(2), -0.1), "radius"),
         (lambda: indicator_minus(np.zeros(2), np.nan), "radius"),

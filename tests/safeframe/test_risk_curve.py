@@ -259,8 +259,9 @@ def test_bad_queries_are_refused():
         curve.bound(np.nan)
     with pytest.raises(SafeframeError, match="exactly 2"):
         margin_of(np.zeros((4, 3)))
-    with pytest.raises(SafeframeError):
-        curve.largest_thresholds(np.array([0.1, 1.5]))
+    for levels, bad in (([0.1, 1.5], r"1\.5"), ([0.1, 0.0], r"0\.0"), ([1.0, 1.5], r"1\.5")):
+        with pytest.raises(SafeframeError, match=f"r_t is {bad}"):
+            curve.largest_thresholds(np.array(levels))
 
 
 def test_one_threshold_without_the_whole_inverse_is_the_same():
@@ -281,12 +282,38 @@ def test_one_threshold_without_the_whole_inverse_is_the_same():
             assert alone == RiskCurve(margin, label, **settings).largest_thresholds([r_t]).at(0)
 
 
+@pytest.mark.parametrize("shapes", [(4, 3, 4), (4, 4, 3), (3, 4, 4), ((2, 2), (2, 2), (2, 2))])
+def test_groups_of_other_shapes_are_refused(shapes):
+    margin, label, group = (np.zeros(shape, int) for shape in shapes)
+    with pytest.raises(SafeframeError, match="expected one shape"):
+        GroupedRiskCurve(margin, label, group)
+
+
 def test_a_group_without_a_prior_in_the_mapping_is_an_error():
     margin, label, group = np.array([0.0, 1.0, 0.0, 1.0]), np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
     with pytest.raises(SafeframeError, match="prior has no entry for group 1"):
         GroupedRiskCurve(margin, label, group, {0: 0.2})
     curves = GroupedRiskCurve(margin, label, group, {0: 0.2, 1: None}).curves
     assert (curves[0].prior, curves[1].prior) == (0.2, 0.5)
+
+
+@pytest.mark.parametrize("form", ["tight", "paper"])
+def test_priors_at_the_ends(form):
+    margin, label = np.array([0.0, 1.0, 2.0]), np.array([0, 1, 0])
+    never = RiskCurve(margin, label, prior=0.0, form=form).largest_threshold(0.01)
+    assert (never.tau, never.bound, never.feasible) == (np.inf, 0.0, True)
+    always = RiskCurve(margin, label, prior=1.0, form=form).largest_threshold(0.99)
+    assert (always.tau, always.bound, always.feasible) == (-np.inf, 1.0, False)
+
+
+def test_answers_have_the_shape_of_the_question():
+    curve = RiskCurve(np.array([0.0, 1.0, 2.0]), np.array([0, 0, 1]))
+    for shape in ((), (1,), (2, 3), (0,)):
+        tau = np.full(shape, 1.5)
+        for found in (curve.bound(tau), curve.acceptance(tau), curve.level(tau), *curve.counts(tau)):
+            assert np.shape(found) == shape
+    n, unsafe = curve.counts([[1.5], [2.5]])
+    assert (n.tolist(), unsafe.tolist()) == ([[2], [3]], [[0], [1]])
 
 
 def test_quantiles_are_those_of_all_margins():

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from safeframe.certificates.cases import certify_counts
-from safeframe.selected_risk import SelectedRiskCurve
+from safeframe.selected_risk import SelectedRiskCurve, ranked_within, sweep
 from safeframe.types import SQRT2, SafeframeError
 
 
@@ -59,7 +59,7 @@ def all_taus(margin, radius):
     return np.unique(np.concatenate([points, np.nextafter(points, np.inf), [-np.inf, np.inf]]))
 
 
-@given(groups(), st.sampled_from([0.0, 0.3]))
+@given(groups(), st.sampled_from([0.0, 0.3, 1.0]))
 @settings(max_examples=200, deadline=None)
 def test_counts_are_the_naive_loop(problem, radius):
     margin, score, label, mask = problem
@@ -170,6 +170,12 @@ def test_corrections_outside_their_range(slack, odds):
         SelectedRiskCurve(np.zeros((2, 1)), np.zeros((2, 1)), np.array([[0], [1]]), slack=slack, odds=odds)
 
 
+def test_odds_beyond_all_numbers_make_the_bound_one():
+    label = np.array([[1]] * 9 + [[0]])
+    curve = SelectedRiskCurve(np.zeros((10, 1)), np.zeros((10, 1)), label, odds=1e308)
+    assert float(curve.bound(1.0)) == 1.0
+
+
 def test_of_equals_the_first_is_selected_among_many():
     margin = np.zeros((2, 60))
     label = np.ones((2, 60), int)
@@ -178,3 +184,19 @@ def test_of_equals_the_first_is_selected_among_many():
     curve = SelectedRiskCurve(margin, np.full((2, 60), 0.5), label)
     assert [int(x) for x in curve.counts(0.5)] == [2, 0]
     assert [int(x) for x in curve.counts(9.0)] == [2, 1]
+
+
+@given(groups())
+@settings(max_examples=50, deadline=None)
+def test_a_sweep_adds_up_numbers_of_what_is_selected(problem):
+    margin, score, label, mask = problem
+    chance = (margin + 4.0) / 8.0 + 0.3 * label
+    found = sweep(np.where(mask, margin, np.inf), ranked_within(score, mask), chance, label == 1)
+    masked = np.where(mask, score, -np.inf)
+    for tau in all_taus(margin, 0.0):
+        chosen = [select(m, s, tau) for m, s in zip(margin, masked, strict=True)]
+        n, total, unsafe = found.at(np.array([tau]))
+        assert n.tolist() == [sum(k is not None for k in chosen)]
+        assert total[0] == pytest.approx(sum(chance[g, k] for g, k in enumerate(chosen) if k is not None))
+        assert unsafe.tolist() == [sum(int(label[g, k]) for g, k in enumerate(chosen) if k is not None)]
+    assert [one.dtype.kind for one in (found.selected, *found.sums)] == ["i", "f", "i"]

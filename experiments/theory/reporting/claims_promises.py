@@ -56,7 +56,8 @@ def largest_share(rows: pd.DataFrame) -> tuple[float, float, float]:
     if value == 0.0:
         return 0.0, 0.0, clopper_pearson_upper(0, int(rows["repeats"].min()), 0.025)
     renamed = rows.assign(failures=rows["broken"], delta=1.0, guaranteed=True)
-    return value, *largest_failure_rate(renamed)
+    low, high = largest_failure_rate(renamed)
+    return value, min(low, value), max(high, value)  # a share from a file has fewer digits than its limits
 
 
 def largest_failure_rate(table: pd.DataFrame, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:

@@ -58,15 +58,8 @@ def write_parquet(database: Database, path: str | os.PathLike[str], fingerprint:
     Raises:
         SafeframeError: without pyarrow, or where the log cannot be read.
     """
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise SafeframeError("export needs pyarrow: pip install pyarrow (or safeframe[pyarrow])") from error
-    kinds: dict[str, Any] = dict.fromkeys(COLUMNS, arrow.string())
-    kinds |= dict.fromkeys(_FLAGS, arrow.bool_()) | dict.fromkeys(_NUMBERS, arrow.float64())
-    kinds |= dict.fromkeys(_WHOLE, arrow.int64()) | {"unsafe": arrow.bool_()}
-    schema = arrow.schema(list(kinds.items()), metadata={"safeframe.guard": fingerprint})
+    arrow, parquet = _pyarrow()
+    schema = _schema(arrow, {"safeframe.guard": fingerprint})
     target, total = Path(path), 0
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
@@ -85,3 +78,44 @@ def write_parquet(database: Database, path: str | os.PathLike[str], fingerprint:
     finally:
         temporary.unlink(missing_ok=True)
     return total
+
+
+def read_parquet(path: str | os.PathLike[str]) -> Any:
+    """What :func:`write_parquet` wrote, compared with the checksums of its pages and the columns of a log.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        A pyarrow.Table.
+
+    Raises:
+        SafeframeError: without pyarrow, or where the file is missing, damaged or no exported log.
+    """
+    arrow, parquet = _pyarrow()
+    try:
+        table = parquet.read_table(path, page_checksum_verification=True, memory_map=False)
+    except (OSError, ValueError, arrow.ArrowException) as error:
+        raise SafeframeError(f"{os.fspath(path)} cannot be read as an exported log: {error}") from error
+    if not table.schema.equals(_schema(arrow)):
+        raise SafeframeError(
+            f"{os.fspath(path)} is damaged, or no exported log: its columns are not those of one"
+        )
+    return table
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise SafeframeError("export needs pyarrow: pip install pyarrow (or safeframe[pyarrow])") from error
+    return pyarrow, pyarrow.parquet
+
+
+def _schema(arrow: Any, metadata: dict[str, str] | None = None) -> Any:
+    """Columns of an exported log with their kinds."""
+    kinds: dict[str, Any] = dict.fromkeys(COLUMNS, arrow.string())
+    kinds |= dict.fromkeys(_FLAGS, arrow.bool_()) | dict.fromkeys(_NUMBERS, arrow.float64())
+    kinds |= dict.fromkeys(_WHOLE, arrow.int64()) | {"unsafe": arrow.bool_()}
+    return arrow.schema(list(kinds.items()), metadata=metadata)

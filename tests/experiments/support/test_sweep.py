@@ -61,6 +61,16 @@ def test_a_line_that_was_cut_off_is_passed_over(record):
     assert sweep.add(record, job(3)).jobs == (job(1), job(3))
 
 
+def test_a_job_that_was_begun_again_is_one_job(record):
+    """A worker can die after it added its line and before its launcher knows."""
+    for outcome in (DONE, SKIPPED, FAILED):
+        assert sweep.add(record, job(1, outcome)).jobs == (job(1),)
+    sweep.add(record, job(2, FAILED))
+    sweep.add(record, job(3))
+    assert sweep.add(record, job(2)).jobs == (job(1), job(2), job(3))
+    assert sweep.code(sweep.read(record).jobs, 4) == 1  # two lines of one job do not stand for another
+
+
 def test_time_left_rests_on_what_ran():
     assert Progress(10, 0.0, (), ()).left(5.0) is None
     assert Progress(10, 0.0, (), (job(1, SKIPPED), job(2, REFUSED))).left(5.0) is None

@@ -153,3 +153,12 @@ def test_claims_and_figure_of_a_run(table):
     assert len(drawn.axes) == 7 * len(SMALL.r_t)
     assert f"of {SMALL.repeats} draws" in caption
     assert "Clopper-Pearson" in caption
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2, 3])
+def test_the_interval_of_the_largest_share_holds_it_whatever_digits_were_kept(broken):
+    """With three repeats and many rows a limit is the share itself, which its file rounds to 0.33333333."""
+    rows = pd.DataFrame({"broken": [broken] * 40, "repeats": 3, "share_broken": round(broken / 3, 8)})
+    value, low, high = claims_promises.largest_share(rows)
+    assert low <= value <= high
+    assert value == pytest.approx(broken / 3)

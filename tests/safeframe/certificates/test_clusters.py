@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from safeframe.certificates import clusters
 from safeframe.certificates.cases import Certificate, clopper_pearson_upper
 from safeframe.certificates.clusters import (
     betting_upper,
@@ -138,21 +139,46 @@ def refuted(r, u, a, m, delta):
     return best >= 1 / delta or sure, min(hoeffding, bentkus) <= delta
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(40))
 def test_the_limits_are_the_loop_over_the_grid(seed):
     rng = np.random.default_rng(seed)
-    m, g = int(rng.integers(1, 6)), int(rng.integers(5, 60))
+    few = seed >= 20  # then the first bets decide
+    m, g = int(rng.integers(1, 6)), int(rng.integers(1, 6) if few else rng.integers(5, 60))
+    delta = 0.4 if few else 0.1
     a = rng.integers(0, m + 1, g)
     a[0] = max(a[0], 1)
-    u = rng.binomial(a, 0.05 * seed)
+    u = rng.binomial(a, 0.05 * (seed % 6))
     grid = np.geomspace(1.0, 1e-7, 561)
     for which, bound in enumerate((betting_upper, hoeffding_bentkus_upper)):
         limit = 1.0
         for r in grid:
-            if not refuted(float(r), u.tolist(), a.tolist(), m, 0.1)[which]:
+            if not refuted(float(r), u.tolist(), a.tolist(), m, delta)[which]:
                 break
             limit = float(r)
-        assert bound(u, a, 0.1, m) == pytest.approx(limit)
+        assert bound(u, a, delta, m) == pytest.approx(limit)
+
+
+def test_a_p_value_that_is_delta_refutes():
+    """Three full clusters without an unsafe case: Hoeffding's p-value of r is (1 - r)^3."""
+    zero, full = np.zeros(3, int), np.full(3, 4)
+    grid = np.geomspace(1.0, 1e-7, 561)[1:]
+    deltas = np.exp(-3 * (0.0 - np.log1p(-grid)))
+    for r, delta in list(zip(grid, deltas, strict=True))[40:200:20]:
+        assert hoeffding_bentkus_upper(zero, full, float(delta), 4) == pytest.approx(r)
+
+
+@pytest.mark.parametrize("least", [2.0, 0.5, 3e-4, 2e-7, 0.0])
+def test_the_walk_ends_at_the_last_refuted_risk_of_the_whole_grid(least):
+    asked = []
+
+    def refuted_above(r):
+        asked.append(len(r))
+        return r > least
+
+    grid = np.geomspace(1.0, 1e-7, 561)
+    assert clusters._walk(refuted_above) == min(grid[grid > least], default=1.0)
+    assert max(asked) <= 64  # so many clusters times risks are in memory at a time
+    assert sum(asked) <= (grid > least).sum() + 64  # and no more is computed than one block beyond
 
 
 def test_the_bootstrap_draws_by_its_seed():
@@ -164,6 +190,10 @@ def test_the_bootstrap_draws_by_its_seed():
     alone = cluster_bootstrap_upper(np.array([0, 0]), np.array([0, 1]), 0.3, draws=400)
     assert alone == 0.0
     assert cluster_bootstrap_upper(np.array([0, 0]), np.array([0, 1]), 0.1, draws=400) == 1.0  # none accepted
+    all_unsafe = np.array([0, 1])
+    assert (
+        cluster_bootstrap_upper(all_unsafe, all_unsafe, 0.9, draws=400) == 1.0
+    )  # also where one is accepted
 
 
 @pytest.mark.parametrize("bound", BOUNDS)

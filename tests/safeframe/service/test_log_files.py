@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 from service_problem import calibrated, stream
 
@@ -117,6 +118,36 @@ def test_corrupt_files_are_named(tmp_path):
     with log, pytest.raises(SafeframeError, match="corrupt"):
         log.export(tmp_path / "out.parquet")
     assert not list(tmp_path.glob("*.parquet")) + list(tmp_path.glob(".*.tmp"))
+
+
+def test_a_damaged_export_is_refused(tmp_path):
+    path = tmp_path / "out.parquet"
+    with GuardLog(tmp_path / "log", calibrated(), durable=False) as log:
+        log.act(stream(20)[0])
+        assert log.export(path) == 20
+    table, whole = GuardLog.read_export(path), path.read_bytes()
+    assert table.equals(parquet.read_table(path))
+    metadata = parquet.read_metadata(path)
+    names = len(whole) - 8 - metadata.serialized_size  # the footer, of which the schema comes first
+    rng = np.random.default_rng(0)
+    refused = 0
+    for at in [*range(names, names + 250), *rng.integers(len(whole), size=250)]:
+        content = bytearray(whole)
+        content[at] ^= 1 << int(rng.integers(8))
+        path.write_bytes(content)
+        try:
+            assert GuardLog.read_export(path).equals(table), at
+        except SafeframeError:
+            refused += 1
+    assert refused > 250
+    path.write_bytes(whole[:-1])
+    with pytest.raises(SafeframeError, match="cannot be read as an exported log"):
+        GuardLog.read_export(path)
+    parquet.write_table(table.select(["seq", "id"]), path)
+    with pytest.raises(SafeframeError, match="its columns are not those of one"):
+        GuardLog.read_export(path)
+    with pytest.raises(SafeframeError, match="cannot be read"):
+        GuardLog.read_export(tmp_path / "nothing")
 
 
 def test_a_locked_file_is_waited_for_and_then_named(tmp_path):
