@@ -20,19 +20,19 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiments.safetygym.agents.checkpoints import load_agent
-from experiments.safetygym.config import REFERENCE, TASKS
+from experiments.safetygym.config import TASKS
 from experiments.safetygym.guard.guarding import GuardedPolicy
+from experiments.safetygym.references import agent_file
 from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.states.collection import collect
 from experiments.safetygym.states.internal_data import InternalData
 from experiments.support.bench import Bench, timed
-from experiments.support.files import REPOSITORY
 
 
 def measure(task: str, cases: int) -> dict[str, float | str | int]:
     """Seconds of the process for `cases` cases of a task's reference agent, and the share of unsafe ones."""
     robot = get_task(task).robot
-    agent = load_agent(REPOSITORY / REFERENCE / f"{robot}_ours.safetensors", task=task)
+    agent = load_agent(agent_file(robot, "ours"), task=task)
     policy = GuardedPolicy(agent, None, 0, get_task(task))
     with tempfile.TemporaryDirectory() as directory:
         collect(InternalData(Path(directory) / "first", {}), policy, 10_000, "backup", seed=1, every=10)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.safetygym import references
 from experiments.safetygym.learning_settings import LearningSettings, PathErrorSettings
 from experiments.support import common_settings as common
 from experiments.support.config import BaseConfig
 from experiments.support.errors import ConfigError
-from experiments.support.files import REPOSITORY
 from experiments.support.settings import section, setting
 from experiments.support.tailoring_settings import AnchoredTailoringSettings
 
@@ -19,8 +19,6 @@ CLASSIFIERS = ("path", "logits")
 MODES = ("selected", "accepted", "candidate")
 RULES = ("conservative", "plug_in")
 VASES = ("faithful", "fixed")
-REFERENCE = "experiments/safetygym/reference"
-"""Agents that come with the repository: <robot>_<name>.safetensors."""
 THRESHOLDS = common.ten_thresholds(5)
 """Ten thresholds, equally spaced in logarithms, in [1e-5, 1]."""
 
@@ -36,6 +34,18 @@ class AgentConfig:
     baselines: list[str] = setting(
         ["ppo", "ppo_lag_0", "ppo_lag_25"],
         "Reference agents that run without a guard; [all] is every one but ours, [] none.",
+    )
+
+
+@dataclass
+class AgentsConfig:
+    """Which training of the reference agents a run is about, behind the guard and beside it."""
+
+    training_seed: int = setting(
+        0,
+        "0 is the first training of every method; k takes <robot>_<name>_seed<k>.safetensors, whose training "
+        "differs in its seeds alone.",
+        low=0,
     )
 
 
@@ -127,6 +137,7 @@ class SafetyGymConfig(BaseConfig):
     evaluation: EvaluationConfig = section(EvaluationConfig)
     tailoring: AnchoredTailoringSettings = section(AnchoredTailoringSettings, later=True)
     path_error: PathErrorSettings = section(PathErrorSettings, later=True)
+    agents: AgentsConfig = section(AgentsConfig, later=True)
 
     @property
     def robot(self) -> str:
@@ -134,14 +145,13 @@ class SafetyGymConfig(BaseConfig):
         return "point" if "Point" in self.task else "car"
 
     def agent_file(self, name: str) -> Path:
-        """File of a reference agent."""
-        return REPOSITORY / REFERENCE / f"{self.robot}_{name}.safetensors"
+        """File of a reference agent of the run's training."""
+        return references.agent_file(self.robot, name, self.agents.training_seed)
 
     def reference_agents(self) -> list[str]:
-        """Names of all reference agents of the task."""
-        prefix = f"{self.robot}_"
-        found = sorted((REPOSITORY / REFERENCE).glob(f"{prefix}*.safetensors"))
-        return [path.stem.removeprefix(prefix) for path in found]
+        """Names of all reference agents of the task that there are of the run's training."""
+        there = references.trainings(self.robot)
+        return [name for name, seeds in there.items() if self.agents.training_seed in seeds]
 
     def baselines(self) -> list[str]:
         """Names of the agents that run without a guard."""
@@ -167,10 +177,13 @@ class SafetyGymConfig(BaseConfig):
                 f"internal_test.label={label!r} labels one candidate a state: give"
                 " evaluation.calibrate=accepted (or candidate)"
             )
-        known = self.reference_agents()
+        if self.agent.path and self.agents.training_seed:
+            raise ConfigError(
+                f"agents.training_seed={self.agents.training_seed} chooses among the reference agents, "
+                f"agent.path={self.agent.path!r} is none of them: give one of the two"
+            )
         for name in [*self.baselines(), *([] if self.agent.path else [self.agent.name])]:
-            if name not in known:
-                raise ConfigError(f"agent: no reference agent {name!r} for {self.robot}; there are {known}")
+            references.require(self.robot, name, self.agents.training_seed)
 
     def inputs(self) -> dict[str, str]:
         """The guarded agent's file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -114,15 +115,20 @@ def write_run(
     n_t: int = 1_000_000,
     n: int = 200,
     name: str = "ours",
+    training: int = 0,
+    shift: float = 0.0,
+    baselines: Collection[str] = tuple(dict.fromkeys(method for method, _ in BASELINES)),
     **changes,
 ) -> Path:
-    """A finished run of one method, ours with the baselines, under root/safetygym."""
-    key = "".join(c for c in f"{robot}{seed}{n_t}{name}{changes}" if c.isalnum())
+    """A finished run of one method, ours with the baselines, around agents of a training, under
+    root/safetygym; `shift` is added to what the guarded earn.
+    """
+    key = "".join(c for c in f"{robot}{seed}{n_t}{name}{training}{changes}" if c.isalnum())
     directory = root / "safetygym" / key
     directory.mkdir(parents=True)
     lost = 7 - np.log10(n_t)
-    mine = {name, *(method for method, _ in BASELINES)} if name == "ours" else {name, "ppo"}
-    parts = [p for p in tables(seed, n, -1.5 * lost, robot, 3**lost) if p["method"].iloc[0] in mine]
+    mine = {name, *baselines} if name == "ours" else {name, "ppo"}
+    parts = [p for p in tables(seed, n, shift - 1.5 * lost, robot, 3**lost) if p["method"].iloc[0] in mine]
     config = {
         "experiment": "safetygym",
         "preset": "laptop",
@@ -134,6 +140,8 @@ def write_run(
         "internal_test": {"n_t": n_t},
         "evaluation": {"xi": "paper", "thresholds": list(THRESHOLDS), **changes},
     }
+    if training:
+        config |= {"agents": {"training_seed": training}}
     OmegaConf.save(OmegaConf.create(config), directory / "config.yaml")
     records.write(parts, directory)
     if name == "ours":

@@ -21,14 +21,14 @@ import torch
 
 from experiments.safetygym.agents.agent import Agent
 from experiments.safetygym.agents.checkpoints import load_agent
-from experiments.safetygym.config import REFERENCE
 from experiments.safetygym.evaluation.episodes import interval_of_mean, run_episodes
 from experiments.safetygym.guard.guarding import GuardedPolicy
 from experiments.safetygym.records import METRES_PER_MARGIN
+from experiments.safetygym.references import agent_file
 from experiments.safetygym.sim.task import Task, get_task
 from experiments.safetygym.sim.vector import SafetyGymVector
 from experiments.safetygym.states import backup
-from experiments.support.files import REPOSITORY, atomic_path
+from experiments.support.files import atomic_path
 from safeframe.types import SafeframeError
 
 VARIANTS: tuple[tuple[str, float | None], ...] = (
@@ -78,7 +78,7 @@ class TrueLabels:
 
 def measure(task: Task, name: str, least: float | None, steps: int, seed: int) -> dict[str, Any]:
     """One agent, with or without true labels: a row of the table; return per episode with its interval."""
-    file = REPOSITORY / REFERENCE / f"{task.robot}_{name}.safetensors"
+    file = agent_file(task.robot, name)
     agent = load_agent(file, task=task.name, observation_size=task.observation_size)
     guard = None if least is None else TrueLabels(agent, task, least)
     policy = GuardedPolicy(agent, guard, [seed, 1], task)  # type: ignore[arg-type]

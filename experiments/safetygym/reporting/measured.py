@@ -9,17 +9,19 @@ an interval over episodes needs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from experiments.safetygym.learning_settings import PathErrorSettings
 from experiments.safetygym.records import COUNTED, EPISODES, OURS, POINT, checked
 from experiments.support.errors import ResultsError
 from experiments.support.results import collect, frames
 from experiments.support.results.points import CurvePoints, unique
 from experiments.support.results.saved import Saved
+from experiments.support.tailoring_settings import AnchoredTailoringSettings
 
 BLOCKS = 100
 FREE = (
@@ -31,6 +33,8 @@ FREE = (
     "evaluation.steps_at_r_t",
 )
 """Settings that pooled runs may differ in."""
+LATER = {"path_error": asdict(PathErrorSettings()), "tailoring": asdict(AnchoredTailoringSettings())}
+"""Sections that came later, at their defaults: a run without them is one that has them."""
 HALF_STEP = 0.5
 """Of cost, what a count of zero is taken as where a logarithm is needed."""
 
@@ -41,7 +45,7 @@ class Measured(CurvePoints):
 
     Attributes:
         points: columns method, r_t, knob, from strict to loose within a method.
-        runs: columns run, seed, saved.
+        runs: columns run, seed, training (of its agents, `agents.training_seed`), saved.
         sums: by name, (runs, points, blocks) of steps, return, cost (steps inside a hazard), entries,
             episodes and hit (episodes with cost); zero where a run lacks a point.
         frame: tidy results of all runs with a column run, or None.
@@ -74,12 +78,18 @@ class Measured(CurvePoints):
         return rows if method is None else rows[rows["method"] == method]
 
 
+def training(run: Saved) -> int:
+    """Which training of the agents a run is about."""
+    return int(run.setting("agents.training_seed", 0))
+
+
 def read(saved: Saved) -> dict[str, Any]:
     """One run as `gather` wants it."""
     return {
         "run": saved.run,
         "saved": saved,
         "seed": saved.seed,
+        "training": training(saved),
         "episodes": saved.table(EPISODES),
         "frame": saved.table("results"),
     }
@@ -125,7 +135,7 @@ def gather(parts: Iterable[Mapping[str, Any]]) -> Measured:
     frames = [part["frame"].assign(run=part["run"]) for part in parts if part.get("frame") is not None]
     return Measured(
         points=shown,
-        runs=pd.DataFrame([{k: part.get(k) for k in ("run", "seed", "saved")} for part in parts]),
+        runs=pd.DataFrame([{k: part.get(k) for k in ("run", "seed", "training", "saved")} for part in parts]),
         sums=sums,
         frame=pd.concat(frames, ignore_index=True) if len(frames) == len(parts) else None,
         notes=[f"left out, since some runs lack it: {', '.join(shorter)}"] if lacking else [],
@@ -164,16 +174,24 @@ class Loaded:
         n_t: internal test cases of `full`.
         by_n_t: those of ours that differ in nothing but seed and n_t, by n_t, largest first; perhaps other
             settings than `full`.
+        trainings: ours of `full` together with the same runs around agents of other trainings; None without
+            any.
     """
 
     full: Measured
     n_t: int
     by_n_t: dict[int, Measured]
+    trainings: Measured | None = None
 
     @property
     def saved(self) -> list[Saved]:
-        """All runs behind it, each once."""
+        """All runs behind figures of the first training, each once."""
         return unique(run for pool in (self.full, *self.by_n_t.values()) for run in pool.saved)
+
+    @property
+    def kept(self) -> list[Saved]:
+        """All runs behind it, those around agents of other trainings too."""
+        return unique([*self.saved, *(self.trainings.saved if self.trainings else [])])
 
 
 def load(
@@ -184,10 +202,13 @@ def load(
     Runs of one method that differ in more than seed, n_t, baselines and thresholds are not pooled: those of
     the configuration with most thresholds (then the most runs, then the latest) are taken, and the notes
     say what was left out; `where` chooses. Baselines come from the runs of ours if there are any, since the
-    others repeat them. Raises `NoRuns` if there are none.
+    others repeat them. All are of the first training of the agents that there is; runs of others join them in
+    `trainings` alone. Raises `NoRuns` if there are none.
     """
     by_name: dict[str, list[Saved]] = {}
-    for run in collect.required("safetygym", {"task": task, "preset": preset, **(where or {})}, root):
+    found = collect.required("safetygym", {"task": task, "preset": preset, **(where or {})}, root)
+    first = min(map(training, found))
+    for run in (x for x in found if training(x) == first):
         by_name.setdefault(run.setting("name", OURS), []).append(run)
     scaling, _ = collect.comparable(
         by_name.get(OURS, []), FREE, lambda group: (len(_sizes(group)), len(group))
@@ -198,8 +219,8 @@ def load(
         chosen[name], _ = collect.comparable(runs, FREE, _most_thresholds)
         rest = [x for x in runs if x in chosen[name] or x not in scaling]
         notes += [f"{name}: {note}" for note in collect.comparable(rest, FREE, _most_thresholds)[1]]
-    first = chosen.get(OURS) or next(iter(chosen.values()))
-    n_t = max((_most_thresholds([x for x in first if _n_t(x) == size])[0], size) for size in _sizes(first))[1]
+    main = chosen.get(OURS) or next(iter(chosen.values()))
+    n_t = max((_most_thresholds([x for x in main if _n_t(x) == size])[0], size) for size in _sizes(main))[1]
     parts = []
     for name, runs in chosen.items():
         for part in map(read, (x for x in runs if _n_t(x) == n_t)):
@@ -210,9 +231,19 @@ def load(
     full = gather(parts)
     full.notes.extend(notes)
     sizes = sorted(_sizes(scaling), reverse=True)
-    return Loaded(
-        full, n_t, {size: gather(map(read, (x for x in scaling if _n_t(x) == size))) for size in sizes}
-    )
+    by_n_t = {size: gather(map(read, (x for x in scaling if _n_t(x) == size))) for size in sizes}
+    others = [x for x in found if training(x) != first and x.setting("name", OURS) == OURS and _n_t(x) == n_t]
+    return Loaded(full, n_t, by_n_t, _trainings([x for x in chosen.get(OURS, []) if _n_t(x) == n_t], others))
+
+
+def _trainings(first: list[Saved], others: list[Saved]) -> Measured | None:
+    """Runs of ours around agents of the first training, with those of others that differ in nothing else."""
+    if not first:
+        return None
+    plain = [x for x in (*first, *others) if all(x.setting(k) in (None, v) for k, v in LATER.items())]
+    free = {*FREE, *LATER, "agents"}
+    alike = [x for x in others if x in plain and len(collect.comparable([first[0], x], free)[0]) == 2]
+    return gather(map(read, [*first, *alike])) if alike and first[0] in plain else None
 
 
 def _n_t(run: Saved) -> int:

@@ -38,7 +38,7 @@ def load(preset: str, where: Mapping[str, Any], root: Root) -> tuple[dict[str, m
 
 def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
     """The runs that figures, tables and claims rest on."""
-    return unique(run for loaded in load(preset, where, root)[0].values() for run in loaded.saved)
+    return unique(run for loaded in load(preset, where, root)[0].values() for run in loaded.kept)
 
 
 def trim(runs: list[Saved]) -> Callable[[Saved, str, pd.DataFrame], pd.DataFrame]:

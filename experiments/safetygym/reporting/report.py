@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.safetygym.records import OURS, PER
+from experiments.safetygym.reporting import trainings
 from experiments.safetygym.reporting.ablations import ablation_table
 from experiments.safetygym.reporting.classification import entry_table
 from experiments.safetygym.reporting.comparison import BASELINES, times_safer, useful, worst
@@ -96,8 +97,8 @@ def report_text(directory: Path, pictures: Mapping[str, Path] | None = None, rob
 
 
 def write(by_robot: Mapping[str, Loaded], safer: pd.DataFrame, place: Path = RESULTS) -> list[Path]:
-    """tables/safetygym_{curves,times_safer,scaling,ablations,entries,gap}.csv, with a column robot; the
-    paths.
+    """tables/safetygym_{curves,times_safer,scaling,ablations,entries,gap,agents}.csv, with a column robot;
+    the paths.
 
     `safer`: `times_safer` of every robot, with that column.
     """
@@ -109,8 +110,14 @@ def write(by_robot: Mapping[str, Loaded], safer: pd.DataFrame, place: Path = RES
         "ablations": ablation_table(full),
         "entries": entry_table(full),
         "gap": _stacked({robot: gap_rows(loaded) for robot, loaded in by_robot.items()}),
+        "agents": trainings.agent_table(trained_again(by_robot)),
     }
     return write_tables({f"safetygym_{name}": table for name, table in tables.items()}, place)
+
+
+def trained_again(by_robot: Mapping[str, Loaded]) -> dict[str, Measured]:
+    """Pools of several trainings, of the robots that have any."""
+    return {robot: loaded.trainings for robot, loaded in by_robot.items() if loaded.trainings is not None}
 
 
 def _stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -181,6 +188,14 @@ def record(
     of_point("ppo_lag_entries_per_1e7", lag, "entries", ACTIONS / PER, "ppo_lag was not run")
     _times_safer(robot, times_safer(measured) if safer is None else safer, claim)
     _over_threshold(robot, measured, claim)
+    if loaded.trainings is not None:
+        pool = loaded.trainings
+        seeds = f"agents of training {', '.join(map(str, sorted(set(pool.runs['training']))))}"
+        over = Claimant(
+            "safetygym", pool.saved, trainings.COMMAND, ledger, dirty, seeds=seeds, preset=preset, data=data
+        )
+        trainings.claim_agents(robot, trainings.agent_table({robot: pool}), over, r_t)
+        claim.missing += over.missing
     rows = scaling_rows(loaded.by_n_t, r_t)
     fit = scaling_fit(rows) if len(rows) else None
     name = "scaling_slope" if robot == "point" else f"{robot}.scaling_slope"

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from safetygym_small import CAR, POINT, safetygym, untrained
 
+from experiments.safetygym import references
 from experiments.safetygym.agents.checkpoints import save_agent
 from experiments.safetygym.config import THRESHOLDS, SafetyGymConfig
 from experiments.safetygym.guard import guard_stages
@@ -37,6 +38,19 @@ CONFIGURATIONS = {
     "less than an episode": (["evaluation.steps=10"], "evaluation.steps=10 is out of range"),
     "agent": (["agent.name=nobody"], "no reference agent 'nobody' for point"),
     "baseline": (["agent.baselines=[nobody]"], "no reference agent 'nobody' for point"),
+    "training": (
+        ["agents.training_seed=97", "agent.baselines=[]"],
+        "agents.training_seed=97: 'ours' of point was trained with 0",
+    ),
+    "training of a baseline": (
+        ["agents.training_seed=97", "agent.baselines=[ppo_barrier]"],
+        "reference_training agent=point_ppo_barrier training_seed=97 out=DIR",
+    ),
+    "training below the first": (["agents.training_seed=-1"], "agents.training_seed=-1 is out of range"),
+    "training and path": (
+        ["agents.training_seed=1", "agent.path=mine.safetensors"],
+        "agent.path='mine.safetensors' is none of them: give one of the two",
+    ),
 }
 
 
@@ -167,3 +181,36 @@ def test_the_error_of_paths_is_no_part_of_an_identity_until_it_is_asked_for_and_
     asked.classifier.kind = "logits"
     with pytest.raises(ConfigError, match="needs paths: give classifier"):
         asked.validate()
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A folder of reference agents: ours, ppo and ppo_lag_0.5 of the first training, two of a second."""
+    monkeypatch.setattr(references, "REFERENCE", str(tmp_path))
+    for name in ("point_ours", "point_ppo", "point_ppo_lag_0.5", "point_ours_seed1", "point_ppo_seed1"):
+        (tmp_path / f"{name}.safetensors").write_text(name)
+    return tmp_path
+
+
+def test_a_training_chooses_the_files_behind_the_guard_and_beside_it(shipped):
+    config = SafetyGymConfig(experiment="safetygym")
+    config.agent.baselines = ["all"]
+    assert config.baselines() == ["ppo", "ppo_lag_0.5"]
+    assert config.inputs()["agent.path"] == str(shipped / "point_ours.safetensors")
+    config.agents.training_seed = 1
+    config.validate()
+    assert config.baselines() == ["ppo"]  # of the training that is asked for alone
+    assert config.inputs()["agent.path"] == str(shipped / "point_ours_seed1.safetensors")
+    assert config.reads() == [shipped / "point_ppo_seed1.safetensors"]
+    config.agents.training_seed = 2
+    with pytest.raises(ConfigError, match="'ours' of point was trained with 0, 1; train another"):
+        config.validate()
+
+
+def test_a_training_is_part_of_an_identity_and_the_first_one_is_not(shipped):
+    first, second = SafetyGymConfig(experiment="safetygym"), SafetyGymConfig(experiment="safetygym")
+    assert "agents" not in identity(first)
+    second.agents.training_seed = 1
+    assert identity(second)["agents"] == {"training_seed": 1}
+    assert identity(second)["agent"]["path"] != identity(first)["agent"]["path"]
+    assert run_id(second) != run_id(first)

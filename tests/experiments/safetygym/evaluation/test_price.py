@@ -8,16 +8,16 @@ from safetygym_small import POINT
 from experiments.safetygym.agents.checkpoints import load_agent
 from experiments.safetygym.evaluation import price
 from experiments.safetygym.evaluation.price import TrueLabels, main, measure
+from experiments.safetygym.references import agent_file
 from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.sim.vector import SafetyGymVector
 from experiments.safetygym.states import backup
-from experiments.support.files import REPOSITORY
 from safeframe.types import SafeframeError
 
 
 def watched(n: int, least: float) -> tuple[TrueLabels, SafetyGymVector, np.ndarray]:
     task = get_task(POINT)
-    agent = load_agent(REPOSITORY / price.REFERENCE / "point_ppo.safetensors", task=task.name)
+    agent = load_agent(agent_file("point", "ppo"), task=task.name)
     env = SafetyGymVector(POINT, n, seed=3, vase="fixed")
     observation, _ = env.reset()
     rng = np.random.default_rng(0)

@@ -1,0 +1,142 @@
+"""How the agents in experiments/safetygym/reference were trained, and the same again with other seeds.
+
+    python -m experiments.safetygym.guard.reference_training agent=point_ours training_seed=1 out=DIR
+
+runs the trainings that lead to the agent one after another, each below `out` (one core; a killed one goes on
+when the command is given again) and leaves `out`/point_ours_seed1.safetensors, which goes beside the others.
+`show=true` prints the commands instead. Training 0 is the committed one.
+
+Training k gives PPO, PPO-Lag, Sauté and PPO-Barrier seed k. What is trained under a guard takes one seed for
+each phase, so its seeds are 10 k and (second part) 100 + 10 k: no phase of two trainings shares one. The
+first of its phases begins with data of PPO of training 0, which is all that two trainings have in common.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.safetygym.agents import train
+from experiments.safetygym.guard import guarded_training
+from experiments.safetygym.references import agent_file
+from safeframe.types import SafeframeError
+
+CAR = "task=Safexp-CarGoal1-v0"
+SMALL = "hidden=64,64"
+PPO = "ppo"
+KNOB = re.compile(r"(?P<method>ppo_lag|ppo_lag_long|saute)_(?P<limit>\d+(\.\d+)?)")
+MODULES = {"train": train, "guarded_training": guarded_training}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One training on the way to an agent.
+
+    Attributes:
+        module: "train" or "guarded_training".
+        settings: its arguments but `out`.
+        folder: its `out`, below that of the whole.
+        begins: the agent of the part before that it goes on with, a file below the folder of the whole.
+    """
+
+    module: str
+    settings: tuple[str, ...]
+    folder: str
+    begins: str | None = None
+
+    @property
+    def agent(self) -> str:
+        """The file that it leaves, below the folder of the whole."""
+        phase = "" if self.module == "train" else f"phase_{len(guarded_training.PHASES) - 1}/"
+        return f"{self.folder}/{phase}agent.safetensors"
+
+    def arguments(self, out: Path) -> list[str]:
+        """What its command takes."""
+        begins = [] if self.begins is None else [f"agent={out / self.begins}"]
+        return [*begins, *self.settings, f"out={out / self.folder}"]
+
+
+def parts(agent: str, training_seed: int = 0) -> list[Part]:
+    """The trainings that lead to a reference agent ("car_ppo_lag_0.5"), in their order.
+
+    Raises:
+        SafeframeError: for a name that is not one's, and a negative seed.
+    """
+    robot, _, name = agent.partition("_")
+    if robot not in ("point", "car") or training_seed < 0:
+        raise SafeframeError(
+            f"agent={agent} training_seed={training_seed}: point_<name> or car_<name>, and >= 0"
+        )
+    car = robot == "car"
+    task = (CAR,) if car else ()
+    if name == "ours":
+        return _ours(car, task, training_seed)
+    seed, named = f"seed={training_seed}", KNOB.fullmatch(name)
+    if name == PPO:
+        settings = ("method=ppo", "steps=1e7")
+    elif name == "ppo_gaussian":
+        settings = ("method=ppo", "policy=gaussian", f"steps={'5e6' if car else '1e7'}")
+    elif name == "ppo_barrier":
+        settings = (
+            "method=ppo_barrier",
+            "barrier_penalty_initial=2",
+            f"steps={'2e6' if car else '1e7'}",
+            SMALL,
+        )
+    elif named and named["method"] == "saute":
+        settings = ("method=saute", f"cost_limit={named['limit']}", f"steps={'2e6' if car else '1e7'}", SMALL)
+    elif named:
+        steps = "3e7" if named["method"] == "ppo_lag_long" else "1e7"
+        settings = ("method=ppo_lag", f"cost_limit={named['limit']}", f"steps={steps}", SMALL)
+    else:
+        raise SafeframeError(f"agent={agent}: it is not known how {name!r} is trained")
+    return [Part("train", (*settings, *task, seed), name)]
+
+
+def _ours(car: bool, task: tuple[str, ...], training_seed: int) -> list[Part]:
+    """A training under the guard; the Point's has a second part."""
+    first = f"agent={agent_file('car' if car else 'point', PPO)}"
+    seed = 10 * training_seed
+    if car:
+        return [Part("guarded_training", (first, *task, "cases=4e5", "steps=5e6", f"seed={seed}"), "ours")]
+    begun = Part("guarded_training", (first, "steps=8e6", f"seed={seed}"), "ours_begun")
+    rest = ("steps=6e6", f"seed={100 + seed}", "learning_rate=5e-4")
+    return [begun, Part("guarded_training", rest, "ours", begun.agent)]
+
+
+def train_again(agent: str, training_seed: int, out: Path) -> Path:
+    """Train a reference agent with other seeds; its file. What is done below `out` is not done again."""
+    todo = parts(agent, training_seed)
+    for part in todo:
+        if not (out / part.agent).exists() and MODULES[part.module].main(part.arguments(out)) != 0:
+            raise SafeframeError(f"{agent}: its training {part.folder} has failed")
+    target = out / f"{agent}{f'_seed{training_seed}' * bool(training_seed)}.safetensors"
+    shutil.copyfile(out / todo[-1].agent, target)
+    return target
+
+
+def main(arguments: list[str]) -> int:
+    """The command; 0 done, 2 wrong arguments."""
+    try:
+        pairs = dict(argument.split("=", 1) for argument in arguments)
+        agent, seed, out = pairs.pop("agent"), int(pairs.pop("training_seed", "0")), Path(pairs.pop("out"))
+        show = pairs.pop("show", "false") == "true"
+        if pairs:
+            raise SafeframeError(f"unknown {', '.join(pairs)}; agent, training_seed, out and show are known")
+        todo = parts(agent, seed)
+    except (SafeframeError, ValueError, KeyError) as error:
+        print(f"wrong arguments: {error}", file=sys.stderr)
+        return 2
+    if show:
+        for part in todo:
+            print("python -m", MODULES[part.module].__name__, *part.arguments(out))
+    else:
+        print(train_again(agent, seed, out))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
