@@ -36,7 +36,7 @@ def test_an_engine_is_no_part_of_a_run(name):
 def test_a_run_on_an_engine_leaves_the_same_results(tmp_path, name, more):
     experiment, found = registry.get(name), []
     for engine in (["engine=local"], ["engine=joblib", "engine.workers=2"]):
-        root = tmp_path / engine[0]
+        root = tmp_path / engine[0].partition("=")[2]
         directory = running.perform(experiment, configured(name, f"output={root}", *engine, *more))
         found.append({path.name: path.read_bytes() for path in directory.glob("*.parquet")})
     assert found[0].keys() >= {"results.parquet"}
