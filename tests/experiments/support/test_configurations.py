@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.support import registry
 from experiments.support.config import identity, run_id, to_object
 from experiments.support.errors import ConfigError
+from experiments.support.files import REPOSITORY
 
 NAMES = sorted(registry.discover())
 VALUES = st.one_of(
@@ -84,3 +86,21 @@ def flat(value: Any) -> list[Any]:
     if isinstance(value, list | tuple):
         return [one for item in value for one in flat(item)]
     return [value]
+
+
+def composed(*words: str):
+    registry.register_schemas()
+    with initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
+        config = compose("config", overrides=list(words))
+    return to_object(config, registry.get(config.experiment).schema)
+
+
+@pytest.mark.parametrize(
+    ("name", "sweep", "ablation"),
+    [("llm", "figure-4", "mended_answers"), ("production", "figure-2", "mended_plans")],
+)
+def test_an_ablation_of_one_experiment_is_another_run_of_its_sweep(name, sweep, ablation):
+    changed = composed(f"+sweep={sweep}", f"+ablation={ablation}")
+    assert changed.experiment == name
+    assert changed.tailoring.relative
+    assert run_id(changed) != run_id(composed(f"+sweep={sweep}"))
