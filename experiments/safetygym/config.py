@@ -43,7 +43,7 @@ class AgentsConfig:
 
     training_seed: int = setting(
         0,
-        "0 is the first training of every method; k takes <robot>_<name>_seed<k>.safetensors, whose training "
+        "Training 0 is the first of every method; k takes <robot>_<name>_seed<k>.safetensors, whose training "
         "differs in its seeds alone.",
         low=0,
     )

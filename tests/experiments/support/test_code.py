@@ -72,7 +72,8 @@ STAGES = {
         method(llm.Experiment, "margin"), (*ANSWERS, TRAINED, L + "margins", L + "answers.features")
     ),
     "language judge": (
-        judge_of, (*ANSWERS[1:2], ANSWERS[4], *ANSWERS[6:8], L + "answers.features", LOOP, TYPES)
+        judge_of,
+        (*ANSWERS[1:2], ANSWERS[4], ANSWERS[7], L + "guard.minilm", L + "answers.features", LOOP, TYPES),
     ),
     "theorem 3": (
         theory.PARTS["theorem_3"].compute, ("experiments.theory.config", "safeframe.coverage.nearest")
