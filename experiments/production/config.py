@@ -108,7 +108,7 @@ class ModelConfig:
 
 @dataclass
 class ScoreConfig:
-    """What the joined safety score is made of beside two heads and four recent errors of the law."""
+    """What the joined safety score is made of beside two heads, recent errors and roughness of the law."""
 
     days: int = setting(
         14,

@@ -15,7 +15,7 @@ import numpy as np
 
 from safeframe.risk_scale.logistic import LogisticRisk
 from safeframe.risk_scale.odds import from_log_odds, log_odds
-from safeframe.risk_scale.scale import checked, queried
+from safeframe.risk_scale.scale import queried
 from safeframe.types import FloatArray, LabelArray, SafeframeError, number
 
 
@@ -58,8 +58,7 @@ class TailScale:
         low = chance <= below
         if len(np.unique(state[low])) < 2:
             return cls(float(below), 1.0)
-        odds, unsafe, _ = checked(log_odds(chance[low]), state[low], None)
-        found = LogisticRisk.fit(odds, unsafe.astype(np.int64))
+        found = LogisticRisk.fit(log_odds(chance[low]), state[low])
         return cls(float(below), float(min(found.slope[0] / found.deviation[0], 1.0)))
 
     def probability(self, score: Any) -> FloatArray:

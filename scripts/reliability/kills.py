@@ -235,9 +235,18 @@ def one_case(
     status = 1 if places[-1][1] == "failed" else finish(config, log, child)
     outcome, detail = CRASH, log.read_text(errors="replace")[-300:]
     if status == 0:
-        found = left(root, name)
-        different = sorted(key for key in expected | found if expected.get(key) != found.get(key))
-        outcome, detail = (WRONG, f"differs in {different}") if different else (SAME, "")
+        outcome, detail = compared(expected, left(root, name))
+    keep(cases, kind, places, outcome, detail)
+
+
+def compared(expected: dict[str, str], found: dict[str, str]) -> tuple[str, str]:
+    """The outcome of a case that ended, and what of it differs."""
+    different = sorted(key for key in expected | found if expected.get(key) != found.get(key))
+    return (WRONG, f"differs in {different}") if different else (SAME, "")
+
+
+def keep(cases: Cases, kind: str, places: list[tuple[int, str]], outcome: str, detail: str) -> None:
+    """Keep a case for every kill, of (number, where); all kills of one run share its outcome."""
     for number, place in places:
         what = place if place == "finished" else f"killed in {place}"
         cases.add(kind, number, what, outcome, detail)

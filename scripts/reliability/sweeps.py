@@ -26,8 +26,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from cases import BUILD, CRASH, REPOSITORY, SAME, WRONG, Cases
-from kills import KILLS_A_CASE, LONGEST, descendants, left, stages_of, title
+from cases import BUILD, CRASH, REPOSITORY, WRONG, Cases
+from kills import KILLS_A_CASE, LONGEST, compared, descendants, keep, left, stages_of, title
 
 EXPERIMENTS = ("production", "llm")
 SEEDS = (0, 1, 2)
@@ -242,16 +242,10 @@ def one_case(
         command = command if runs or whole else None
     command = command or Command(name, root, "ray", log)
     code = command.wait()
-    outcome, detail = SAME, ""
     if code:
         outcome, detail = CRASH, f"exit code {code}: {log.read_text(errors='replace')[-250:]}"
     elif why := undone(command.record):
         outcome, detail = WRONG, why
     else:
-        found = left_by_all(root, name)
-        different = sorted(key for key in expected | found if expected.get(key) != found.get(key))
-        outcome, detail = (WRONG, f"differs in {different}") if different else (SAME, "")
-    for number, place in places:
-        what = place if place == "finished" else f"killed in {place}"
-        cases.add(kind, number, what, outcome, detail)
-    print(kind, places, outcome, detail, flush=True)
+        outcome, detail = compared(expected, left_by_all(root, name))
+    keep(cases, kind, places, outcome, detail)

@@ -86,8 +86,8 @@ def roughness(error: np.ndarray, target_hour: np.ndarray, lead: int, hours: int,
     """
     line, at = _line(error / usual, target_hour)
     lags = lead + np.arange(hours)
-    square, known = _mean(np.square(line), at, lags), _mean(np.isfinite(line).astype(float), at, lags) > 0.0
-    return np.where(known, np.sqrt((square * hours + USUAL_HOURS) / (hours + USUAL_HOURS)), 1.0)
+    square = _mean(np.square(line), at, lags, nothing=1.0)
+    return np.sqrt((square * hours + USUAL_HOURS) / (hours + USUAL_HOURS))
 
 
 def _line(error: np.ndarray, target_hour: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -100,15 +100,17 @@ def _line(error: np.ndarray, target_hour: np.ndarray) -> tuple[np.ndarray, np.nd
     return line, at
 
 
-def _mean(line: np.ndarray, at: np.ndarray, lags: Sequence[int] | np.ndarray) -> np.ndarray:
-    """(n, p) means over what is there of the values `lags` hours before; 0 where there is none."""
+def _mean(
+    line: np.ndarray, at: np.ndarray, lags: Sequence[int] | np.ndarray, nothing: float = 0.0
+) -> np.ndarray:
+    """(n, p) means over what is there of the values `lags` hours before; `nothing` where there is none."""
     total, count = np.zeros((len(at), line.shape[1])), np.zeros((len(at), line.shape[1]))
     for lag in lags:
         there = at >= lag
         value = line[at[there] - lag]
         total[there] += np.nan_to_num(value)
         count[there] += np.isfinite(value)
-    return np.divide(total, count, out=np.zeros(total.shape), where=count > 0)
+    return np.divide(total, count, out=np.full(total.shape, nothing), where=count > 0)
 
 
 def _lagged(series: np.ndarray, hour: np.ndarray, lags: np.ndarray) -> np.ndarray:
