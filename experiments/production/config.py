@@ -212,13 +212,6 @@ class ServiceConfig:
         "data.order=[0,1,3,2].",
         choices=SERVICES,
     )
-    scores: list[str] = setting(
-        ["margin", "forecast"],
-        "What the calibrated risk is made of: the margin of the safety classifier (cross-entropy), and how "
-        "many predicted standard deviations the predicted mean demand lies below 3.",
-        choices=("margin", "forecast"),
-        at_least_one="score",
-    )
     renew: int = setting(168, "Hours between two renewals of the thresholds.", low=1)
     delay: int = setting(24, "Hours from a planned hour until its demand is known.", low=0)
     window: int | None = setting(

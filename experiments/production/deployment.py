@@ -1,7 +1,8 @@
 """A guard in service through the last year: hour by hour, with labels a day late.
 
-Networks are trained on the training quarter and the internal test quarter for training, the risk scale and
-the first thresholds on the internal test quarter for validation; the validation quarter is the year in use.
+Networks are trained on the training quarter and the internal test quarter for training; the risk, which is
+that of figure 2's guard (`guard.score`), is calibrated and the first thresholds are chosen on the internal
+test quarter for validation; the validation quarter is the year in use.
 In deployment order (`data.order=[0,1,3,2]`) it is the last one, as in a plant: nothing of it is known but
 what came in before. Every guard (`guard.service.SERVICES`) plans each hour from what is known a day ahead,
 and the demand of an hour is known a day after it. Guards that are renewed count the newest known hours every
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import torch
 
 from experiments.production import decomposition, trained
 from experiments.production.config import ProductionConfig
@@ -21,10 +21,8 @@ from experiments.production.guard.service import (
     SERVICES,
     Clock,
     InService,
-    risk_scale,
     watched,
 )
-from experiments.production.models import supervised
 from experiments.production.planning import plan
 from experiments.production.preparation import Experiment
 from experiments.production.records import ALARMS, LIKELIHOODS, ORACLE, SERVED, WEEKLY
@@ -39,13 +37,13 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
     this = Experiment(config, context)
     trained.train_ahead(this)
     counting, service, predicted = this.evaluation, config.service, trained.predicted(this)
-    use, unsafe = counting.validation, this.data.unsafe
+    use, unsafe, risk = counting.validation, this.data.unsafe, trained.risk(this)
     clock = Clock(config.data.lead, service.delay, service.renew, service.window)
     in_service = InService(
-        risk_scale(_scores(this), unsafe, this.test),
+        risk.probability,
         unsafe,
         this.data.target_hour,
-        this.test,
+        risk.counted,
         use,
         this.data.by_period(*_KNOWN),
         clock,
@@ -61,30 +59,15 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
             tables[ALARMS].append(alarms.assign(method=name, r_t=r_t))
     true = this.data.demand[use].astype(np.float64)
     counting.count(ORACLE, plan(this.problem, true, true >= UNSAFE_BELOW).action)
-    taus = in_service.thresholds(SERVICES["static_plug_in"], this.test, counting.levels)
+    taus = in_service.thresholds(SERVICES["static_plug_in"], risk.counted, counting.levels)
     tables[LIKELIHOODS] = [
-        decomposition.likelihoods(in_service.scale, taus, counting.levels, this.data, this.test)
+        decomposition.likelihoods(in_service.scale, taus, counting.levels, this.data, risk.counted)
     ]
     tables[WEEKLY] = counting.weekly
     for name, parts in tables.items():
         with atomic_path(context.directory / f"{name}.parquet") as path:
             pd.concat(parts, ignore_index=True).to_parquet(path, index=False)
     return pd.DataFrame(counting.rows)
-
-
-def _scores(this: Experiment) -> list[np.ndarray]:
-    """The scores that the calibrated risk is made of, (n, p) each."""
-    made = []
-    if "margin" in this.config.service.scores:
-        made.append(this.inputs.outputs(trained.warm(this)))
-    if "forecast" in this.config.service.scores:
-        gaussian = trained.gaussian(this)
-        mean, spread = (
-            part.double().numpy()
-            for part in supervised.mean_and_spread(torch.from_numpy(this.inputs.outputs(gaussian)))
-        )
-        made.append((UNSAFE_BELOW - mean) / spread)
-    return made
 
 
 def _served(gate: np.ndarray, unsafe: np.ndarray, names: tuple[str, ...]) -> pd.DataFrame:

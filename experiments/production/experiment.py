@@ -39,8 +39,8 @@ from experiments.production.config import ProductionConfig
 from experiments.production.demand.series import UNSAFE_BELOW, Quarter
 from experiments.production.demand.synthetic import truth_probability
 from experiments.production.guard.curves import Curve, Guarded, all_curves
-from experiments.production.guard.score import Calibrated, beside_law, calibrated, joined_scores
-from experiments.production.models import history, safety, supervised
+from experiments.production.guard.score import Calibrated, beside_law
+from experiments.production.models import history, supervised
 from experiments.production.planning import PlanTable
 from experiments.production.preparation import Experiment
 from experiments.production.records import PRODUCTS, WEEKLY
@@ -65,26 +65,19 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
         return deployment.run(config, context)
     this = Experiment(config, context)
     trained.train_ahead(this)
-    parts, binary = set(config.evaluation.parts), config.model.classifier == "binary"
-    predicted = trained.predicted(this)
-    table = PlanTable(this.problem, predicted)
-    margins: dict[str, np.ndarray] = {}
-    if binary or parts != {"guard"}:
-        margins["warm"] = this.inputs.outputs(trained.warm(this))
-        if binary or "binary" in parts:
-            for name, conservative in (("tailored", True), ("tailored_xi_0", False)):
-                margins[name] = this.inputs.outputs(trained.tailored(this, conservative))
-
+    parts = config.evaluation.parts
+    table = PlanTable(this.problem, trained.predicted(this))
     if "guard" in parts:
-        scores = [margins["tailored"]] if binary else _joined(this)
+        risk = trained.risk(this)
         with context.stage("guard"):
-            _guard(this, _calibrated(this, scores), table)
+            _guard(this, risk, table)
     if "binary" in parts:
+        margins = [trained.margins(this), *(trained.tailored_margins(this, c) for c in (True, False))]
         with context.stage("binary"):
-            _binary(this, margins, table)
+            _binary(this, *margins, table)
     if "baselines" in parts:
-        _papers_baselines(this, predicted, table)
-        _strong_baselines(this, predicted, margins["warm"], table)
+        _papers_baselines(this, table)
+        _strong_baselines(this, table)
     _limits(this, table, "baselines" in parts)
 
     counting = this.evaluation
@@ -94,16 +87,6 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
         with atomic_path(context.directory / f"{name}.parquet") as path:
             pd.concat(found, ignore_index=True).to_parquet(path, index=False)
     return pd.DataFrame(counting.rows)
-
-
-def _joined(this: Experiment) -> list[np.ndarray]:
-    """Scores of the network with two heads, and of how its forecast did lately."""
-    heads = safety.heads(this.inputs.outputs(trained.two_heads(this)), this.data.demand)
-    return joined_scores(heads, this.data, this.config.score.days)
-
-
-def _calibrated(this: Experiment, scores: list[np.ndarray]) -> Calibrated:
-    return calibrated(scores, this.data, this.test, this.config.evaluation.crossed)
 
 
 def _guard(this: Experiment, risk: Calibrated, table: PlanTable) -> None:
@@ -124,18 +107,20 @@ def _guard(this: Experiment, risk: Calibrated, table: PlanTable) -> None:
     )
 
 
-def _binary(this: Experiment, margins: dict[str, np.ndarray], table: PlanTable) -> None:
-    """The paper's method, with the ablations of its parts."""
+def _binary(
+    this: Experiment, warm: np.ndarray, tailored: np.ndarray, tailored_xi_0: np.ndarray, table: PlanTable
+) -> None:
+    """The paper's method, with the ablations of its parts, from margins (n, p)."""
     counting, radius = this.evaluation, this.config.fixed_radius()
-    counting.guarded("binary", margins["tailored"], table, radius)
-    counting.guarded("binary_xi_0", margins["tailored_xi_0"], table, 0.0)
-    counting.certified("binary_certified", margins["tailored"], table)
-    counting.guarded("binary_cross_entropy", margins["warm"], table, radius)
-    counting.guarded("binary_cross_entropy_xi_0", margins["warm"], table, 0.0)
+    counting.guarded("binary", tailored, table, radius)
+    counting.guarded("binary_xi_0", tailored_xi_0, table, 0.0)
+    counting.certified("binary_certified", tailored, table)
+    counting.guarded("binary_cross_entropy", warm, table, radius)
+    counting.guarded("binary_cross_entropy_xi_0", warm, table, 0.0)
 
 
-def _papers_baselines(this: Experiment, predicted: np.ndarray, table: PlanTable) -> None:
-    counting, config = this.evaluation, this.config
+def _papers_baselines(this: Experiment, table: PlanTable) -> None:
+    counting, config, predicted = this.evaluation, this.config, trained.predicted(this)
     for name, (mean, spread) in (
         ("mean_variance", history.of_past_hours(this.data)),
         ("mean_variance_days", history.of_same_hour(this.data)),
@@ -151,15 +136,15 @@ def _papers_baselines(this: Experiment, predicted: np.ndarray, table: PlanTable)
     counting.swept("end_to_end", amounts, lambda penalty, cases: amounts[penalty][cases])
 
 
-def _strong_baselines(this: Experiment, predicted: np.ndarray, margin: np.ndarray, table: PlanTable) -> None:
+def _strong_baselines(this: Experiment, table: PlanTable) -> None:
     """Methods that the paper does not have, each as good as we could make it."""
-    counting = this.evaluation
+    counting, predicted, margin = this.evaluation, trained.predicted(this), trained.margins(this)
     mean, spread = _mean_and_spread(this, trained.gaussian(this))
     _law(this, "forecast_law", mean, spread, SPREADS)
     error = (mean - this.data.demand) / spread
     law = (UNSAFE_BELOW - mean) / spread
     beside = beside_law(law, error, 1.0, this.data, this.config.score.days)
-    joined = _calibrated(this, [law, *beside])
+    joined = trained.calibrate(this, [law, *beside])
     risk = log_odds(joined.probability)
 
     def behind(score: np.ndarray, knob: float, cases: np.ndarray) -> np.ndarray:

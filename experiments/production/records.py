@@ -34,6 +34,7 @@ SERVICES = (
     "rolling",
     "rolling_prior",
     "shrinkage",
+    "strict",
     "worst_product_static",
     "worst_product",
     "worst_product_strict",

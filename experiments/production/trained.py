@@ -1,4 +1,7 @@
-"""The networks of a run by their names, and which of them a run needs: tasks of an engine, or one by one."""
+"""The networks of a run by their names, and which of them a run needs: tasks of an engine, or one by one.
+
+Also what is made of them that several methods need: predicted demand, and the guard's calibrated risk.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from experiments.production.config import ProductionConfig
+from experiments.production.guard.score import Calibrated, calibrated, joined_scores
 from experiments.production.models import safety, supervised
 from experiments.production.preparation import Experiment
 from experiments.support.runs.ahead import Part, ahead
@@ -61,6 +65,30 @@ def predicted(this: Experiment) -> np.ndarray:
     return _once(this, "predicted", lambda: this.inputs.outputs(demand(this)))
 
 
+def margins(this: Experiment) -> np.ndarray:
+    """(n, p) margins of the warm-up classifier."""
+    return _once(this, "margins", lambda: this.inputs.outputs(warm(this)))
+
+
+def tailored_margins(this: Experiment, conservative: bool) -> np.ndarray:
+    """(n, p) margins after the approximate loss."""
+    name = "tailored margins" if conservative else "tailored margins, radius 0"
+    return _once(this, name, lambda: this.inputs.outputs(tailored(this, conservative)))
+
+
+def risk(this: Experiment) -> Calibrated:
+    """The guard's calibrated risk: of the classifier that `model.classifier` names."""
+    if this.config.model.classifier == "binary":
+        return calibrate(this, [tailored_margins(this, True)])
+    heads = safety.heads(this.inputs.outputs(two_heads(this)), this.data.demand)
+    return calibrate(this, joined_scores(heads, this.data, this.config.score.days))
+
+
+def calibrate(this: Experiment, scores: list[np.ndarray]) -> Calibrated:
+    """From scores (n, p), larger is riskier, to probabilities, on the calibration quarter."""
+    return calibrated(scores, this.data, this.test, this.config.evaluation.crossed)
+
+
 def _once(this: Experiment, name: str, make: Callable[[], Any]) -> Any:
     """What was made under this name, made now if it was not yet."""
     if name not in this.made:
@@ -71,23 +99,17 @@ def _once(this: Experiment, name: str, make: Callable[[], Any]) -> Any:
 def train_ahead(this: Experiment) -> None:
     """Train what the run needs on an engine's workers: networks that need no other, then those that do."""
     c = this.config
-    parts, binary, scores = set(c.evaluation.parts), c.model.classifier == "binary", c.service.scores
-    if c.service.methods:
-        ahead(
-            this.context,
-            [_part(demand)]
-            + [_part(warm)] * ("margin" in scores)
-            + [_part(gaussian)] * ("forecast" in scores),
-        )
-        return
+    parts = {"guard"} if c.service.methods else set(c.evaluation.parts)
+    binary = c.model.classifier == "binary"
+    guarded_by_binary = binary and "guard" in parts
     first = [_part(demand)]
-    first += [_part(warm)] * (binary or parts != {"guard"})
+    first += [_part(warm)] * (guarded_by_binary or parts != {"guard"})
     first += [_part(two_heads)] * ("guard" in parts and not binary)
     if "baselines" in parts:
         first += [_part(end_to_end, penalty) for penalty in c.evaluation.penalties] + [_part(gaussian)]
     ahead(this.context, first)
-    if binary or "binary" in parts:
-        ahead(this.context, [_part(tailored, True), _part(tailored, False)])
+    later = [_part(tailored, True)] * (guarded_by_binary or "binary" in parts)
+    ahead(this.context, later + [_part(tailored, False)] * ("binary" in parts))
 
 
 def _part(network: Callable[..., nn.Module], *arguments: Any) -> Part:

@@ -20,7 +20,7 @@ from experiments.production.config import ServiceConfig
 from experiments.production.demand.series import DemandData
 from experiments.production.guard.calibration import odd_weeks
 from experiments.production.guard.score import Calibrated
-from experiments.production.guard.service import Clock, InService, Service
+from experiments.production.guard.service import STRICT, Clock, InService, Service
 from experiments.production.planning import PlanTable
 from experiments.production.records import CALIBRATIONS, CONSTRAINTS
 from safeframe.groups.constraint import Constraint
@@ -32,7 +32,7 @@ from safeframe.shrinkage import Shrinkage
 from safeframe.threshold_rule import Conservative, PlugIn, Rule
 
 RULES: dict[str, Rule] = {
-    "strict": Shrinkage(dispersion=8.0, z=1.645),
+    "strict": STRICT,
     "shrinkage": Shrinkage(),
     "conservative": Conservative(),
     "plug_in": PlugIn(),

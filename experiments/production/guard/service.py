@@ -27,6 +27,8 @@ from safeframe.threshold_rule import Conservative, PlugIn, Rule
 HOURS_PER_DAY = 24
 LADDER = np.geomspace(1e-6, 1.0, 73)
 """Levels that a budget may lower r_t to, twelve a decade."""
+STRICT = Shrinkage(dispersion=8.0, z=1.645)
+"""The shrinkage bound in the form that kept the promise on other years."""
 OVERSPENT = 0.02
 """Reserve of a budget, as a share of the violations that r_t allows in the year in use."""
 
@@ -91,9 +93,10 @@ SERVICES = {
     "rolling": Service(Conservative(), renewed=True),
     "rolling_prior": Service(Conservative(), renewed=True, prior=True),
     "shrinkage": Service(Shrinkage(), renewed=True),
+    "strict": Service(STRICT, renewed=True),
     "worst_product_static": Service(Shrinkage(), "worst_group"),
     "worst_product": Service(Shrinkage(), "worst_group", renewed=True),
-    "worst_product_strict": Service(Shrinkage(dispersion=8.0, z=1.645), "worst_group", renewed=True),
+    "worst_product_strict": Service(STRICT, "worst_group", renewed=True),
     "pooled": Service(Shrinkage(), "pooled", renewed=True),
     "budget": Service(PlugIn(), budget=True),
     "shrinkage_budget": Service(Shrinkage(), renewed=True, budget=True),

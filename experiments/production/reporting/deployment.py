@@ -44,6 +44,7 @@ NAMES = {
     "rolling": "conservative, weekly",
     "rolling_prior": "conservative + prior, weekly",
     "shrinkage": "shrinkage, weekly",
+    "strict": "shrinkage, strict, weekly",
     "worst_product_static": "worst product, static",
     "worst_product": "worst product, weekly",
     "worst_product_strict": "worst product, strict, weekly",

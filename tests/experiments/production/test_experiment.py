@@ -328,7 +328,7 @@ def test_parts_and_the_paper_s_classifier(done):
         "evaluation.choice=priced", "evaluation.calibration=weekly", "evaluation.rule=conservative",
     )  # fmt: skip
     stages = json.loads((run / "manifest.json").read_text())["stages"]
-    assert set(stages) == {"demand", "cross_entropy", "tailored", "tailored_xi_0", "guard"}
+    assert set(stages) == {"demand", "cross_entropy", "tailored", "guard"}
     sums = weekly(run).set_index("method")
     assert set(sums.index) == {
         "ours",

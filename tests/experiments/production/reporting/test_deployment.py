@@ -130,5 +130,3 @@ def test_figures_tables_and_claims_are_written_and_are_no_part_of_figure_2(root,
 def test_an_unknown_guard_in_service_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"service\.methods"):
         configured(tmp_path, "service.methods=[best]")
-    with pytest.raises(ConfigError, match="score"):
-        configured(tmp_path, "service.scores=[]")
