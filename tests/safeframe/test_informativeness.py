@@ -188,6 +188,24 @@ def test_blocks_that_are_skipped_change_nothing():
         assert found == every_gap(reference, other, delta, low, high)
 
 
+def test_a_block_whose_mass_ends_within_it_is_not_skipped():
+    """One case of the reference, all of whose mass is needed from the middle of a block on: the gap is
+    largest there, at no block's first entry.
+    """
+    other, reference = np.arange(5000) / 1000.0, np.array([100.0])
+    for delta in (0.0, 0.0301, 0.1, 0.2999):
+        found = measured_radius(reference, other, delta, side="lower").margin_shift
+        assert found == every_gap(reference, other, delta, -np.inf, np.inf)
+
+
+def test_blocks_leave_the_trimmed_mass_out():
+    margin, block = np.array([0.0, 1.0, 2.0, 3.0, -9.0, 1.0, 2.0, 3.0]), np.repeat([0, 1], 4)
+    both = np.concatenate([margin, margin]), np.repeat([0, 1], 8), np.concatenate([block, block])
+    whole, trimmed = (block_measured_radius(*both, delta=delta) for delta in (0.0, 0.25))
+    assert whole.margin_shift[1, 1] == 9.0  # an unsafe case of block 1 lies lower than any of block 0
+    assert trimmed.margin_shift[1, 1] == 0.0
+
+
 def test_a_block_radius_says_all_of_its_parts():
     margin = np.array([0.0, 1.0, 0.5, 3.0, 0.0, 2.5])
     label, block = np.array([0, 1, 0, 1, 0, 1]), np.array([7, 7, 8, 8, 8, 7])
