@@ -89,6 +89,7 @@ def test_band():
     assert found.mass == pytest.approx(0.02 + found.band)
     assert (found.n_reference, found.n_other) == (50, 200)
     assert dkw_band(800, 0.95) == pytest.approx(found.band / 2)
+    assert dkw_band(1, 0.95) == pytest.approx(math.sqrt(math.log(40) / 2))
 
 
 def test_blocks_find_the_block_that_drifted():
@@ -262,6 +263,10 @@ def test_the_lower_bound_of_a_slope():
     assert lipschitz_lower(cubic, np.array([0, 2]), pairs=2, seed=0) >= 0.0
     assert lipschitz_lower(lambda x: x, np.zeros((2, 1)), pairs=1, seed=3, step=0.0) == 0.0
     assert lipschitz_upper(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Identity())) == 1.0
+    assert lipschitz_upper(torch.nn.Dropout(0.9)) == 1.0  # in evaluation mode
+    assert 2.99 < lipschitz_lower(cubic, np.array([[1.0], [1.0]])) < 3.01  # a neighbour is near by default
+    same, other = (lipschitz_lower(cubic, points, pairs=3, seed=seed) for seed in (1, 2))
+    assert same == lipschitz_lower(cubic, points, pairs=3, seed=1) != other
 
 
 @pytest.mark.parametrize("seed", range(4))
