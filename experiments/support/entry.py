@@ -72,8 +72,22 @@ def main(compose_and_run: Callable[[], None]) -> int:
     except UserError as error:  # of a launcher, before any job
         complain(error, error)
         return 2
+    except Exception as error:
+        if not os.environ.get(sweep.RECORD):
+            raise
+        complain(error, lost(error))
+        return summarise() or 1
     found = summarise()
     return max(_failures, default=0) if found is None else found
+
+
+def lost(error: Exception) -> UserError:
+    """What is said where a launcher has lost a worker or a job: their own errors are in the sweep's record."""
+    said = (str(error).strip().splitlines() or [""])[0]
+    return UserError(
+        f"the launcher has lost a job ({type(error).__name__}: {said}); jobs that run on a cluster go on, and "
+        "the same command does what is missing"
+    )
 
 
 def summarise() -> int | None:
@@ -86,7 +100,7 @@ def summarise() -> int | None:
     except CacheError as error:
         complain(error, error)
         return 1
-    if progress_.jobs:
+    if progress_.jobs or progress_.total:
         print(sweep.table(progress_))
     return sweep.code(progress_.jobs, progress_.total)
 

@@ -116,6 +116,19 @@ def test_launchers_report_failures(command, tmp_path, launcher):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_launcher_that_loses_its_workers_says_so_and_the_command_goes_on(command, tmp_path, launcher):
+    done = command(f"launcher={launcher}", "seed=0,1", multirun=True, TOY_KILL_AT="data")
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.splitlines()[-1] == "2 not run"
+    assert done.stderr.count("error: the launcher has lost a job") == 1
+    assert "Traceback" not in done.stderr
+    again = command(f"launcher={launcher}", "seed=0,1", multirun=True)
+    assert again.returncode == 0, again.stderr
+    assert all((directory / "DONE").exists() for directory in directories(tmp_path))
+
+
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="the package ray is installed")
 def test_a_launcher_whose_package_is_missing_is_refused_in_one_line(command):
     done = command("launcher=ray", "seed=0,1", multirun=True)
