@@ -27,7 +27,7 @@ from experiments.safetygym.reporting import publication as safetygym
 from experiments.support.config import PRESETS
 from experiments.support.errors import UserError
 from experiments.support.files import REPOSITORY
-from experiments.support.results import collect
+from experiments.support.results import claims, collect
 from experiments.support.results.publish import RESULTS, Target
 from experiments.support.results.saved import INDEX, NoRuns
 from experiments.theory.reporting import publication as theory
@@ -105,7 +105,9 @@ def draw(preset: str, name: str, where: dict, options: argparse.Namespace) -> No
     place = results if preset == "laptop" else results / f"preset_{preset}"
     # one ledger for all presets, which it tells apart; other places than results/ have their own
     ledger = None if results.resolve().is_relative_to(RESULTS) else results / "claims.csv"
-    shown(publication.publish(preset, where, root, Target(place, ledger, options.dirty)))
+    with claims.together():
+        paths = publication.publish(preset, where, root, Target(place, ledger, options.dirty))
+    shown(paths)
 
 
 def shown(paths: list[Path]) -> None:

@@ -82,11 +82,11 @@ def main(compose_and_run: Callable[[], None]) -> int:
 
 
 def lost(error: Exception) -> UserError:
-    """What is said where a launcher has lost a worker or a job: their own errors are in the sweep's record."""
+    """What is said where a launcher has lost a job; errors of jobs themselves are in the sweep's record."""
     said = (str(error).strip().splitlines() or [""])[0]
     return UserError(
-        f"the launcher has lost a job ({type(error).__name__}: {said}); jobs that run on a cluster go on, and "
-        "the same command does what is missing"
+        f"the launcher has lost a job ({type(error).__name__}: {said}); jobs that run on a cluster go on, "
+        "and the same command does what is missing"
     )
 
 

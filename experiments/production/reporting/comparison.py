@@ -263,13 +263,10 @@ def _accepted(measured: Measured) -> dict[tuple, tuple[np.ndarray, np.ndarray]]:
         return {}
     rows = measured.frame[measured.frame["metric"] == "acceptance"]
     keys = [_key(*point) for point in zip(rows["method"], rows["r_t"], rows["knob"], strict=True)]
-    found = {}
-    for key, mine in rows.assign(key=keys).groupby("key", sort=False):
-        mine = mine.set_index("run").reindex(measured.runs["run"])
-        if not mine["value"].isna().any():
-            cases = mine["n"].to_numpy(dtype=float)
-            found[key] = mine["value"].to_numpy(dtype=float) * cases, cases
-    return found
+    wide = rows.assign(key=keys).pivot(index="run", columns="key", values=["value", "n"])
+    wide = wide.reindex(measured.runs["run"]).astype(float)
+    shares, cases = wide["value"].dropna(axis=1), wide["n"]
+    return {key: ((shares[key] * cases[key]).to_numpy(), cases[key].to_numpy()) for key in shares}
 
 
 def _key(method: str, r_t: float, knob: float) -> str:

@@ -1,10 +1,6 @@
 """Guards in service through a year: was the promise kept for every product, and what did it earn?
 
-A cell is one product at one r_t in one run. Two tests say whether its violations are significantly more than
-r_t allows: the exact binomial test, which takes hours as independent and so calls too much significant, and a
-one-sided t test over weeks of violations - r_t x accepted, which is blind to an excess within one week. A
-guard has hundreds of cells, of which one in twenty would be significant by chance alone were its risk exactly
-r_t: `significant_holm` counts those that are after Holm's correction of the exact test over all of its cells.
+A cell is one product at one r_t in one run; `reporting.cells` says how it is tested.
 """
 
 from __future__ import annotations
@@ -15,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from experiments.production.records import ALARMS, ORACLE, SERVED
+from experiments.production.reporting.cells import CELL, LEVEL, cells
 from experiments.production.reporting.comparison import curves
 from experiments.production.reporting.measured import Measured, gather, read
 from experiments.support.results import collect, figures
@@ -32,7 +28,6 @@ if TYPE_CHECKING:
 COMMAND = "make deployment"
 STATIC = "static_plug_in"
 """What a guard is compared with: the thresholds of the paper's rule, never renewed."""
-LEVEL = 0.05
 RAIL = 0.2
 """Where no violation stands on the logarithmic axis of panel A."""
 SHOWN = (1e-3, 1e-2, 1e-1)
@@ -86,60 +81,19 @@ def _fullest(runs: Sequence[Saved]) -> list[Saved]:
     return [run for run in runs if len(run.setting("service.methods")) == most]
 
 
-def cells(runs: Sequence[Saved]) -> pd.DataFrame:
-    """One row per guard, r_t, seed and product: hours accepted, violations, their share over r_t, p-values of
-    both tests, whether the exact one is significant after Holm's correction, and the hour and labels of the
-    alarm (NaN without one).
-    """
-    rows = []
-    for run in runs:
-        alarms = run.table(ALARMS).set_index(["method", "r_t", "product"])
-        for (method, r_t, product), weeks in run.table(SERVED).groupby(
-            ["method", "r_t", "product"], sort=False
-        ):
-            n, k = int(weeks["accepted"].sum()), int(weeks["violations"].sum())
-            alarm = alarms.loc[(method, r_t, product)]
-            rows.append(
-                {
-                    "method": method, "r_t": r_t, "seed": run.seed, "product": product,
-                    "accepted": n, "violations": k, "over": k / n / r_t if n else np.nan,
-                    "p_exact": float(stats.binom.sf(k - 1, n, r_t)) if n else np.nan,
-                    "p_weeks": by_weeks(weeks["violations"] - r_t * weeks["accepted"]) if n else np.nan,
-                    "alarm_hour": _number(alarm["hour"]), "alarm_labels": _number(alarm["labels"]),
-                }
-            )  # fmt: skip
-    found = pd.DataFrame(rows)
-    found["holm"] = False
-    for _, mine in found[(found["accepted"] > 0) & (found["r_t"] < 1)].groupby("method"):
-        found.loc[mine.index, "holm"] = holm(mine["p_exact"].to_numpy())
-    return found
-
-
-def holm(p: np.ndarray, level: float = LEVEL) -> np.ndarray:
-    """(k,) which hypotheses are rejected with family-wise error `level` (Holm 1979)."""
-    order = np.argsort(p, kind="stable")
-    within = p[order] * (len(p) - np.arange(len(p))) < level
-    rejected = np.zeros(len(p), dtype=bool)
-    rejected[order[: len(p) if within.all() else int(np.argmin(within))]] = True
-    return rejected
-
-
-def _number(value: Any) -> float:
-    return np.nan if pd.isna(value) else float(value)
-
-
-def by_weeks(excess: pd.Series) -> float:
-    """One-sided p-value of a mean excess (weeks,) above 0, by a t test over weeks; 1 where it is none."""
-    if excess.mean() <= 0:
-        return 1.0
-    return float(stats.ttest_1samp(excess.to_numpy(dtype=float), 0.0, alternative="greater").pvalue)
+def served(runs: Sequence[Saved]) -> pd.DataFrame:
+    """The cells of every guard, with the hour and labels of the alarm (NaN without one)."""
+    alarms = pd.concat(run.table(ALARMS).assign(seed=run.seed) for run in runs)
+    alarms = alarms.astype({"hour": float, "labels": float})
+    named = alarms.rename(columns={"hour": "alarm_hour", "labels": "alarm_labels"})
+    return cells(runs, SERVED).merge(named, on=[*CELL, "seed"], validate="one_to_one")
 
 
 def table(runs: Sequence[Saved]) -> pd.DataFrame:
     """One row per guard and r_t: violations over all products, the worst cell, how many cells are above r_t
     and significantly so, alarms, and revenue as a share of the oracle's and of the static plug-in guard's.
     """
-    measured, by_cell = pooled(runs), cells(runs)
+    measured, by_cell = pooled(runs), served(runs)
     found = curves(measured)
     static = measured.where(STATIC)
     rows = []

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.production.records import ORACLE
+from experiments.production.records import ORACLE, PRODUCTS
 from experiments.production.reporting.across import of_every_curve, over_range
+from experiments.production.reporting.cells import cells
 from experiments.production.reporting.comparison import (
     DRAWS,
     OURS,
@@ -22,7 +23,7 @@ from experiments.production.reporting.comparison import (
 )
 from experiments.production.reporting.measured import Measured, gather, read
 from experiments.production.reporting.promises import SHOWN as PROMISE_LEVELS
-from experiments.production.reporting.promises import cells, promised, promises, worst_products
+from experiments.production.reporting.promises import promised, promises, worst_products
 from experiments.support.results.publish import RESULTS, Claimant, write_tables
 from experiments.support.results.ratios import mean_interval, ratio
 from experiments.support.results.saved import of_directory
@@ -101,7 +102,7 @@ def write(measured: Measured, source: str, place: Path = RESULTS, draws: int = D
     """tables/production_{times_safer,times_safer_at,times_safer_over,curves,per_product,promises}_<source>.csv;
     the paths. The last two need the runs' tables of products.
     """
-    by_cell = cells(measured.saved)
+    by_cell = cells(measured.saved, PRODUCTS)
     tables = {
         "times_safer": times_safer(measured, draws=draws),
         "times_safer_at": times_safer_at(measured, draws=draws),

@@ -37,6 +37,32 @@ def test_a_row_is_replaced_by_the_same_claim_preset_and_data(path):
     assert frame["low"].isna().all()
 
 
+def test_claims_recorded_together_are_those_recorded_one_by_one(path, tmp_path):
+    other = tmp_path / "other.csv"
+    rows = [("b.c", 1.0), ("a.b", 2.0), ("b.c", 3.0), ("a.c", 4.0)]
+    for name, value in rows:
+        claims.record(name, value, **OPTIONS, path=path)
+    claims.record("a.b", 0.0, **OPTIONS, path=other)
+    with claims.together(), claims.together():  # one within another is no other
+        for name, value in rows:
+            claims.record(name, value, **OPTIONS, path=other)
+        assert len(claims.read(other)) == 1
+    assert other.read_bytes() == path.read_bytes()
+
+
+def test_an_error_leaves_the_claims_before_it(path):
+    def measure():
+        with claims.together():
+            claims.record("a.b", 1.0, **OPTIONS, path=path)
+            claims.record("a.c", math.nan, **OPTIONS, path=path)
+
+    with pytest.raises(ResultsError, match="not a number"):
+        measure()
+    assert claims.read(path)["claim"].tolist() == ["a.b"]
+    claims.record("a.d", 1.0, **OPTIONS, path=path)
+    assert len(claims.read(path)) == 2
+
+
 def test_interval_seeds_and_command_are_kept(path):
     claims.record(
         "a.b", 0.1 + 0.2, **OPTIONS, seeds=[3, 1, 2], low=0, high=1, command="make figure-2", path=path

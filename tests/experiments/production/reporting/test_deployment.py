@@ -11,6 +11,7 @@ from scipy import stats
 from experiments.production.config import ProductionConfig
 from experiments.production.records import ALARMS, LIKELIHOODS, ORACLE, PRODUCTS, SERVED, WEEKLY
 from experiments.production.reporting import deployment, measured, publication
+from experiments.production.reporting.cells import holm
 from experiments.support import registry
 from experiments.support.config import to_object
 from experiments.support.errors import ConfigError
@@ -64,7 +65,7 @@ def test_a_run_leaves_what_every_product_did_in_every_week(runs):
 
 
 def test_cells_count_and_test_what_was_served(runs):
-    cells = deployment.cells(runs)
+    cells = deployment.served(runs)
     assert len(cells) == 2 * len(METHODS) * cells["r_t"].nunique() * 4
     served = pd.concat(run.table(SERVED).assign(seed=run.seed) for run in runs)
     some = cells[(cells["accepted"] > 0) & (cells["r_t"] < 1)].iloc[::7]
@@ -93,7 +94,7 @@ def test_holms_correction_against_its_definition():
         ordered, wanted = np.sort(p), 0
         while wanted < len(p) and ordered[wanted] * (len(p) - wanted) < 0.05:
             wanted += 1
-        found = deployment.holm(p)
+        found = holm(p)
         assert found.sum() == wanted
         assert set(p[found]) == set(ordered[:wanted])
 

@@ -8,7 +8,9 @@ import production_fake as fake
 import pytest
 from scipy import stats
 
+from experiments.production.records import PRODUCTS
 from experiments.production.reporting import measured, promises
+from experiments.production.reporting.cells import cells
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +22,10 @@ def runs(tmp_path_factory):
 
 
 def test_cells_count_every_product_hour(runs):
-    cells = promises.cells(runs.saved)
-    assert len(cells) == len(fake.GUARDED) * len(fake.THRESHOLDS) * 3 * fake.PRODUCTS
+    by_cell = cells(runs.saved, PRODUCTS)
+    assert len(by_cell) == len(fake.GUARDED) * len(fake.THRESHOLDS) * 3 * fake.PRODUCTS
     table = pd.concat([run.table("products").assign(seed=run.seed) for run in runs.saved])
-    for row in cells.sample(20, random_state=0).to_dict("records"):
+    for row in by_cell.sample(20, random_state=0).to_dict("records"):
         mine = table
         for key in ("method", "seed", "product"):
             mine = mine[mine[key] == row[key]]
@@ -37,10 +39,10 @@ def test_cells_count_every_product_hour(runs):
 
 
 def test_promises_summarise_the_cells(runs):
-    cells = promises.cells(runs.saved)
-    table = promises.promises(runs, cells).set_index("method")
+    by_cell = cells(runs.saved, PRODUCTS)
+    table = promises.promises(runs, by_cell).set_index("method")
     for method, row in table.iterrows():
-        mine = cells[(cells["method"] == method) & (cells["r_t"] < 1) & (cells["accepted"] > 0)]
+        mine = by_cell[(by_cell["method"] == method) & (by_cell["r_t"] < 1) & (by_cell["accepted"] > 0)]
         assert row["cells"] == len(mine)
         assert row["worst_over"] == mine["over"].max()
         assert row["significant_exact"] == (mine["p_exact"] < 0.05).sum()
@@ -54,7 +56,7 @@ def test_promises_summarise_the_cells(runs):
 
 def test_the_worst_product_is_found(runs):
     worst = promises.worst_products(runs)
-    cells = promises.cells(runs.saved)
+    by_cell = cells(runs.saved, PRODUCTS)
     row = worst[(worst["method"] == "ours") & np.isclose(worst["r_t"], 1.0)].iloc[0]
-    mine = cells[(cells["method"] == "ours") & np.isclose(cells["r_t"], 1.0)]
+    mine = by_cell[(by_cell["method"] == "ours") & np.isclose(by_cell["r_t"], 1.0)]
     assert row["share"] == pytest.approx((mine["violations"] / mine["accepted"]).max())
