@@ -53,7 +53,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "rolling_plug_in": {"color": "#999999", "marker": "v", "linestyle": "--"},
     "static_prior": {"color": "#E69F00", "marker": "s"},
     "rolling_prior": {"color": "#D55E00", "marker": "s", "linestyle": "--"},
-    "worst_product": {"color": "#0072B2", "marker": "o"},
+    "strict": {"color": "#0072B2", "marker": "o"},
     "worst_product_strict": {"color": "#56B4E9", "marker": "o", "linestyle": "--"},
     "budget": {"color": "#009E73", "marker": "^"},
 }
