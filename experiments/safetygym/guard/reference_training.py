@@ -7,7 +7,7 @@ when the command is given again) and leaves `out`/point_ours_seed1.safetensors, 
 `show=true` prints the commands instead. Training 0 is the committed one.
 
 Training k gives PPO, PPO-Lag, Sauté and PPO-Barrier seed k. What is trained under a guard takes one seed for
-each phase, so its seeds are 10 k and (second part) 100 + 10 k: no phase of two trainings shares one. The
+each phase, so its seeds are 10 k, then 100 + 10 k, and so on: no phase of two trainings shares one. The
 first of its phases begins with data of PPO of training 0, which is all that two trainings have in common.
 """
 
@@ -97,14 +97,21 @@ def parts(agent: str, training_seed: int = 0) -> list[Part]:
 
 
 def _ours(car: bool, task: tuple[str, ...], training_seed: int) -> list[Part]:
-    """A training under the guard; the Point's has a second part."""
+    """Trainings under the guard, each going on with the agent of the one before."""
     first = f"agent={agent_file('car' if car else 'point', PPO)}"
-    seed = 10 * training_seed
+    on = ("learning_rate=5e-4",)
+    trainings = (("8e6", ()), ("6e6", on))
     if car:
-        return [Part("guarded_training", (first, *task, "cases=4e5", "steps=5e6", f"seed={seed}"), "ours")]
-    begun = Part("guarded_training", (first, "steps=8e6", f"seed={seed}"), "ours_begun")
-    rest = ("steps=6e6", f"seed={100 + seed}", "learning_rate=5e-4")
-    return [begun, Part("guarded_training", rest, "ours", begun.agent)]
+        trainings = (("5e6", ()), ("1e7", on), ("1e7", on), ("1e7", (*on, "entropy=0")))
+    cases = ("cases=4e5",) if car else ()
+    found: list[Part] = []
+    for number, (steps, more) in enumerate(trainings):
+        begins, start = (found[-1].agent, ()) if found else (None, (first,))
+        folder = "ours" if number == len(trainings) - 1 else f"ours_{number + 1}"
+        seed = f"seed={100 * number + 10 * training_seed}"
+        settings = (*start, *task, *cases, f"steps={steps}", seed, *more)
+        found.append(Part("guarded_training", settings, folder, begins))
+    return found
 
 
 def train_again(agent: str, training_seed: int, out: Path) -> Path:

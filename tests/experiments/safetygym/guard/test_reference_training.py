@@ -57,8 +57,8 @@ def test_commands_are_shown_and_the_second_part_goes_on_with_the_first(capsys):
     )
     assert main(["agent=point_ours", "training_seed=2", "out=made", "show=true"]) == 0
     begun, rest = capsys.readouterr().out.splitlines()
-    assert begun.endswith("reference/point_ppo.safetensors steps=8e6 seed=20 out=made/ours_begun")
-    assert "agent=made/ours_begun/phase_2/agent.safetensors steps=6e6 seed=120 learning_rate=5e-4" in rest
+    assert begun.endswith("reference/point_ppo.safetensors steps=8e6 seed=20 out=made/ours_1")
+    assert "agent=made/ours_1/phase_2/agent.safetensors steps=6e6 seed=120 learning_rate=5e-4" in rest
 
 
 def test_trainings_run_in_order_once_and_leave_the_agent(tmp_path, monkeypatch):
@@ -79,7 +79,7 @@ def test_trainings_run_in_order_once_and_leave_the_agent(tmp_path, monkeypatch):
         assert (tmp_path / "point_ours_seed1.safetensors").read_text() == "ours"
         assert len(calls) == 2
     monkeypatch.setattr(Fake, "main", staticmethod(lambda arguments: 1))
-    with pytest.raises(SafeframeError, match="its training ours has failed"):
+    with pytest.raises(SafeframeError, match="its training ours_1 has failed"):
         train_again("car_ours", 1, tmp_path / "other")
 
 
