@@ -80,14 +80,9 @@ def parts(agent: str, training_seed: int = 0) -> list[Part]:
     elif name == "ppo_gaussian":
         settings = ("method=ppo", "policy=gaussian", f"steps={'5e6' if car else '1e7'}")
     elif name == "ppo_barrier":
-        settings = (
-            "method=ppo_barrier",
-            "barrier_penalty_initial=2",
-            f"steps={'2e6' if car else '1e7'}",
-            SMALL,
-        )
+        settings = ("method=ppo_barrier", "barrier_penalty_initial=2", "steps=1e7", SMALL)
     elif named and named["method"] == "saute":
-        settings = ("method=saute", f"cost_limit={named['limit']}", f"steps={'2e6' if car else '1e7'}", SMALL)
+        settings = ("method=saute", f"cost_limit={named['limit']}", "steps=1e7", SMALL)
     elif named:
         steps = "3e7" if named["method"] == "ppo_lag_long" else "1e7"
         settings = ("method=ppo_lag", f"cost_limit={named['limit']}", f"steps={steps}", SMALL)
