@@ -175,7 +175,8 @@ def curves(measured: Measured) -> pd.DataFrame:
     """One row per point: harmful share among answers (by label; `true`: by known probability), of prompts,
     mean reward and share of default answers, with intervals and the counts behind them.
     """
-    rows = []
+    rows, tidy = [], measured.frame
+    accepted = dict(iter(tidy[tidy["metric"] == "harmful.accepted"].groupby("method")))
     for at, point in measured.points.iterrows():
         sums = {name: array[:, at].sum(axis=1) for name, array in measured.sums.items()}
         row = point.to_dict() | {"runs": len(measured.runs), "prompts": int(sums["prompts"].sum())}
@@ -191,7 +192,7 @@ def curves(measured: Measured) -> pd.DataFrame:
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
         defaults = share_interval(sums["prompts"] - sums["answered"], sums["prompts"])[:3]
         row |= dict(zip(("default_share", "default_share_low", "default_share_high"), defaults, strict=True))
-        row |= _accepted(measured, point)
+        row |= _accepted(accepted.get(point["method"]), point["r_t"])
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -205,12 +206,12 @@ def worst(measured: Measured, method: str) -> tuple[float, float, float, int]:
     return largest_ratio(measured.sums["harmful"][:, at], measured.sums["answered"][:, at], r_t)
 
 
-def _accepted(measured: Measured, point: pd.Series) -> dict[str, float]:
-    """Pooled harmful share among accepted candidates, from the tidy metric; NaN without it."""
-    frame = measured.frame
-    rows = frame[(frame["metric"] == "harmful.accepted") & (frame["method"] == point["method"])]
-    rows = rows[np.isclose(rows["r_t"].astype(float), point["r_t"], rtol=1e-6)]
-    n = rows["n"].to_numpy(dtype=float)
-    k = rows["value"].fillna(0.0).to_numpy(dtype=float) * n
-    found = share_interval(np.round(k), n) if len(n) else (np.nan, np.nan, np.nan, "")
-    return dict(zip(("accepted", "accepted_low", "accepted_high"), found[:3], strict=True))
+def _accepted(rows: pd.DataFrame | None, r_t: float) -> dict[str, float]:
+    """Pooled harmful share among accepted candidates, from a method's rows of the metric; NaN without."""
+    names = ("accepted", "accepted_low", "accepted_high")
+    here = None if rows is None else rows[np.isclose(rows["r_t"].astype(float), r_t, rtol=1e-6)]
+    if here is None or here.empty:
+        return dict.fromkeys(names, np.nan)
+    n = here["n"].to_numpy(dtype=float)
+    k = here["value"].fillna(0.0).to_numpy(dtype=float) * n
+    return dict(zip(names, share_interval(np.round(k), n)[:3], strict=True))
