@@ -17,12 +17,8 @@ import pandas as pd
 from experiments.production import decomposition, trained
 from experiments.production.config import ProductionConfig
 from experiments.production.demand.series import HOURS_PER_WEEK, UNSAFE_BELOW, Quarter
-from experiments.production.guard.service import (
-    SERVICES,
-    Clock,
-    InService,
-    watched,
-)
+from experiments.production.guard.curves import in_service
+from experiments.production.guard.service import SERVICES, watched
 from experiments.production.planning import plan
 from experiments.production.preparation import Experiment
 from experiments.production.records import ALARMS, LIKELIHOODS, ORACLE, SERVED, WEEKLY
@@ -38,20 +34,11 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
     trained.train_ahead(this)
     counting, service, predicted = this.evaluation, config.service, trained.predicted(this)
     use, unsafe, risk = counting.validation, this.data.unsafe, trained.risk(this)
-    clock = Clock(config.data.lead, service.delay, service.renew, service.window)
-    in_service = InService(
-        risk.probability,
-        unsafe,
-        this.data.target_hour,
-        risk.counted,
-        use,
-        this.data.by_period(*_KNOWN),
-        clock,
-    )
+    served = in_service(risk, this.data, use, this.data.by_period(*_KNOWN), service)
     tables: dict[str, list[pd.DataFrame]] = {SERVED: [], ALARMS: []}
     for name in service.methods:
         with context.stage(name):
-            gates = in_service.gates(SERVICES[name], counting.levels)
+            gates = served.gates(SERVICES[name], counting.levels)
         for r_t, gate in zip(counting.levels, gates, strict=True):
             counting.count(name, plan(this.problem, predicted[use], gate).action, r_t=r_t)
             tables[SERVED].append(_served(gate, unsafe[use], this.data.names).assign(method=name, r_t=r_t))
@@ -59,9 +46,9 @@ def run(config: ProductionConfig, context: RunContext) -> pd.DataFrame:
             tables[ALARMS].append(alarms.assign(method=name, r_t=r_t))
     true = this.data.demand[use].astype(np.float64)
     counting.count(ORACLE, plan(this.problem, true, true >= UNSAFE_BELOW).action)
-    taus = in_service.thresholds(SERVICES["static_plug_in"], risk.counted, counting.levels)
+    taus = served.thresholds(SERVICES["static_plug_in"], risk.counted, counting.levels)
     tables[LIKELIHOODS] = [
-        decomposition.likelihoods(in_service.scale, taus, counting.levels, this.data, risk.counted)
+        decomposition.likelihoods(served.scale, taus, counting.levels, this.data, risk.counted)
     ]
     tables[WEEKLY] = counting.weekly
     for name, parts in tables.items():

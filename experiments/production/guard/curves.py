@@ -69,6 +69,14 @@ def all_curves() -> list[Curve]:
     return [*gated, Curve("pooled", "priced", "static")]
 
 
+def in_service(
+    risk: Calibrated, data: DemandData, use: np.ndarray, known: Sequence[np.ndarray], service: ServiceConfig
+) -> InService:
+    """Thresholds and gates of a calibrated risk; the arguments are those of `Guarded`."""
+    clock = Clock(data.lead, service.delay, service.renew, service.window)
+    return InService(risk.probability, data.unsafe, data.target_hour, risk.counted, use, known, clock)
+
+
 class Guarded:
     """The guard of one score on the validation quarter.
 
@@ -90,11 +98,8 @@ class Guarded:
         service: ServiceConfig,
         table: PlanTable,
     ) -> None:
-        clock = Clock(data.lead, service.delay, service.renew, service.window)
         self.table, self.use = table, use
-        self.served = InService(
-            risk.probability, data.unsafe, data.target_hour, risk.counted, use, known, clock
-        )
+        self.served = in_service(risk, data, use, known, service)
 
     def gates(self, curve: Curve, rule: str, levels: Sequence[float]) -> np.ndarray:
         """(levels, h, p) bool, what may be made.

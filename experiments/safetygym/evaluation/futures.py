@@ -25,7 +25,7 @@ from experiments.safetygym.agents.checkpoints import load_agent
 from experiments.safetygym.evaluation.episodes import interval_of_mean, rare
 from experiments.safetygym.guard.guarding import GuardedPolicy
 from experiments.safetygym.references import agent_file
-from experiments.safetygym.sim.task import EPISODE_STEPS, get_task
+from experiments.safetygym.sim.task import EPISODE_STEPS, TASKS, get_task
 from experiments.safetygym.sim.vector import SafetyGymVector
 from experiments.safetygym.states.collection import BURN_IN
 from experiments.support.files import atomic_path
@@ -33,7 +33,7 @@ from safeframe.types import SafeframeError
 
 WINDOW = 60
 """Control steps that a future has: the paper's."""
-TASKS = {"point": "Safexp-PointGoal1-v0", "car": "Safexp-CarGoal1-v0"}
+ROBOTS = {task.robot: task for task in TASKS.values()}
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 """Of the states, the least risky first."""
 LEVELS = (1e-4, 1e-3, 1e-2, 1e-1)
@@ -119,9 +119,9 @@ def main(arguments: list[str]) -> int:
         states, futures = int(pairs.pop("states", "512")), int(pairs.pop("futures", "400"))
         seed = int(pairs.pop("seed", "5"))
         robot, _, method = name.partition("_")
-        if pairs or robot not in TASKS or min(states, futures) < 1:
+        if pairs or robot not in ROBOTS or min(states, futures) < 1:
             raise SafeframeError("known: agent=point_<name> or car_<name>, states, futures >= 1, seed, out")
-        task = get_task(TASKS[robot])
+        task = ROBOTS[robot]
         agent = load_agent(agent_file(robot, method), task=task.name, observation_size=task.observation_size)
     except (SafeframeError, ValueError, KeyError) as error:
         print(f"wrong arguments: {error}", file=sys.stderr)
