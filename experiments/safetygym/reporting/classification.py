@@ -73,13 +73,13 @@ def panels(by_robot: Mapping[str, Measured], r_t: float) -> Figure:
         left.scatter(clearance, table["unsafe"] / table["n"], s=5, color=LOOKS[OURS]["color"], linewidth=0)
         tau = measured.rows("tau", OURS)
         tau = tau[np.isclose(tau["r_t"].astype(float), r_t, rtol=1e-6)]["value"]
-        for value in -CM * METRES_PER_MARGIN * tau.astype(float):
-            left.axvline(value, color=GREY, linestyle=":", linewidth=0.9)
-        if len(tau):
-            place = -CM * METRES_PER_MARGIN * float(tau.astype(float).mean())
+        places = -CM * METRES_PER_MARGIN * tau.astype(float)
+        for place in places:
+            left.axvline(place, color=GREY, linestyle=":", linewidth=0.9)
+        if len(places):
             text, corner = f"$\\tau$ at $r_t$ = {power(r_t)}", ("data", "axes fraction")
-            left.annotate(text, (place, 1.0), (3, -8), corner, textcoords="offset points", fontsize=6.5,
-                          color=GREY)  # fmt: skip
+            left.annotate(text, (places.max(), 1.0), (3, -8), corner, textcoords="offset points",
+                          fontsize=6.5, color=GREY)  # fmt: skip
         left.set_xlim(-3, 4)
         seen = table["unsafe"][table["unsafe"] > 0] / table["n"][table["unsafe"] > 0]
         rail = 10 ** np.floor(np.log10(seen.min())) / 3 if len(seen) else 1e-6
@@ -96,7 +96,8 @@ def panels(by_robot: Mapping[str, Measured], r_t: float) -> Figure:
         right.axhline(0.0, color=GREY, linewidth=0.6)
         right.set_ylabel("true clearance, cm")
         if len(found):
-            right.legend(title="accepted, unsafe, at $r_t$", loc="lower right", title_fontsize=6.5)
+            right.legend(title="accepted, unsafe,\nat $r_t$", loc="upper left", bbox_to_anchor=(1.01, 1.0),
+                         borderaxespad=0.0, title_fontsize=6.5)  # fmt: skip
         else:
             right.annotate(f"no entry at $r_t \\leq$ {power(LOOSEST)}", (0.5, 0.5), xycoords="axes fraction",
                            ha="center", fontsize=7, color=GREY)  # fmt: skip
