@@ -176,17 +176,22 @@ class Loaded:
             settings than `full`.
         trainings: ours of `full` together with the same runs around agents of other trainings; None without
             any.
+        variants: by name, runs of a variant of ours that was run at several n_t, by n_t, largest first.
     """
 
     full: Measured
     n_t: int
     by_n_t: dict[int, Measured]
     trainings: Measured | None = None
+    variants: dict[str, dict[int, Measured]] = field(default_factory=dict)
 
     @property
     def saved(self) -> list[Saved]:
         """All runs behind figures of the first training, each once."""
-        return unique(run for pool in (self.full, *self.by_n_t.values()) for run in pool.saved)
+        sizes = (self.by_n_t, *self.variants.values())
+        return unique(
+            run for pool in (self.full, *(m for by in sizes for m in by.values())) for run in pool.saved
+        )
 
     @property
     def kept(self) -> list[Saved]:
@@ -230,10 +235,17 @@ def load(
             parts.append(part)
     full = gather(parts)
     full.notes.extend(notes)
-    sizes = sorted(_sizes(scaling), reverse=True)
-    by_n_t = {size: gather(map(read, (x for x in scaling if _n_t(x) == size))) for size in sizes}
+    several = {name: runs for name, runs in chosen.items() if name != OURS and len(_sizes(runs)) > 1}
+    variants = {name: _by_size(runs) for name, runs in several.items()}
     others = [x for x in found if training(x) != first and x.setting("name", OURS) == OURS and _n_t(x) == n_t]
-    return Loaded(full, n_t, by_n_t, _trainings([x for x in chosen.get(OURS, []) if _n_t(x) == n_t], others))
+    again = _trainings([x for x in chosen.get(OURS, []) if _n_t(x) == n_t], others)
+    return Loaded(full, n_t, _by_size(scaling), again, variants)
+
+
+def _by_size(runs: list[Saved]) -> dict[int, Measured]:
+    """Runs pooled by n_t, largest first."""
+    sizes = sorted(_sizes(runs), reverse=True)
+    return {size: gather(map(read, (x for x in runs if _n_t(x) == size))) for size in sizes}
 
 
 def _trainings(first: list[Saved], others: list[Saved]) -> Measured | None:
