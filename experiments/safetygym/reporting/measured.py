@@ -33,7 +33,12 @@ FREE = (
     "evaluation.steps_at_r_t",
 )
 """Settings that pooled runs may differ in."""
-LATER = {"path_error": asdict(PathErrorSettings()), "tailoring": asdict(AnchoredTailoringSettings())}
+LATER: dict[str, list[Any]] = {
+    "path_error": [asdict(PathErrorSettings())],
+    "tailoring": [asdict(AnchoredTailoringSettings())],
+    "agents": [{"training_seed": 0}],
+    "choice": [{"rule": "gate", "width": 0.2}],
+}
 """Sections that came later, at their defaults: a run without them is one that has them."""
 HALF_STEP = 0.5
 """Of cost, what a count of zero is taken as where a logarithm is needed."""
@@ -216,14 +221,14 @@ def load(
     for run in (x for x in found if training(x) == first):
         by_name.setdefault(run.setting("name", OURS), []).append(run)
     scaling, _ = collect.comparable(
-        by_name.get(OURS, []), FREE, lambda group: (len(_sizes(group)), len(group))
+        by_name.get(OURS, []), FREE, lambda group: (len(_sizes(group)), len(group)), LATER
     )
     notes: list[str] = []
     chosen: dict[str, list[Saved]] = {}
     for name, runs in by_name.items():
-        chosen[name], _ = collect.comparable(runs, FREE, _most_thresholds)
+        chosen[name], _ = collect.comparable(runs, FREE, _most_thresholds, LATER)
         rest = [x for x in runs if x in chosen[name] or x not in scaling]
-        notes += [f"{name}: {note}" for note in collect.comparable(rest, FREE, _most_thresholds)[1]]
+        notes += [f"{name}: {note}" for note in collect.comparable(rest, FREE, _most_thresholds, LATER)[1]]
     main = chosen.get(OURS) or next(iter(chosen.values()))
     n_t = max((_most_thresholds([x for x in main if _n_t(x) == size])[0], size) for size in _sizes(main))[1]
     parts = []
@@ -252,10 +257,9 @@ def _trainings(first: list[Saved], others: list[Saved]) -> Measured | None:
     """Runs of ours around agents of the first training, with those of others that differ in nothing else."""
     if not first:
         return None
-    plain = [x for x in (*first, *others) if all(x.setting(k) in (None, v) for k, v in LATER.items())]
-    free = {*FREE, *LATER, "agents"}
-    alike = [x for x in others if x in plain and len(collect.comparable([first[0], x], free)[0]) == 2]
-    return gather(map(read, [*first, *alike])) if alike and first[0] in plain else None
+    free = {*FREE, "agents"}
+    alike = [x for x in others if len(collect.comparable([first[0], x], free, later=LATER)[0]) == 2]
+    return gather(map(read, [*first, *alike])) if alike else None
 
 
 def _n_t(run: Saved) -> int:
