@@ -5,7 +5,7 @@
 2. The approximate loss at r_t (`classifier.tailored`).
 3. Internal test data, never trained on: n_t cases, half under the unguarded agent and under guards at
    several provisional thresholds, half under the guards that come out; for every r_t the most permissive
-   tau whose bound holds for these behaviours.
+   tau whose bound holds for these behaviours, and, on a quarter as many cases more, for its own.
 4. Fresh data under the guard for r_t: the gap between its bound and the calibrated one is reported.
 5. Episodes at every threshold, and of the agents without a guard.
 """
@@ -26,8 +26,9 @@ from experiments.safetygym.evaluation import entries
 from experiments.safetygym.evaluation.episodes import summarise
 from experiments.safetygym.evaluation.jobs import FORM, Job, blocks, tasks
 from experiments.safetygym.evaluation.rendering import LAYOUTS, guarded_episode, pair_of_episodes
-from experiments.safetygym.guard.calibration import Calibrated, Calibration
+from experiments.safetygym.guard.calibration import Calibration
 from experiments.safetygym.guard.candidate_calibration import CandidateCalibration
+from experiments.safetygym.guard.choices import Calibrated, agreed
 from experiments.safetygym.guard.classifier import Classifier
 from experiments.safetygym.guard.guard_stages import GuardStages
 from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
@@ -76,11 +77,12 @@ class Experiment(GuardStages):
             stages.append(fitted)
         if c.choice.rule == "priced":
             calibration = self.calibrate_prices(classifier, stages)
+            found = calibration.thresholds(self.levels)
         else:
             provisional = curves_of(classifier, self.agent, shards, PlugIn(), mode)
             calibration = self.calibrate(classifier, provisional, stages)
+            found = self.verify(classifier, calibration.thresholds(self.levels), stages)
         entries.write(calibration.reliability(), self.context.directory, records.RELIABILITY)
-        found = calibration.thresholds(self.levels)
         self.gap(classifier, found[c.r_t], stages)
         self.evaluate(classifier, found)
         policy = GuardedPolicy(self.agent, self.guard(classifier, found[c.r_t].tau), [c.seed, 5], self.task)
@@ -136,6 +138,34 @@ class Experiment(GuardStages):
             found = curves_of(classifier, self.agent, data, self.rule, mode)
         self.note("n_behaviours", len(data), self.n_t, found.threshold(c.r_t).radius)
         return found
+
+    def verify(
+        self, classifier: Classifier, found: dict[float, Calibrated], stages: list[Stage]
+    ) -> dict[float, Calibrated]:
+        """Thresholds that hold on data of their own guards too, where those are enough to say so.
+
+        The last data move the thresholds once more, so none were collected under those that come out. Where a
+        guard is loose that matters: the agent stands at the edge of what is accepted, and may be at greater
+        risk under a threshold than under a stricter or a looser one.
+        """
+        c = self.config
+        used = strictest_first(one.tau for one in found.values())
+        if not (c.internal_test.rounds and used):
+            return found
+        part = -(-self.n_t // (2 * AGREEMENT * len(used)))
+        under = [(f"verification_{i}", self.guard(classifier, tau)) for i, tau in enumerate(used)]
+        self.data_ahead(under, part, stages)
+        shards = [self.data(name, guard, part, stages, False)[0] for name, guard in under]
+        own = {str(np.asarray(tau)): shard for tau, shard in zip(used, shards, strict=True)}
+
+        def holds(one: Calibrated) -> bool:
+            shard = own.get(str(np.asarray(one.tau)))
+            if shard is None or len(shard.unsafe) * one.r_t < 1:
+                return True
+            curves = curves_of(classifier, self.agent, [shard], self.rule, c.evaluation.calibrate)
+            return bool((curves.bound(one.tau, one.r_t) <= one.r_t).all())
+
+        return agreed(found, holds)
 
     def calibrate_prices(self, classifier: Classifier, stages: list[Stage]) -> PricedCalibration:
         """Prices on fresh internal test data: an equal part of n_t under the guard of every price."""

@@ -8,13 +8,14 @@ behaviours. On each of them the rule is `safeframe.threshold_rule`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from experiments.safetygym.agents.agent import Agent
+from experiments.safetygym.guard.choices import Calibrated, most_permissive
 from experiments.safetygym.guard.classifier import Classifier
 from experiments.safetygym.states.internal_data import Shard
 from safeframe.informativeness import alternating_runs
@@ -28,20 +29,6 @@ GRID = 4000
 STRETCHES = 20
 """Stretches of consecutive states that alternate between the halves a radius is measured between."""
 _BLOCK = 50_000
-
-
-@dataclass(frozen=True)
-class Calibrated:
-    """tau for r_t (or one for every candidate, (k,)), the bound there (the largest over behaviours), the
-    share of states in which something is accepted, whether r_t can be kept at all (otherwise tau is -inf:
-    the default action always), and xi in logits (the largest over behaviours)."""
-
-    r_t: float
-    tau: float | np.ndarray
-    bound: float
-    acceptance: float
-    feasible: bool
-    radius: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -214,27 +201,6 @@ class Calibration:
     def reliability(self) -> pd.DataFrame:
         """Labelled candidates by margin (`reliability`)."""
         return reliability([case.margin for case in self.cases], [case.unsafe for case in self.cases])
-
-
-def most_permissive(
-    threshold: Callable[[float], Calibrated], levels: Sequence[float]
-) -> dict[float, Calibrated]:
-    """By r_t, ascending: what is safe enough at a stricter r_t is so at a looser one. Where every candidate
-    has a tau of its own, they are kept together, by the mean acceptance."""
-    found: dict[float, Calibrated] = {}
-    last: Calibrated | None = None
-    for r_t in sorted(levels):
-        choice = threshold(r_t)
-        if last is not None and last.feasible and _more(last, choice):
-            choice = replace(last, r_t=r_t)
-        found[r_t] = last = choice
-    return found
-
-
-def _more(one: Calibrated, other: Calibrated) -> bool:
-    if isinstance(one.tau, float) and isinstance(other.tau, float):
-        return one.tau > other.tau
-    return one.acceptance > other.acceptance
 
 
 def reliability(margins: list[np.ndarray], unsafe: list[np.ndarray], bins: int = 120) -> pd.DataFrame:

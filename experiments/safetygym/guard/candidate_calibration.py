@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from experiments.safetygym.agents.agent import Agent
-from experiments.safetygym.guard.calibration import Calibrated, Calibration, most_permissive, reliability
+from experiments.safetygym.guard.calibration import Calibration, reliability
+from experiments.safetygym.guard.choices import Calibrated, most_permissive
 from experiments.safetygym.guard.classifier import Classifier
 from experiments.safetygym.states.internal_data import Shard
 from safeframe.threshold_rule import Rule

@@ -21,7 +21,8 @@ from scipy.special import expit
 
 from experiments.safetygym.agents.agent import Agent
 from experiments.safetygym.config import SafetyGymConfig
-from experiments.safetygym.guard.calibration import Calibrated, gumbel_scores, reliability
+from experiments.safetygym.guard.calibration import gumbel_scores, reliability
+from experiments.safetygym.guard.choices import Calibrated
 from experiments.safetygym.guard.classifier import Classifier
 from experiments.safetygym.guard.guarding import Guard
 from experiments.safetygym.states.internal_data import Shard
