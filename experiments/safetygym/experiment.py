@@ -145,8 +145,8 @@ class Experiment(GuardStages):
         """Thresholds that hold on data of their own guards too, where those are enough to say so.
 
         The last data move the thresholds once more, so none were collected under those that come out. Where a
-        guard is loose that matters: the agent stands at the edge of what is accepted, and may be at greater
-        risk under a threshold than under a stricter or a looser one.
+        guard is loose that matters: the agent stands at the edge of what is accepted, the longer an episode
+        lasts the more, and may be at greater risk under a threshold than under a stricter or a looser one.
         """
         c = self.config
         used = strictest_first(one.tau for one in found.values())
@@ -154,8 +154,8 @@ class Experiment(GuardStages):
             return found
         part = -(-self.n_t // (2 * AGREEMENT * len(used)))
         under = [(f"verification_{i}", self.guard(classifier, tau)) for i, tau in enumerate(used)]
-        self.data_ahead(under, part, stages)
-        shards = [self.data(name, guard, part, stages, False)[0] for name, guard in under]
+        self.data_ahead(under, part, stages, any_age=True)
+        shards = [self.data(name, guard, part, stages, False, any_age=True)[0] for name, guard in under]
         own = {str(np.asarray(tau)): shard for tau, shard in zip(used, shards, strict=True)}
 
         def holds(one: Calibrated) -> bool:

@@ -41,7 +41,13 @@ class GuardStages:
     # -- data
 
     def data(
-        self, name: str, guard: Guard | None, cases: int, stages: list[Stage], paths: bool
+        self,
+        name: str,
+        guard: Guard | None,
+        cases: int,
+        stages: list[Stage],
+        paths: bool,
+        any_age: bool = False,
     ) -> tuple[Shard, Stage]:
         """Cases under a guard, collected or found; the stage's hash stands for everything they depend on."""
         c = self.config.internal_test
@@ -59,6 +65,8 @@ class GuardStages:
         }
         if isinstance(guard, PricedGuard):
             depends["choice"] = self.context.value("choice")
+        if any_age:
+            depends["any_age"] = True
         with self.context.stage(f"safetygym_{name}", depends, code=self.data) as stage:
             fingerprint = {
                 "task": self.task.name,
@@ -73,10 +81,16 @@ class GuardStages:
             with stage.folder("data", whole, "data.json") as place:
                 store = InternalData(place, fingerprint)
                 stage.reused = store.n_t >= cases
-                self._collect(name, stage, store, guard, cases, paths)
+                self._collect(name, stage, store, guard, cases, paths, any_age)
         return store.load(), stage
 
-    def data_ahead(self, wanted: Sequence[tuple[str, Guard | None]], cases: int, stages: list[Stage]) -> None:
+    def data_ahead(
+        self,
+        wanted: Sequence[tuple[str, Guard | None]],
+        cases: int,
+        stages: list[Stage],
+        any_age: bool = False,
+    ) -> None:
         """Collect data under several behaviours on an engine's workers; more than a shard of each is tasks of
         its own stage, and waits for `data`.
         """
@@ -84,13 +98,24 @@ class GuardStages:
             ahead(
                 self.context,
                 [
-                    Part(name, _collect_part, (name, sent(self.config, self.path, guard), cases, stages))
+                    Part(
+                        name,
+                        _collect_part,
+                        (name, sent(self.config, self.path, guard), cases, stages, any_age),
+                    )
                     for name, guard in wanted
                 ],
             )
 
     def _collect(
-        self, name: str, stage: Stage, store: InternalData, guard: Guard | None, cases: int, paths: bool
+        self,
+        name: str,
+        stage: Stage,
+        store: InternalData,
+        guard: Guard | None,
+        cases: int,
+        paths: bool,
+        any_age: bool,
     ) -> None:
         """Collect what `store` lacks of its cases."""
         c = self.config.internal_test
@@ -101,6 +126,7 @@ class GuardStages:
             "every": c.every,
             "window": c.window,
             "with_paths": paths,
+            "any_age": any_age,
         }
         plan = planned(store, cases, c.label, len(self.agent.candidates))
         if len(plan) > 1:  # shards are tasks: the same on every engine
@@ -199,11 +225,17 @@ class GuardStages:
 
 
 def _collect_part(
-    config: SafetyGymConfig, context: RunContext, name: str, behaviour: Sent, cases: int, stages: list[Stage]
+    config: SafetyGymConfig,
+    context: RunContext,
+    name: str,
+    behaviour: Sent,
+    cases: int,
+    stages: list[Stage],
+    any_age: bool,
 ) -> None:
     """In a worker: data under one behaviour, into the cache."""
     guard = behaviour.policy(0).guard
-    GuardStages(config, context).data(name, guard, cases, stages, False)
+    GuardStages(config, context).data(name, guard, cases, stages, False, any_age)
 
 
 def _save(classifier: Classifier, path: Path) -> None:

@@ -26,6 +26,8 @@ SHARD_CASES = 1_000_000
 BURN_IN = 200
 """Control steps before the first state is taken: fresh layouts have the robot at rest and far from
 hazards."""
+FEWEST_ENVS, OF_EACH = 16, 4
+"""Environments at least, and states of each, where states are of any age."""
 
 
 class Policy(Protocol):
@@ -50,12 +52,18 @@ def collect(
     every: int = 20,
     window: int = 60,
     with_paths: bool = False,
+    any_age: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Append shards to `data` until it holds n_t cases. Every shard has an environment of its own, seeded by
-    (seed, its number), so that an interrupted collection goes on to the same data."""
+    (seed, its number), so that an interrupted collection goes on to the same data.
+
+    any_age: states of any age, as episodes have them, a few of each environment; else soon after BURN_IN.
+    """
     for index, cases in planned(data, n_t, label, len(policy.agent.candidates)):
-        data.append(collect_shard(policy, index, cases, label, seed, vase, every, window, with_paths))
+        data.append(
+            collect_shard(policy, index, cases, label, seed, vase, every, window, with_paths, any_age)
+        )
         if progress is not None:
             progress(data.n_t)
 
@@ -84,21 +92,24 @@ def _shards(index: int, total: int, n_t: int, label: str, candidates: int) -> li
 
 def collect_shard(
     policy: Policy, index: int, cases: int, label: str, seed: int, vase: str, every: int, window: int,
-    with_paths: bool,
+    with_paths: bool, any_age: bool = False,
 ) -> Shard:  # fmt: skip
     """One shard, from random streams of its own: it is the same wherever and whenever it is collected."""
+    states = -(-cases // (len(policy.agent.candidates) if label == "backup" else 1))
     env = SafetyGymVector(
         policy.agent.task,
-        NUM_ENVS,
+        min(NUM_ENVS, max(FEWEST_ENVS, -(-states // OF_EACH))) if any_age else NUM_ENVS,
         seed=int(np.random.SeedSequence([seed, index]).generate_state(1)[0]),
         vase=vase,
     )
     policy.generator = np.random.default_rng([seed, index, 1])
-    gather = _logged if label == "logged" else _labelled
-    return gather(env, policy, cases, label, every, window, with_paths)
+    if label == "logged":  # whole episodes in any case
+        return _logged(env, policy, cases, label, every, window, with_paths)
+    burn_in = EPISODE_STEPS if any_age else BURN_IN
+    return _labelled(env, policy, cases, label, every, window, with_paths, burn_in)
 
 
-def _labelled(env, policy, cases, label, every, window, with_paths) -> Shard:
+def _labelled(env, policy, cases, label, every, window, with_paths, burn_in) -> Shard:
     candidates = policy.agent.candidates
     k = len(candidates)
     per_state = k if label == "backup" else 1
@@ -108,7 +119,7 @@ def _labelled(env, policy, cases, label, every, window, with_paths) -> Shard:
     offset = int(policy.generator.integers(1, every + 1))
     while rows * per_state < cases:
         step += 1
-        if step > BURN_IN and step % every == offset % every:
+        if step > burn_in and step % every == offset % every:
             found["observation"].append(observation[:, : env.task.observation_size].copy())
             if label == "backup":
                 clearance = backup.clearances(env.task, env.get_state(), candidates)

@@ -49,10 +49,11 @@ class Stage(Experiment):
     def rule(self):
         return Conservative(0.0)
 
-    def data_ahead(self, wanted, cases, stages):
+    def data_ahead(self, wanted, cases, stages, any_age=False):
         self.cases = cases
 
-    def data(self, name, guard, cases, stages, paths):
+    def data(self, name, guard, cases, stages, paths, any_age=False):
+        assert any_age  # as episodes are
         self.asked.append((name, guard.tau))
         return self.by_tau[guard.tau], None
 

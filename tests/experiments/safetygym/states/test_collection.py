@@ -106,6 +106,23 @@ def test_backup_labels_belong_to_the_states_that_were_seen(tmp_path, recorded):
         np.testing.assert_array_equal(whole.path[row], backup.paths(get_task(POINT), state, CANDIDATES)[0])
 
 
+@pytest.mark.parametrize("any_age", [True, False])
+def test_states_of_any_age_are_as_old_as_those_of_episodes(tmp_path, recorded, any_age):
+    data = InternalData(tmp_path, {})
+    collect(data, Driver(POINT, 0.1, 3), 15 * 4 * ENVS, "backup", seed=3, every=10, any_age=any_age)
+    (env,) = recorded
+    places = [found(env, row) for row in np.asarray(data.load().observation)]
+    ages = []
+    for step, row in places:
+        layouts = [env.states[t].hazards[row] for t in range(step + 1)]
+        ages.append(sum((layout == layouts[-1]).all() for layout in layouts) - 1)
+    assert len(places) == 4 * ENVS
+    assert (min(step for step, _ in places) >= 1000) == any_age
+    assert (max(ages) > 700) == any_age
+    if any_age:
+        assert min(ages) < 300
+
+
 def test_branched_labels_of_a_braking_agent_are_backup_labels():
     """Within a window as long as braking takes; the last millimetres are left to the trembling."""
     n = 500
