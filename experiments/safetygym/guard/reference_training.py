@@ -93,16 +93,13 @@ def parts(agent: str, training_seed: int = 0) -> list[Part]:
 def _ours(prefix: str, task: tuple[str, ...], training_seed: int) -> list[Part]:
     """Trainings under the guard, each going on with the agent of the one before.
 
-    At PointGoal2 the first data come from a PPO of 2 * 10^6 steps of its own, and trainings are half as long
-    as the Point's at level 1.
+    At PointGoal2 the first data come from a PPO of 2 * 10^6 steps that is trained for them.
     """
-    first, on = f"agent={agent_file(prefix, PPO)}", ("learning_rate=5e-4",)
-    trainings = {
-        "point": (("8e6", ()), ("6e6", on)),
-        "car": (("5e6", ()), ("1e7", on), ("1e7", on), ("1e7", (*on, "entropy=0"))),
-        "goal2_point": (("4e6", ()), ("3e6", on)),
-    }[prefix]
-    cases = () if prefix == "point" else ("cases=4e5",)
+    first, on, car = f"agent={agent_file(prefix, PPO)}", ("learning_rate=5e-4",), prefix == "car"
+    trainings = (("8e6", ()), ("6e6", on))
+    if car:
+        trainings = (("5e6", ()), ("1e7", on), ("1e7", on), ("1e7", (*on, "entropy=0")))
+    cases = ("cases=4e5",) if car else ()
     found: list[Part] = []
     if prefix == "goal2_point":
         short = ("method=ppo", "steps=2e6", "evaluate=0", *task, f"seed={training_seed}")
