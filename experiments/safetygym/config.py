@@ -128,7 +128,12 @@ class SafetyGymConfig(BaseConfig):
     """python run.py experiment=safetygym r_t=1e-4"""
 
     r_t: float = common.r_t(1e-4)
-    task: str = setting(TASKS[0], "Safety Gym's task, which names the robot, Point or Car, and the level: 1, or 2 with more hazards and vases that cost.", choices=TASKS)
+    task: str = setting(
+        TASKS[0],
+        "Safety Gym's task, which names the robot, Point or Car, and the level: 1, or 2 with more hazards "
+        "and vases that cost.",
+        choices=TASKS,
+    )
     name: str = setting("ours", "Name of the method in tables; an ablation gives its own.")
     agent: AgentConfig = section(AgentConfig)
     internal_test: InternalTestConfig = section(InternalTestConfig)
@@ -181,11 +186,18 @@ class SafetyGymConfig(BaseConfig):
             raise ConfigError(
                 f"path_error.quantile={self.path_error.quantile} needs paths: give classifier.kind=path"
             )
-        for section, vase in (("internal_test", self.internal_test.vase), ("evaluation", self.evaluation.vase)):
-            if vase == "fixed" and self.vases_cost:
-                raise ConfigError(
-                    f"{section}.vase=fixed: vases cost in {self.task}, so they have to be touched: give faithful"
-                )
+        fixed = [
+            f"{name}.vase"
+            for name, vase in (
+                ("internal_test", self.internal_test.vase),
+                ("evaluation", self.evaluation.vase),
+            )
+            if vase == "fixed"
+        ]
+        if fixed and self.vases_cost:
+            raise ConfigError(
+                f"{fixed[0]}=fixed: vases cost in {self.task}, so they have to be touched: give faithful"
+            )
         label = self.internal_test.label
         if label != "backup" and self.evaluation.calibrate == "selected":
             raise ConfigError(

@@ -1,7 +1,8 @@
 """Trained agents that come with the repository, by robot (and level), method and training.
 
-`<robot>_<name>.safetensors` (of level 2 `goal2_<robot>_<name>.safetensors`) is of the first training, 0; `<robot>_<name>_seed<k>.safetensors` of training k,
-which differs in its seeds alone (`guard/reference_training.py` trains it).
+`<robot>_<name>.safetensors` (of level 2 `goal2_<robot>_<name>.safetensors`) is of the first training, 0;
+`<robot>_<name>_seed<k>.safetensors` of training k, which differs in its seeds alone
+(`guard/reference_training.py` trains it).
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 Every setting of `AgentSettings` may be given as key=value; besides them `out` (the run's directory; default
 results/runs/safetygym_agents/NAME), `vase` (that of training: fixed, or faithful, which costs a fifth of
-the speed and is what there is where vases cost; the evaluation's is always faithful) and `evaluate` (steps of the final evaluation, 0 for none).
-One thread. A run that was killed goes on when the command is given again; one that is done is left alone.
+the speed and is what there is where vases cost; the evaluation's is always faithful) and `evaluate` (steps
+of the final evaluation, 0 for none). One thread. A run that was killed goes on when the command is given
+again; one that is done is left alone.
 
 Several agents are tasks of an engine (`engine=local`, `joblib` or `ray`, `workers` of them at a time): all
 settings but `hidden` may have several values, and every combination is trained, below `out`:
@@ -44,7 +45,8 @@ from safeframe.types import SafeframeError
 
 
 def make_env(settings: AgentSettings, vase: str = "") -> Any:
-    """The vector environment that an agent is trained in; vase "": the fastest that leaves costs as they are."""
+    """The vector environment that an agent is trained in; vase "": the fastest that leaves costs as they
+    are."""
     vase = vase or get_task(settings.task).easiest_vase
     return SafetyGymVector(settings.task, num_envs=settings.num_envs, seed=settings.seed, vase=vase)
 

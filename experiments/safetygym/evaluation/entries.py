@@ -1,7 +1,8 @@
-"""The states of every entry into a hazard (or, where vases cost, of every cost that begins): which decision made it inevitable, and its predicted margin.
+"""The states of every entry into a hazard: which decision made it inevitable, and its predicted margin.
 
-An entry is traced back through the labels: the last decision before which the action taken was still truly
-safe. It is either an accepted candidate that was unsafe, an error of classification, or a default action."""
+Where vases cost, every cost that begins counts as an entry. An entry is traced back through the labels: the
+last decision before which the action taken was still truly safe. It is either an accepted candidate that was
+unsafe, an error of classification, or a default action."""
 
 from __future__ import annotations
 

@@ -47,9 +47,10 @@ def run_episodes(
 
     Returns:
         One row per episode. Columns: return, cost (steps with one: in a hazard or, where vases cost, with one
-            touched or moving), entries (a cost that the step before did not have), defaults (default actions), judged (accepted actions whose true label was looked
-            up) and unsafe (those among them that were unsafe). Where vases cost also `APART`: cost and entries of
-            hazards and of vases by themselves.
+            touched or moving), entries (a cost that the step before did not have), defaults (default
+            actions), judged (accepted actions whose true label was looked up) and unsafe (those among them
+            that were unsafe). Where vases cost also `APART`: cost and entries of hazards and of vases by
+            themselves.
     """
     task = policy.agent.task
     vases_cost = get_task(task).level.vases_cost

@@ -3,9 +3,10 @@
 - `LogitClassifier` (the paper's): a network from the observation to one (safe, unsafe) pair of logits per
   candidate.
 - `PathClassifier`: a network from the robot's velocity to the braking path of every candidate; the predicted
-  clearance is the least distance between that path and the hazards read back from the lidar (`decoding`), where
-  vases cost also to what is to be kept from those, and the margin is minus the clearance, shifted per candidate by learned offsets. Errors near the boundary fall
-  on cases that are safe anyway, and a state far from what was seen still gets the right geometry.
+  clearance is the least distance between that path and the hazards read back from the lidar (`decoding`),
+  where vases cost also to what is to be kept from those; the margin is minus the clearance, shifted per
+  candidate by learned offsets. Errors near the boundary fall on cases that are safe anyway, and a state far
+  from what was seen still gets the right geometry.
 - `BoundedPathClassifier`: takes a predicted upper quantile of its own error off that clearance."""
 
 from __future__ import annotations

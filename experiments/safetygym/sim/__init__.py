@@ -1,4 +1,4 @@
-"""PointGoal1, CarGoal1 and PointGoal2 of Safety Gym (Ray, Achiam and Amodei 2019), rebuilt on current libraries.
+"""PointGoal1, CarGoal1 and PointGoal2 of Safety Gym (Ray, Achiam and Amodei 2019), rebuilt.
 
 Importing this package registers `Safexp-PointGoal1-v0` and the others with gymnasium, for
 `gymnasium.make` (one environment) and `gymnasium.make_vec` (many, in one pass).

@@ -68,8 +68,8 @@ def set_vase(vase: np.ndarray, x: float, y: float, turn: float) -> None:
 
 @njit(cache=True, inline="always")
 def score(i, x, y, before, goal, hazards, step, reward, cost, goal_met, truncated) -> None:
-    """Reward, cost of hazards, hit and clock of environment i, whose robot, `before` metres from the goal a step ago,
-    is at (x, y) now."""
+    """Reward, cost of hazards, hit and clock of environment i, whose robot, `before` metres from the goal a
+    step ago, is at (x, y) now."""
     after = distance_to_goal(x, y, goal[i])
     reward[i] = min(max(before - after, -REWARD_CLIP), REWARD_CLIP)
     cost[i] = 1.0 if in_hazard(x, y, hazards[i]) else 0.0

@@ -68,7 +68,7 @@ def sample_layout(rng: np.ndarray, i: int, extent: float, n_hazards: int, placed
 @njit(cache=True, inline="always")
 def clear_of(x: float, y: float, objects: np.ndarray, keepout: float) -> bool:
     """Is (x, y) at least `keepout` m from all of objects (k, 2 or more)?"""
-    for k in range(objects.shape[0]):
+    for k in range(objects.shape[0]):  # noqa: SIM110 - compiled
         if math.hypot(x - objects[k, 0], y - objects[k, 1]) < keepout:
             return False
     return True

@@ -1,4 +1,4 @@
-"""MuJoCo models of the Point's tasks, written anew with the parameters of Safety Gym (openai/safety-gym, 2019).
+"""MuJoCo models of the Point's tasks, written anew with Safety Gym's parameters (openai/safety-gym, 2019).
 
 Sources of the parameters: ``xmls/point.xml`` (geometry, joints, damping, actuators, sensors) and the vases
 that ``envs/engine.py`` and ``envs/world.py`` add for levels 1 and 2 of the goal task (free boxes, half-size

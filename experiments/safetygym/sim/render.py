@@ -54,8 +54,9 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Frame:
-    """What one picture shows: robot (x, y, heading), goal (2,), hazards (H, 2), vases (V, 3): x, y,
-    heading; lidar (3, 16): goal, hazards, vases; edge (m), of where objects are; path (t, 2) behind the robot; cost of this step; text; candidates."""
+    """What one picture shows: robot (x, y, heading), goal (2,), hazards (H, 2), vases (V, 3): x, y, heading;
+    lidar (3, 16): goal, hazards, vases; edge (m) of where objects are; path (t, 2) behind the robot; cost of
+    this step; text; candidates."""
 
     robot: np.ndarray
     goal: np.ndarray

@@ -106,9 +106,7 @@ class Point:
             play = vases_in_play(robot, actions[rows], vases) if vases.shape[1] > 1 else None
             sensors, out.vase_cost[rows] = self.physics.step(robot, vases, actions[rows], play)
             state.robot[rows], state.vases[rows] = robot, vases
-            finish_points(
-                *state.arrays, sensors, *out.compiled, draw, reset, extent, rows, before[:k]
-            )
+            finish_points(*state.arrays, sensors, *out.compiled, draw, reset, extent, rows, before[:k])
         if self.reference:
             draw_reference(state, out, lidar.look_flat, self.task)
             if reset:

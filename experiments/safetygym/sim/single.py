@@ -17,8 +17,8 @@ from safeframe.types import SafeframeError
 class SafetyGymEnv(gymnasium.Env):
     """One Safety Gym task; arguments as `SafetyGymVector`, and render_mode None or "rgb_array".
 
-    info of a step: cost (0.0 or 1.0), goal_met (bool), where vases cost cost_hazards and cost_vases. The episode ends by truncation after 1,000 steps; a
-    further step raises SafeframeError until reset.
+    info of a step: cost (0.0 or 1.0), goal_met (bool), where vases cost cost_hazards and cost_vases. The
+    episode ends by truncation after 1,000 steps; a further step raises SafeframeError until reset.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 50}

@@ -14,8 +14,9 @@ class State:
     """n environments, one row each; metres, radians, seconds.
 
     robot (n, R): Point: x, y, heading, velocity of the origin in world axes (2), angular velocity. Car:
-    MuJoCo's qpos (13) and qvel (11). goal (n, 2); hazards (n, H, 2); vases (n, V, 13): qpos 7 and qvel 6
-    of every free box; step (n,): steps taken in the episode; rng (n,) uint64: state of each environment's generator.
+    MuJoCo's qpos (13) and qvel (11). goal (n, 2); hazards (n, H, 2); vases (n, V, 13): qpos 7 and qvel 6 of
+    every free box; step (n,): steps taken in the episode; rng (n,) uint64: state of each environment's
+    generator.
     """
 
     robot: np.ndarray

@@ -33,9 +33,9 @@ class Branch:
 class SafetyGymVector(VectorEnv):
     """num_envs copies of a Safety Gym task; see `State` for what one is.
 
-    info of a step: cost (n,) 0 or 1, goal_met (n,), where vases cost cost_hazards and cost_vases (n,), and where episodes ended final_obs (n, d) with the mask
-    _final_obs, and final_info, which holds cost and goal_met of the step again. An episode ends by
-    truncation: after 1,000 steps, or if a new goal finds no place.
+    info of a step: cost (n,) 0 or 1, goal_met (n,), where vases cost cost_hazards and cost_vases (n,), and
+    where episodes ended final_obs (n, d) with the mask _final_obs, and final_info, which holds the step's
+    own again. An episode ends by truncation: after 1,000 steps, or if a new goal finds no place.
 
     Args:
         task: its name.

@@ -4,8 +4,8 @@ A hazard fills its own bin with its strength s (so its distance is 3 (1 - s) m) 
 the shares a and 1 - a of s, where a is its place within the bin. The strongest bin that no decoded hazard
 explains belongs to a hazard; its neighbours bound a from both sides, because another hazard can only raise
 them. A bound is exact unless another hazard did raise that neighbour, and hazards keep .36 m from one
-another (vases that nobody has moved .3 m), which often rules that out. Where the two bounds still differ both ends are kept: the hazard is on
-the arc between them."""
+another (vases that nobody has moved .3 m), which often rules that out. Where the two bounds still differ
+both ends are kept: the hazard is on the arc between them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def _raised(strength: float, neighbour: float, beyond: float, gap: float, betwee
 def decode(lidar: np.ndarray, horizon: float, between: float, out: np.ndarray) -> None:
     """Fill out (n, 6, 2, 2) with hazards within `horizon` m: both ends of the arc, body axes, m.
 
-    lidar (n, 16) float32; between: m, the least distance of two of them (`BETWEEN_HAZARDS`). More than six within the horizon: the nearest six; fewer: the rest at FAR.
+    lidar (n, 16) float32; between: m, the least distance of two of them (`BETWEEN_HAZARDS`). More than six
+    within the horizon: the nearest six; fewer: the rest at FAR.
     """
     value = np.empty(LIDAR_BINS)
     used = np.empty(LIDAR_BINS, np.bool_)

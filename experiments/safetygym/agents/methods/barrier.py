@@ -48,8 +48,9 @@ def time_to_collision(
 ) -> FloatArray:
     """Seconds until a hazard is entered at constant velocity, (n,): 0 inside, inf if never.
 
-    position, velocity (n, 2) in m and m/s; hazards (n, h, 2), of that radius in m. Per hazard at distance d and angle a to the
-    velocity: (d cos a - sqrt(R^2 - d^2 sin^2 a)) / speed where the line meets the disc ahead.
+    position, velocity (n, 2) in m and m/s; hazards (n, h, 2), of that radius in m. Per hazard at distance d
+    and angle a to the velocity: (d cos a - sqrt(R^2 - d^2 sin^2 a)) / speed where the line meets the disc
+    ahead.
     """
     offset = hazards - position[:, None, :]
     distance = np.linalg.norm(offset, axis=2)

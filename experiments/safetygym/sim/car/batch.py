@@ -64,7 +64,20 @@ def observe_cars(index, robot, goal, hazards, vases, sensors, obs) -> None:
 
 @njit(cache=True)
 def finish_cars(
-    robot, goal, hazards, vases, step, rng, sensors, obs, reward, cost, goal_met, truncated, draw, extent,
+    robot,
+    goal,
+    hazards,
+    vases,
+    step,
+    rng,
+    sensors,
+    obs,
+    reward,
+    cost,
+    goal_met,
+    truncated,
+    draw,
+    extent,
     before,
 ) -> None:
     """Task and observation of all environments after MuJoCo's step; before (n,) are the distances to the

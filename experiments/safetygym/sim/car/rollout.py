@@ -138,7 +138,9 @@ def clearance_rows(robot, hazards, candidates, out):
         for lane in range(_L):
             while task[lane] < 0 and upcoming < last:
                 row = upcoming // k
-                far = nearest(robot[row, 0], robot[row, 1], hazards[row], HAZARD_RADIUS) - farthest(robot[row])
+                far = nearest(robot[row, 0], robot[row, 1], hazards[row], HAZARD_RADIUS) - farthest(
+                    robot[row]
+                )
                 if far >= CLEARANCE_HIGH and upcoming % k == 0:
                     out[row] = CLEARANCE_HIGH
                     upcoming += k

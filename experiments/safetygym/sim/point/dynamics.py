@@ -141,7 +141,7 @@ def meets_vase(robot: np.ndarray, a0: float, a1: float, vase: np.ndarray) -> boo
 @njit(cache=True)
 def meets_vases(robot: np.ndarray, a0: float, a1: float, vases: np.ndarray) -> bool:
     """`meets_vase` for any of vases (V, 13)."""
-    for v in range(vases.shape[0]):
+    for v in range(vases.shape[0]):  # noqa: SIM110 - compiled
         if meets_vase(robot, a0, a1, vases[v]):
             return True
     return False

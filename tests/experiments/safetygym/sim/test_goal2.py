@@ -194,10 +194,10 @@ def test_vases_in_play_are_all_that_move():
         actions = rng.uniform(-0.05, 0.05, (n, 2))
         play = vases_in_play(robot, actions, vases)
         all_robot, all_vases = robot.copy(), vases.copy()
-        sensors, cost = whole.step(all_robot, all_vases, actions)
+        _, cost = whole.step(all_robot, all_vases, actions)
         rows = play.any(axis=1)
         own_robot, own_vases = robot[rows], vases[rows]
-        own_sensors, own_cost = partly.step(own_robot, own_vases, actions[rows], play[rows])
+        _, own_cost = partly.step(own_robot, own_vases, actions[rows], play[rows])
         np.testing.assert_allclose(own_robot, all_robot[rows], atol=2e-6)
         np.testing.assert_allclose(own_vases, all_vases[rows], atol=2e-4)
         assert np.quantile(np.abs(own_vases - all_vases[rows]).max(axis=(1, 2)), 0.95) < 1e-7

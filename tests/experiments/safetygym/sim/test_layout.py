@@ -8,8 +8,8 @@ from scipy import stats
 
 from experiments.safetygym.sim import layout, layout_reference
 from experiments.safetygym.sim.layout import keepouts
-from experiments.safetygym.sim.task import GOAL_1
 from experiments.safetygym.sim.random import uniform
+from experiments.safetygym.sim.task import GOAL_1
 from experiments.safetygym.sim.vector import SafetyGymVector
 
 TASK = "Safexp-PointGoal1-v0"

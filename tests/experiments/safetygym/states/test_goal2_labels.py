@@ -1,4 +1,4 @@
-"""Where vases cost: labels against long rollouts in the faithful simulator, vases read back, the guard's parts."""
+"""Where vases cost: labels against long rollouts in the faithful simulator, vases read back, the score."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,9 @@ def states(n: int, seed: int) -> State:
     state.robot[:, 3] = np.cos(heading) * forward - np.sin(heading) * side
     state.robot[:, 4] = np.sin(heading) * forward + np.cos(heading) * side
     state.robot[:, 5] = rng.uniform(-5, 5, n)
-    touching = np.linalg.norm(state.vases[:, :, :2] - state.robot[:, None, :2], axis=2).min(axis=1) < VASE_KEEP
+    touching = (
+        np.linalg.norm(state.vases[:, :, :2] - state.robot[:, None, :2], axis=2).min(axis=1) < VASE_KEEP
+    )
     return state.select(np.flatnonzero(~touching))
 
 
@@ -96,8 +98,8 @@ def test_from_outside_its_disc_a_vase_cannot_be_touched():
     corner, reach = np.arctan2(0.05, 0.15), np.hypot(0.15, 0.05) + 0.1 * np.sqrt(2)
     c, s, side = np.cos(-corner), np.sin(-corner), np.cos(np.pi / 4)
     assert overlaps(-reach, 0.0, c, s, side, side)  # corner to corner, which is as far as they reach
-    assert VASE_KEEP == pytest.approx(0.302)
-    assert VASE_KEEP > reach + 0.0015
+    assert pytest.approx(0.302) == VASE_KEEP
+    assert reach + 0.0015 < VASE_KEEP
 
 
 def test_hazards_alone_count_where_vases_do_not_cost():
@@ -133,7 +135,7 @@ def test_vases_are_read_back_from_their_lidar():
     c, s = np.cos(state.robot[:, 2])[:, None], np.sin(state.robot[:, 2])[:, None]
     body = np.stack([c * offset[..., 0] + s * offset[..., 1], c * offset[..., 1] - s * offset[..., 0]], -1)
     distance = np.linalg.norm(body, axis=2)
-    assert 2 * VASE_KEEPOUT - BETWEEN_VASES == pytest.approx(1e-4)
+    assert pytest.approx(1e-4) == 2 * VASE_KEEPOUT - BETWEEN_VASES
     missed, exact, near = 0, 0, 0
     for i in range(2000):
         seen = out[i][out[i, :, 0, 0] < FAR]
