@@ -31,8 +31,8 @@ def least_clearance(path: np.ndarray, hazards: np.ndarray, radius: float, out: n
     """Fill out (n, k) float32 with clearances in m, clipped as the labels are.
 
     path (n, k, T, 2) float32: the braking path of each candidate in body axes, from the end of the first step
-    on (where the robot is now no longer counts); hazards (n, 6, 2, 2): both ends of every decoded arc; radius: m,
-    of each."""
+    on (where the robot is now no longer counts); hazards (n, 6, 2, 2): both ends of every decoded arc;
+    radius: m, of each."""
     points = np.empty((MAX_HAZARDS * 4, 2))
     n, candidates, times = path.shape[0], path.shape[1], path.shape[2]
     for i in range(n):

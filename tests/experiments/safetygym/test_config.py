@@ -25,7 +25,7 @@ CONFIGURATIONS = {
     ),
     "vases that cost are fixed": (
         ["task=Safexp-PointGoal2-v0", "evaluation.vase=fixed"],
-        "evaluation.vase=fixed: vases cost in Safexp-PointGoal2-v0, so they have to be touched: give faithful",
+        "evaluation.vase=fixed: vases cost in Safexp-PointGoal2-v0, so they have to be touched",
     ),
     "agent of another level": (
         ["task=Safexp-PointGoal2-v0", "agent.baselines=[ppo_barrier]"],
