@@ -82,7 +82,7 @@ def test_what_is_labelled_safe_never_costs():
 @pytest.mark.long
 def test_what_is_labelled_safe_never_costs_in_very_many_states():
     for part in range(10):
-        check_labels(20_000, part + 1)
+        check_labels(13_000, part + 1)
 
 
 def test_from_outside_its_disc_a_vase_cannot_be_touched():
