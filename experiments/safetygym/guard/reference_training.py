@@ -93,12 +93,14 @@ def parts(agent: str, training_seed: int = 0) -> list[Part]:
 def _ours(prefix: str, task: tuple[str, ...], training_seed: int) -> list[Part]:
     """Trainings under the guard, each going on with the agent of the one before.
 
-    At PointGoal2 the first data come from a PPO of 2 * 10^6 steps that is trained for them.
+    At PointGoal2 there is one, and its first data come from a PPO of 2 * 10^6 steps that is trained for them.
     """
     first, on, car = f"agent={agent_file(prefix, PPO)}", ("learning_rate=5e-4",), prefix == "car"
     trainings = (("8e6", ()), ("6e6", on))
     if car:
         trainings = (("5e6", ()), ("1e7", on), ("1e7", on), ("1e7", (*on, "entropy=0")))
+    if prefix == "goal2_point":
+        trainings = (("6e6", ()),)
     cases = ("cases=4e5",) if car else ()
     found: list[Part] = []
     if prefix == "goal2_point":

@@ -4,7 +4,7 @@ A hazard fills its own bin with its strength s (so its distance is 3 (1 - s) m) 
 the shares a and 1 - a of s, where a is its place within the bin. The strongest bin that no decoded hazard
 explains belongs to a hazard; its neighbours bound a from both sides, because another hazard can only raise
 them. A bound is exact unless another hazard did raise that neighbour, and hazards keep .36 m from one
-another (vases that nobody has moved .3 m), which often rules that out. Where the two bounds still differ
+another (vases .2 m), which often rules that out. Where the two bounds still differ
 both ends are kept: the hazard is on the arc between them."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numba import njit
 
-from experiments.safetygym.sim.task import HAZARD_KEEPOUT, LIDAR_BINS, LIDAR_RANGE, VASE_KEEPOUT
+from experiments.safetygym.sim.task import HAZARD_KEEPOUT, LIDAR_BINS, LIDAR_RANGE, VASE_HALF_SIZE
 
 MAX_HAZARDS = 6
 FAR = 10.0
@@ -22,8 +22,9 @@ FAR = 10.0
 _BIN = 2.0 * math.pi / LIDAR_BINS
 _TOLERANCE = 4e-6  # shares of a strength; observations are float32
 BETWEEN_HAZARDS = 2.0 * HAZARD_KEEPOUT - 1e-4
-BETWEEN_VASES = 2.0 * VASE_KEEPOUT - 1e-4
-"""m, at least, between the centres of two that are where the layout has put them."""
+"""m, at least, between the centres of two hazards, which are where the layout has put them."""
+BETWEEN_VASES = 2.0 * VASE_HALF_SIZE - 1e-4
+"""m, at least, between the centres of two vases, which may have been pushed together."""
 
 
 @njit(cache=True, inline="always")

@@ -12,7 +12,7 @@ from experiments.safetygym.learning_settings import LearningSettings
 from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, VASE_KEEP
 from experiments.safetygym.sim.point.dynamics import MASS
 from experiments.safetygym.sim.state import State
-from experiments.safetygym.sim.task import VASE_KEEPOUT, get_task
+from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.sim.vase_contact import overlaps
 from experiments.safetygym.sim.vector import SafetyGymVector
 from experiments.safetygym.states import backup, collection
@@ -152,6 +152,29 @@ def test_vases_are_read_back_from_their_lidar():
     assert near > 2000
     assert missed / near < 0.02  # hidden by a nearer one in its bin
     assert exact / near > 0.3  # of the others both ends are kept, as of hazards
+
+
+def test_vases_that_were_pushed_together_are_read_back_too():
+    """Two that touch, at every distance and turn: one of the two is never placed where it is not."""
+    rng, n, task = np.random.default_rng(0), 4000, get_task(TASK)
+    env = SafetyGymVector(TASK, n, seed=0)
+    env.reset()
+    state = env.get_state()
+    state.robot[:], state.vases[:, :, :2] = 0.0, 60.0
+    first, between = rng.uniform(-np.pi, np.pi, n), rng.uniform(-np.pi, np.pi, n)
+    far = rng.uniform(0.35, 0.9, n)
+    state.vases[:, 0, :2] = far[:, None] * np.column_stack([np.cos(first), np.sin(first)])
+    state.vases[:, 1, :2] = state.vases[:, 0, :2] + 0.2 * np.column_stack([np.cos(between), np.sin(between)])
+    observation = env.set_state(state)
+    out = np.empty((n, MAX_HAZARDS, 2, 2))
+    decode(np.ascontiguousarray(observation[:, task.block("vases_lidar")]), 1.4, BETWEEN_VASES, out)
+    nearer = np.linalg.norm(state.vases[:, :2, :2], axis=2).argmin(axis=1)
+    place = state.vases[np.arange(n), nearer, :2]  # nothing hides it
+    angle = np.arctan2(place[:, 1], place[:, 0])
+    ends = np.arctan2(out[:, 0, :, 1], out[:, 0, :, 0])
+    np.testing.assert_allclose(np.linalg.norm(out[:, 0, 0], axis=1), np.linalg.norm(place, axis=1), atol=1e-5)
+    width = np.mod(ends[:, 1] - ends[:, 0] + 1e-5, 2 * np.pi)
+    assert (np.mod(angle - ends[:, 0] + 1e-4, 2 * np.pi) <= width + 2e-4).all()
 
 
 @pytest.fixture(scope="module")
