@@ -135,7 +135,6 @@ def test_vases_are_read_back_from_their_lidar():
     c, s = np.cos(state.robot[:, 2])[:, None], np.sin(state.robot[:, 2])[:, None]
     body = np.stack([c * offset[..., 0] + s * offset[..., 1], c * offset[..., 1] - s * offset[..., 0]], -1)
     distance = np.linalg.norm(body, axis=2)
-    assert pytest.approx(1e-4) == 2 * VASE_KEEPOUT - BETWEEN_VASES
     missed, exact, near = 0, 0, 0
     for i in range(2000):
         seen = out[i][out[i, :, 0, 0] < FAR]
