@@ -18,6 +18,7 @@ LABELS = ("backup", "branched", "logged")
 CLASSIFIERS = ("path", "logits")
 MODES = ("selected", "accepted", "candidate")
 RULES = ("conservative", "plug_in")
+CHOICES = ("gate", "priced")
 VASES = ("faithful", "fixed")
 THRESHOLDS = common.ten_thresholds(5)
 """Ten thresholds, equally spaced in logarithms, in [1e-5, 1]."""
@@ -124,6 +125,24 @@ class EvaluationConfig:
 
 
 @dataclass
+class ChoiceConfig:
+    """What the guard does with risky candidates."""
+
+    rule: str = setting(
+        "gate",
+        "gate takes only candidates below a threshold; priced takes all, the riskier the rarer: a draw from "
+        "pi(a) exp(-mu p(a)) at the calibrated price mu.",
+        choices=CHOICES,
+    )
+    width: float = setting(
+        0.2,
+        "p = 1 / (1 + exp(-margin / width)) where risk is priced, in units of margins: cm for classifiers of "
+        "paths.",
+        above=0,
+    )
+
+
+@dataclass
 class SafetyGymConfig(BaseConfig):
     """python run.py experiment=safetygym r_t=1e-4"""
 
@@ -143,6 +162,7 @@ class SafetyGymConfig(BaseConfig):
     tailoring: AnchoredTailoringSettings = section(AnchoredTailoringSettings, later=True)
     path_error: PathErrorSettings = section(PathErrorSettings, later=True)
     agents: AgentsConfig = section(AgentsConfig, later=True)
+    choice: ChoiceConfig = section(ChoiceConfig, later=True)
 
     @property
     def robot(self) -> str:
@@ -186,17 +206,17 @@ class SafetyGymConfig(BaseConfig):
             raise ConfigError(
                 f"path_error.quantile={self.path_error.quantile} needs paths: give classifier.kind=path"
             )
-        fixed = [
-            f"{name}.vase"
-            for name, vase in (
-                ("internal_test", self.internal_test.vase),
-                ("evaluation", self.evaluation.vase),
-            )
-            if vase == "fixed"
-        ]
+        vases = {"internal_test": self.internal_test.vase, "evaluation": self.evaluation.vase}
+        fixed = [f"{name}.vase" for name, vase in vases.items() if vase == "fixed"]
         if fixed and self.vases_cost:
             raise ConfigError(
                 f"{fixed[0]}=fixed: vases cost in {self.task}, so they have to be touched: give faithful"
+            )
+        measured = self.fixed_radius() is None
+        if self.choice.rule == "priced" and (self.evaluation.calibrate != "selected" or measured):
+            raise ConfigError(
+                "choice.rule=priced is calibrated for the action that is selected, at a given radius: give "
+                "evaluation.calibrate=selected and evaluation.xi=paper or a number"
             )
         label = self.internal_test.label
         if label != "backup" and self.evaluation.calibrate == "selected":

@@ -1,7 +1,7 @@
 """Safety Gym end to end: collect, learn, calibrate, run (arXiv 2504.20924, section 5.2; figure 3).
 
-1. Training data in rounds: first the agent without a guard, then under the guard of the round before. Each
-   round fits the classifier on all data so far.
+1. Training data in rounds: first the agent without a guard, then under the guard of the round before (always
+   a gate). Each round fits the classifier on all data so far.
 2. The approximate loss at r_t (`classifier.tailored`).
 3. Internal test data, never trained on: n_t cases, half under the unguarded agent and under guards at
    several provisional thresholds, half under the guards that come out; for every r_t the most permissive
@@ -31,6 +31,7 @@ from experiments.safetygym.guard.candidate_calibration import CandidateCalibrati
 from experiments.safetygym.guard.classifier import Classifier
 from experiments.safetygym.guard.guard_stages import GuardStages
 from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
+from experiments.safetygym.guard.priced import PRICES, PricedCalibration, bound_at, guard_of
 from experiments.safetygym.reporting.report import report_text
 from experiments.safetygym.states.internal_data import Shard, pool
 from experiments.support.runs.running import RunContext
@@ -73,13 +74,16 @@ class Experiment(GuardStages):
         if c.classifier.tailored and c.internal_test.label == "backup" and some:
             classifier, fitted = self.fit("tailored", pool(shards), stages, classifier)
             stages.append(fitted)
-        provisional = curves_of(classifier, self.agent, shards, PlugIn(), mode)
-        calibration = self.calibrate(classifier, provisional, stages)
+        if c.choice.rule == "priced":
+            calibration = self.calibrate_prices(classifier, stages)
+        else:
+            provisional = curves_of(classifier, self.agent, shards, PlugIn(), mode)
+            calibration = self.calibrate(classifier, provisional, stages)
         entries.write(calibration.reliability(), self.context.directory, records.RELIABILITY)
         found = calibration.thresholds(self.levels)
         self.gap(classifier, found[c.r_t], stages)
         self.evaluate(classifier, found)
-        policy = GuardedPolicy(self.agent, Guard(classifier, found[c.r_t].tau), [c.seed, 5], self.task)
+        policy = GuardedPolicy(self.agent, self.guard(classifier, found[c.r_t].tau), [c.seed, 5], self.task)
         guarded_episode(
             policy, calibration, c.r_t, self.context.directory, self.context.seeds.integer("episode")
         )
@@ -100,6 +104,10 @@ class Experiment(GuardStages):
             return Conservative()
         return PlugIn(radius) if self.config.evaluation.rule == "plug_in" else Conservative(radius)
 
+    def guard(self, classifier: Classifier, tau: float | np.ndarray) -> Guard:
+        """The guard that is calibrated and evaluated."""
+        return guard_of(self.config, classifier, tau)
+
     def calibrate(self, classifier: Classifier, provisional: Curves, stages: list[Stage]) -> Curves:
         """Curves of fresh internal test data, calibrated in rounds until guard and data agree.
 
@@ -110,7 +118,7 @@ class Experiment(GuardStages):
         behaviours: list[Guard | None] = [None]
         if rounds:
             taus = strictest_first(provisional.threshold(r).tau for r in LADDER)
-            behaviours += [Guard(classifier, tau) for tau in reversed(taus)]
+            behaviours += [self.guard(classifier, tau) for tau in reversed(taus)]
         part = -(-self.n_t // (len(behaviours) * (2 if rounds else 1)))
         self.data_ahead([(f"internal_test_{i}", guard) for i, guard in enumerate(behaviours)], part, stages)
         data = [
@@ -121,7 +129,7 @@ class Experiment(GuardStages):
         for round_ in range(rounds):
             used = strictest_first(one.tau for one in found.thresholds(self.levels).values())
             part = -(-self.n_t // (2 * rounds * max(len(used), 1)))
-            under = [(f"agreement_{round_}_{i}", Guard(classifier, tau)) for i, tau in enumerate(used)]
+            under = [(f"agreement_{round_}_{i}", self.guard(classifier, tau)) for i, tau in enumerate(used)]
             self.data_ahead(under, part, stages)
             fresh = [self.data(name, guard, part, stages, False)[0] for name, guard in under]
             data += fresh
@@ -129,15 +137,29 @@ class Experiment(GuardStages):
         self.note("n_behaviours", len(data), self.n_t, found.threshold(c.r_t).radius)
         return found
 
+    def calibrate_prices(self, classifier: Classifier, stages: list[Stage]) -> PricedCalibration:
+        """Prices on fresh internal test data: an equal part of n_t under the guard of every price."""
+        part = -(-self.n_t // len(PRICES))
+        under = [(f"internal_test_{i}", self.guard(classifier, -mu)) for i, mu in enumerate(PRICES)]
+        self.data_ahead(under, part, stages)
+        shards = [self.data(name, guard, part, stages, False)[0] for name, guard in under]
+        data = dict(zip(PRICES, shards, strict=True))
+        found = PricedCalibration(classifier, self.agent, data, self.rule, self.config.choice.width)
+        self.note("n_behaviours", len(data), self.n_t, found.threshold(self.config.r_t).radius)
+        return found
+
     def gap(self, classifier: Classifier, found: Calibrated, stages: list[Stage]) -> None:
         """The bound on fresh data under the calibrated guard, less the calibrated one."""
         if not found.feasible:
             return
         cases = max(self.n_t // 4, 2000)
-        shard, _ = self.data("fresh", Guard(classifier, found.tau), cases, stages, False)
+        shard, _ = self.data("fresh", self.guard(classifier, found.tau), cases, stages, False)
         plain = 0.0  # of data in which nothing is unsafe
-        if (shard.unsafe == 1).any():
-            fresh = curves_of(classifier, self.agent, [shard], PlugIn(), self.config.evaluation.calibrate)
+        c = self.config
+        if c.choice.rule == "priced":
+            plain = bound_at(-float(found.tau), classifier, self.agent, shard, PlugIn(), c.choice.width)
+        elif (shard.unsafe == 1).any():
+            fresh = curves_of(classifier, self.agent, [shard], PlugIn(), c.evaluation.calibrate)
             plain = float(fresh.bound(found.tau)[0])
         self.note("fresh_bound", plain, cases, found.radius, r_t=found.r_t)
         self.note("gap", plain - found.bound, cases, found.radius, r_t=found.r_t)

@@ -24,6 +24,27 @@ from experiments.support.results.saved import NoRuns, Saved
 
 FREE = ("seed", "evaluation.n_t", "evaluation.cost_limits", "data.path", "transfer.path", "transfer.format")
 """Settings that pooled runs may differ in."""
+LATER: dict[str, list[Any]] = {
+    "capacity.weights": ["lora"],
+    "classifier.checkpoint_every": [200],
+    "classifier.fully_tuned": [True],
+    "classifier.max_tokens": [128],
+    "models.max_answer_tokens": [24],
+    "models.max_prompt_tokens": [40],
+    "models.shares": [[]],
+    "models.top_k": [0],
+    "people": [{"calibrate": False, "delta": 0.05, "spare": False}],
+    "rules": [{"scale": "none", "share": 0.25}],
+    "tailoring.alpha": [0.05],
+    "tailoring.checkpoints": [4],
+    "tailoring.form": ["gated"],
+    "tailoring.noise_every": [0],
+    "tailoring.relative": [False],
+    "tailoring.schedule": ["geometric"],
+    "tailoring.selection_share": [0.0],
+}
+"""Settings that came later, or whose numbers became defaults, at what runs on made-up conversations had
+before."""
 SYNTHETIC: dict[str, dict[str, str | None]] = {
     "synthetic": {"models.ai": None, "models.labels": "cost_model"},
     "synthetic_ppo_lag": {"models.ai": "ppo_lag_0.05", "models.labels": "cost_model"},
@@ -139,7 +160,7 @@ def load(
     ]
     if not runs:
         raise NoRuns(f"no finished run of llm on {data}: all differ in loss, weights or promise")
-    best, notes = collect.comparable(runs, FREE)
+    best, notes = collect.comparable(runs, FREE, later=LATER if source in SYNTHETIC else None)
     every = [run for run in best if run.setting("evaluation.n_t") is None]
     found: dict[int, Measured] = {}
     if every:

@@ -77,11 +77,16 @@ class Agent:
         return self.candidates[sample_masked(output, generator.random(len(output)), free)[0]]
 
     def choose(
-        self, observations: FloatArray, feasible: BoolArray, generator: np.random.Generator
+        self,
+        observations: FloatArray,
+        feasible: BoolArray,
+        generator: np.random.Generator,
+        charge: FloatArray | None = None,
     ) -> tuple[FloatArray, BoolArray]:
         """Candidates (n, 2) drawn from the policy within `feasible` (n, k), and where there was one (n,).
 
-        Rows without a feasible candidate hold 0 and False; the caller takes the default action there.
+        `charge` (n, k) is taken off the logarithms of the policy's probabilities. Rows without a feasible
+        candidate hold 0 and False; the caller takes the default action there.
         """
         if feasible.shape != (len(observations), len(self.candidates)):
             raise SafeframeError(
@@ -90,6 +95,8 @@ class Agent:
         logits = self.output(observations)
         if self.settings.policy == "gaussian":
             logits = np.log(np.maximum(self.candidate_probabilities(observations), 1e-300))
+        if charge is not None:
+            logits = (logits - charge).astype(logits.dtype)
         index, _, active = sample_masked(logits, generator.random(len(logits)), feasible)
         return np.where(active[:, None], self.candidates[index], 0.0), active
 

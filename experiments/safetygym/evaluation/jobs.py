@@ -40,9 +40,10 @@ class Job:
     def key(self) -> dict[str, Any]:
         """All that the block's episodes depend on, but the code."""
         c, tau = self.config.evaluation, np.asarray(self.tau, dtype=float).tolist()
-        error = self.config.path_error
+        error, choice = self.config.path_error, self.config.choice
         return {
             **({"path_error": asdict(error)} if error.quantile and self.weights is not None else {}),
+            **({"choice": asdict(choice)} if choice.rule != "gate" and self.weights is not None else {}),
             "task": self.config.task,
             "agent": input_checksum(self.agent),
             "weights": digest_of(self.weights or {}),

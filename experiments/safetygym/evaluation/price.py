@@ -71,6 +71,9 @@ class TrueLabels:
         self._rows = {row.tobytes(): index for index, row in enumerate(observation)}
         return self._margin < self.tau
 
+    def charge(self, observation: np.ndarray) -> None:
+        """Nothing: it is a gate."""
+
     def way_out(self, observation: np.ndarray) -> np.ndarray:
         """Margins (m, k) of some of the observations of the last call."""
         return self._margin[[self._rows[row.tobytes()] for row in observation]]

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from experiments.safetygym.guard.calibration import Calibration
-from experiments.safetygym.guard.candidate_calibration import CandidateCalibration
 from experiments.safetygym.guard.guarding import GuardedPolicy
 from experiments.safetygym.sim.render import Candidates, Frame, save_gif, save_png
 from experiments.safetygym.sim.task import Task
@@ -24,17 +22,25 @@ GUARDED, UNGUARDED, PAIR = "episode_guarded", "episode_unguarded", "episodes.jso
 """Files of the pair of episodes in one layout (.gif), and of what was counted in them."""
 
 
+class Levels(Protocol):
+    """What colours candidates: a calibration."""
+
+    def level(self, margin: np.ndarray, r_t: float = 1.0) -> np.ndarray:
+        """A number in [0, 1] for each margin (..., k), held against r_t."""
+        ...
+
+
 @dataclass(frozen=True)
 class Shown:
     """What is drawn beside a guarded policy: its calibration, and the threshold r_t that it acts at."""
 
-    calibration: Calibration | CandidateCalibration
+    calibration: Levels
     r_t: float
 
 
 def guarded_episode(
     policy: GuardedPolicy,
-    calibration: Calibration | CandidateCalibration,
+    calibration: Levels,
     r_t: float,
     directory: Path,
     seed: int,
@@ -50,7 +56,7 @@ def guarded_episode(
 def pair_of_episodes(
     guarded: GuardedPolicy,
     alone: GuardedPolicy,
-    calibration: Calibration | CandidateCalibration,
+    calibration: Levels,
     r_t: float,
     directory: Path,
     seeds: Sequence[int],

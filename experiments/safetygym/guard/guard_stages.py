@@ -16,6 +16,7 @@ from experiments.safetygym.config import SafetyGymConfig
 from experiments.safetygym.guard.classifier import Classifier, new_classifier
 from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
 from experiments.safetygym.guard.learning import Paths, split_states, tailor, warm_up
+from experiments.safetygym.guard.priced import PricedGuard
 from experiments.safetygym.guard.sent import SHARD, Sent, collection_tasks, sent
 from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.states import backup
@@ -56,6 +57,8 @@ class GuardStages:
             "paths": paths,
             "tau": None if guard is None else np.asarray(guard.tau, dtype=float).tolist(),
         }
+        if isinstance(guard, PricedGuard):
+            depends["choice"] = self.context.value("choice")
         with self.context.stage(f"safetygym_{name}", depends, code=self.data) as stage:
             fingerprint = {
                 "task": self.task.name,

@@ -29,6 +29,10 @@ class Guard:
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         return self.classifier.margin(observation) < self.tau
 
+    def charge(self, observation: np.ndarray) -> np.ndarray | None:
+        """What a candidate loses of the logarithm of its probability (n, k); None: a gate charges nothing."""
+        return None
+
 
 class GuardedPolicy:
     """The optimisation stage: a feasible candidate, or the default action where there is none.
@@ -64,8 +68,9 @@ class GuardedPolicy:
         if self.guard is None:
             self.candidate = np.full(len(observation), -2)
             return self.agent.act(observation, self.generator)
-        feasible = self.guard(observation[:, : self.size])
-        action, active = self.agent.choose(observation, feasible, self.generator)
+        seen = observation[:, : self.size]
+        feasible, charge = self.guard(seen), self.guard.charge(seen)
+        action, active = self.agent.choose(observation, feasible, self.generator, charge)
         rest = ~active
         if rest.any():
             action[rest] = self.default_action(observation[rest, : self.size])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from experiments.safetygym.agents.checkpoints import load_agent
-from experiments.safetygym.config import SafetyGymConfig
+from experiments.safetygym.config import ChoiceConfig, SafetyGymConfig
 from experiments.safetygym.guard.classifier import new_classifier
 from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
+from experiments.safetygym.guard.priced import PricedGuard, guard_of
 from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.states.collection import collect_shard
 from experiments.safetygym.states.internal_data import PARTS, Shard
@@ -43,12 +44,14 @@ class Sent:
         if self.weights is not None:
             classifier = new_classifier(config, task, len(agent.candidates))
             classifier.load_state_dict(self.weights)
-            guard = Guard(classifier, self.tau)
+            guard = guard_of(config, classifier, self.tau)
         return GuardedPolicy(agent, guard, seed, task)
 
 
 def sent(config: SafetyGymConfig, agent: Path, guard: Guard | None) -> Sent:
     """A policy as it is sent."""
+    if not isinstance(guard, PricedGuard):  # a run that prices risk has gates while it learns
+        config = replace(config, choice=ChoiceConfig())
     weights = None if guard is None else dict(guard.classifier.state_dict())
     return Sent(config, agent, weights, np.inf if guard is None else guard.tau)
 

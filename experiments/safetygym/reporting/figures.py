@@ -42,6 +42,7 @@ NAMES = {
     "ours_logged": "logged labels",
     "ours_branched": "branched labels",
     "ours_per_candidate": "calibrated per candidate",
+    "ours_priced": "ours, risk priced",
     "ours_path_error": "score less the path's predicted error",
 }
 HOLLOW: dict[str, Any] = {"linestyle": "--", "markerfacecolor": "white"}
@@ -63,8 +64,9 @@ LOOKS: dict[str, dict[str, Any]] = {
     "ours_logits": {"color": "#009E73", "marker": "^", **HOLLOW},
     "ours_unguarded_data": {"color": "#CC79A7", "marker": "D", **HOLLOW},
     "ours_logged": {"color": "#555555", "marker": "P", **HOLLOW},
+    "ours_priced": {"color": "#0072B2", "marker": "P", **HOLLOW},
 }
-SHOWN = ("ours", *BASELINES, "guarded_ppo", "guarded_ppo_lag")
+SHOWN = ("ours", "ours_priced", *BASELINES, "guarded_ppo", "guarded_ppo_lag")
 GREY = "#555555"
 
 

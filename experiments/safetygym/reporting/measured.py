@@ -33,7 +33,12 @@ FREE = (
     "evaluation.steps_at_r_t",
 )
 """Settings that pooled runs may differ in."""
-LATER = {"path_error": asdict(PathErrorSettings()), "tailoring": asdict(AnchoredTailoringSettings())}
+LATER: dict[str, list[Any]] = {
+    "path_error": [asdict(PathErrorSettings())],
+    "tailoring": [asdict(AnchoredTailoringSettings())],
+    "agents": [{"training_seed": 0}],
+    "choice": [{"rule": "gate", "width": 0.2}],
+}
 """Sections that came later, at their defaults: a run without them is one that has them."""
 HALF_STEP = 0.5
 """Of cost, what a count of zero is taken as where a logarithm is needed."""
@@ -176,17 +181,22 @@ class Loaded:
             settings than `full`.
         trainings: ours of `full` together with the same runs around agents of other trainings; None without
             any.
+        variants: by name, runs of a variant of ours that was run at several n_t, by n_t, largest first.
     """
 
     full: Measured
     n_t: int
     by_n_t: dict[int, Measured]
     trainings: Measured | None = None
+    variants: dict[str, dict[int, Measured]] = field(default_factory=dict)
 
     @property
     def saved(self) -> list[Saved]:
         """All runs behind figures of the first training, each once."""
-        return unique(run for pool in (self.full, *self.by_n_t.values()) for run in pool.saved)
+        sizes = (self.by_n_t, *self.variants.values())
+        return unique(
+            run for pool in (self.full, *(m for by in sizes for m in by.values())) for run in pool.saved
+        )
 
     @property
     def kept(self) -> list[Saved]:
@@ -211,14 +221,14 @@ def load(
     for run in (x for x in found if training(x) == first):
         by_name.setdefault(run.setting("name", OURS), []).append(run)
     scaling, _ = collect.comparable(
-        by_name.get(OURS, []), FREE, lambda group: (len(_sizes(group)), len(group))
+        by_name.get(OURS, []), FREE, lambda group: (len(_sizes(group)), len(group)), LATER
     )
     notes: list[str] = []
     chosen: dict[str, list[Saved]] = {}
     for name, runs in by_name.items():
-        chosen[name], _ = collect.comparable(runs, FREE, _most_thresholds)
+        chosen[name], _ = collect.comparable(runs, FREE, _most_thresholds, LATER)
         rest = [x for x in runs if x in chosen[name] or x not in scaling]
-        notes += [f"{name}: {note}" for note in collect.comparable(rest, FREE, _most_thresholds)[1]]
+        notes += [f"{name}: {note}" for note in collect.comparable(rest, FREE, _most_thresholds, LATER)[1]]
     main = chosen.get(OURS) or next(iter(chosen.values()))
     n_t = max((_most_thresholds([x for x in main if _n_t(x) == size])[0], size) for size in _sizes(main))[1]
     parts = []
@@ -230,20 +240,26 @@ def load(
             parts.append(part)
     full = gather(parts)
     full.notes.extend(notes)
-    sizes = sorted(_sizes(scaling), reverse=True)
-    by_n_t = {size: gather(map(read, (x for x in scaling if _n_t(x) == size))) for size in sizes}
+    several = {name: runs for name, runs in chosen.items() if name != OURS and len(_sizes(runs)) > 1}
+    variants = {name: _by_size(runs) for name, runs in several.items()}
     others = [x for x in found if training(x) != first and x.setting("name", OURS) == OURS and _n_t(x) == n_t]
-    return Loaded(full, n_t, by_n_t, _trainings([x for x in chosen.get(OURS, []) if _n_t(x) == n_t], others))
+    again = _trainings([x for x in chosen.get(OURS, []) if _n_t(x) == n_t], others)
+    return Loaded(full, n_t, _by_size(scaling), again, variants)
+
+
+def _by_size(runs: list[Saved]) -> dict[int, Measured]:
+    """Runs pooled by n_t, largest first."""
+    sizes = sorted(_sizes(runs), reverse=True)
+    return {size: gather(map(read, (x for x in runs if _n_t(x) == size))) for size in sizes}
 
 
 def _trainings(first: list[Saved], others: list[Saved]) -> Measured | None:
     """Runs of ours around agents of the first training, with those of others that differ in nothing else."""
     if not first:
         return None
-    plain = [x for x in (*first, *others) if all(x.setting(k) in (None, v) for k, v in LATER.items())]
-    free = {*FREE, *LATER, "agents"}
-    alike = [x for x in others if x in plain and len(collect.comparable([first[0], x], free)[0]) == 2]
-    return gather(map(read, [*first, *alike])) if alike and first[0] in plain else None
+    free = {*FREE, "agents"}
+    alike = [x for x in others if len(collect.comparable([first[0], x], free, later=LATER)[0]) == 2]
+    return gather(map(read, [*first, *alike])) if alike else None
 
 
 def _n_t(run: Saved) -> int:

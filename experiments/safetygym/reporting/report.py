@@ -100,8 +100,8 @@ def report_text(directory: Path, pictures: Mapping[str, Path] | None = None, rob
 
 
 def write(by_robot: Mapping[str, Loaded], safer: pd.DataFrame, place: Path = RESULTS) -> list[Path]:
-    """tables/safetygym_{curves,times_safer,scaling,ablations,entries,gap,agents}.csv, with a column robot;
-    the paths.
+    """tables/safetygym_{curves,times_safer,scaling,variants,ablations,entries,gap,agents}.csv, with a column
+    robot; the paths.
 
     `safer`: `times_safer` of every robot, with that column.
     """
@@ -110,12 +110,21 @@ def write(by_robot: Mapping[str, Loaded], safer: pd.DataFrame, place: Path = RES
         "curves": _stacked({robot: curves(measured) for robot, measured in full.items()}),
         "times_safer": safer,
         "scaling": _stacked({robot: scaling_rows(loaded.by_n_t) for robot, loaded in by_robot.items()}),
+        "variants": _stacked({robot: variant_rows(loaded) for robot, loaded in by_robot.items()}),
         "ablations": ablation_table(full),
         "entries": entry_table(full),
         "gap": _stacked({robot: gap_rows(loaded) for robot, loaded in by_robot.items()}),
         "agents": trainings.agent_table(trained_again(by_robot)),
     }
     return write_tables({f"safetygym_{name}": table for name, table in tables.items()}, place)
+
+
+def variant_rows(loaded: Loaded) -> pd.DataFrame:
+    """`scaling_rows` of every variant that was run at several n_t, with a column method."""
+    rows = [scaling_rows(by_n_t, method=name).assign(method=name) for name, by_n_t in loaded.variants.items()]
+    rows = rows or [scaling_rows({}).assign(method="")]
+    table = pd.concat(rows, ignore_index=True)
+    return table[["method", *table.columns.drop("method")]]
 
 
 def trained_again(by_robot: Mapping[str, Loaded]) -> dict[str, Measured]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,10 @@ def load(
 
 
 def comparable(
-    runs: Iterable[Saved], free: Iterable[str], prefer: Callable[[list[Saved]], Any] = len
+    runs: Iterable[Saved],
+    free: Iterable[str],
+    prefer: Callable[[list[Saved]], Any] = len,
+    later: Mapping[str, Sequence[Any]] | None = None,
 ) -> tuple[list[Saved], list[str]]:
     """One set of runs that differ in nothing but given settings and how they were carried out.
 
@@ -105,6 +108,8 @@ def comparable(
         free: names, or dotted names, of settings that may differ.
         prefer: ranks a set of runs; the highest is taken (of equals, the one finished last). Default: the
             largest set.
+        later: by dotted name of a setting that came later, or that is null by default since, the values that
+            mean what runs without it did: they are alike.
 
     Returns:
         The set, and notes on the runs left out.
@@ -112,7 +117,8 @@ def comparable(
     free = {*free, *EXECUTION_SETTINGS}
     groups: dict[str, list[Saved]] = {}
     for run in runs:
-        groups.setdefault(json.dumps(_without(run.config, free), sort_keys=True), []).append(run)
+        config = _without(run.config, free, later or {})
+        groups.setdefault(json.dumps(config, sort_keys=True), []).append(run)
     if not groups:
         return [], []
     ranked = sorted(
@@ -122,14 +128,20 @@ def comparable(
     return groups[best], [f"{len(groups[x])} runs left out: other {_differences(x, best)}" for x in ranked]
 
 
-def _without(config: Any, free: set[str], path: str = "") -> Any:
+def _without(config: Any, free: set[str], later: Mapping[str, Sequence[Any]], path: str = "") -> Any:
+    """The configuration without free settings, those that are null, later ones at values that mean nothing
+    new, and sections that are empty without them."""
     if not isinstance(config, Mapping):
         return config
-    return {
-        key: _without(value, free, f"{path}{key}.")
-        for key, value in config.items()
-        if key not in free and f"{path}{key}" not in free
-    }
+    kept: dict[str, Any] = {}
+    for key, value in config.items():
+        dotted = f"{path}{key}"
+        if value is None or key in free or dotted in free or value in later.get(dotted, ()):
+            continue
+        found = _without(value, free, later, f"{dotted}.")
+        if found != {} or value == {}:
+            kept[key] = found
+    return kept
 
 
 def _differences(one: str, other: str) -> str:

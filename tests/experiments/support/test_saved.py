@@ -115,3 +115,25 @@ def test_no_runs_is_an_error_of_its_own_type(root, tmp_path):
         saved.write_raw([], [], tmp_path / "raw")
     with pytest.raises(saved.NoRuns, match="does not exist"):
         saved.read_raw(tmp_path / "nowhere")
+
+
+def test_settings_that_came_later_do_not_part_runs_that_did_the_same(root):
+    old = "seed: 7\npreset: laptop\ndata:\n  source: a\n  tokens: 40\n"
+    new = {
+        "same": "seed: 8\npreset: laptop\ndata: {source: a, tokens: null}\nextra: {rate: 1, kind: x}\n",
+        "other": "seed: 9\npreset: laptop\ndata:\n  source: a\n  tokens: null\nextra: {rate: 2, kind: x}\n",
+        "longer": "seed: 10\npreset: laptop\ndata:\n  source: a\n  tokens: 50\n",
+    }
+    for seed, text in zip(range(4), (old, *new.values()), strict=True):
+        directory = write_run(root / "more", seed)
+        (directory / "config.yaml").write_text(text)
+    runs = collect.finished("toy", root=root / "more")
+    later = {"data.tokens": [40], "extra.rate": [1], "extra.kind": ["x"]}
+    found, notes = collect.comparable(runs, ["seed"], later=later)
+    assert [run.seed for run in found] == [7, 8]
+    assert sorted(notes) == [
+        "1 runs left out: other data.tokens=50 (not None)",
+        "1 runs left out: other extra.rate=2 (not None)",
+    ]
+    alone, _ = collect.comparable(runs, ["seed"])
+    assert len(alone) == 1  # nothing is known to be later

@@ -4,8 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
-from safetygym_small import untrained
+from safetygym_margins import Linear, behaviour, decided
 
 from experiments.safetygym.experiment import strictest_first
 from experiments.safetygym.guard.calibration import Calibration, gumbel_scores
@@ -16,31 +15,6 @@ from safeframe.types import SafeframeError
 
 K = 15
 THRESHOLDS = (1e-3, 1e-2, 0.05, 0.2, 0.6)
-
-
-class Linear:
-    """A classifier whose margin is a fixed linear function of the observation."""
-
-    weights = np.random.default_rng(9).normal(size=(60, K)).astype(np.float32) / 4
-
-    def margin(self, observation: np.ndarray) -> np.ndarray:
-        return observation @ self.weights
-
-
-def decided():
-    """An untrained agent that is not nearly uniform."""
-    agent = untrained(seed=1)
-    with torch.no_grad():
-        agent.networks.actor[-1].weight *= 100
-    return agent
-
-
-def behaviour(n: int, seed: int, slope: float, at: float) -> Shard:
-    """Cases that are unsafe with probability sigmoid(slope (margin - at))."""
-    rng = np.random.default_rng(seed)
-    observation = rng.normal(size=(n, 60)).astype(np.float32)
-    chance = 1 / (1 + np.exp(-slope * (Linear().margin(observation) - at)))
-    return Shard(observation, (rng.random(chance.shape) < chance).astype(np.int8))
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from safetygym_margins import Given
 from safetygym_small import CAR, POINT, driven, untrained
 
 from experiments.safetygym.agents.grid import default_candidates
-from experiments.safetygym.guard.classifier import LogitClassifier
 from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
 from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.states.backup import DefaultAction
@@ -14,21 +14,6 @@ from safeframe.types import SafeframeError
 
 TASK = get_task(POINT)
 CANDIDATES = default_candidates(POINT)
-
-
-class Given(LogitClassifier):
-    """Margins as they are given, one row per observation; of some of the observations, their rows."""
-
-    def __init__(self, margins: np.ndarray, task: str = POINT):
-        super().__init__(get_task(task), margins.shape[1], (4,))
-        self.margins = margins
-        self.row: dict[bytes, int] = {}
-
-    def margin(self, observation: np.ndarray) -> np.ndarray:
-        assert observation.shape[1] == self.task.observation_size
-        if len(observation) == len(self.margins):
-            self.row = {row.tobytes(): i for i, row in enumerate(observation)}
-        return self.margins[[self.row[row.tobytes()] for row in observation]]
 
 
 @pytest.fixture(scope="module")

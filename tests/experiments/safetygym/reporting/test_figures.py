@@ -19,6 +19,7 @@ from experiments.safetygym.reporting import (
     measured,
     publication,
     rates,
+    report,
 )
 from experiments.safetygym.reporting.scaling import figure_3b, scaling_fit, scaling_rows
 from experiments.support.errors import ResultsError
@@ -83,6 +84,26 @@ def test_a_sweep_over_n_t_may_have_settings_of_its_own(tmp_path):
     assert list(found.by_n_t) == [10_000_000, 1_000_000, 1_000]
     assert not set(found.full.runs["run"]) & set(found.by_n_t[1_000_000].runs["run"])
     assert not found.full.notes  # the sweep's runs are not left out: they are figure 3B
+
+
+def test_a_variant_that_was_run_at_several_n_t_has_rows_for_each(tmp_path):
+    for seed in range(2):
+        fake.write_run(tmp_path, seed, n=20)
+        fake.write_run(tmp_path, seed, n=20, name="ours_logged")
+        fake.write_run(tmp_path, seed, n=20, name="ours_xi_0")
+    fake.write_run(tmp_path, 0, n_t=10_000_000, n=20, name="ours_logged")
+    found = measured.load(fake.TASKS["point"], "laptop", root=tmp_path)
+    assert {name: list(sizes) for name, sizes in found.variants.items()} == {
+        "ours_logged": [10_000_000, 1_000_000]
+    }
+    assert len(found.full.runs) == 6  # the larger n_t is not pooled with the others
+    assert len(found.kept) == 7
+    rows = report.variant_rows(found)
+    assert rows["n_t"].tolist() == [1_000_000, 1_000_000, 10_000_000]
+    assert set(rows["method"]) == {"ours_logged"}
+    alone = scaling_rows(found.variants["ours_logged"], method="ours_logged")
+    pd.testing.assert_frame_equal(rows.drop(columns="method"), alone)
+    assert report.variant_rows(dataclasses.replace(found, variants={})).empty
 
 
 def test_figure_3a_is_the_same_bytes_twice_and_its_caption_says_n(full, tmp_path):
