@@ -103,8 +103,9 @@ def panels(by_robot: Mapping[str, Measured]) -> Figure:
         labels |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     for axes in grid[0]:
         figures.log_axis_with_zero(axes, rail, max(float(every["cost_high"].max()), 1.0))
-    what = " or with a vase" if any(robot.startswith("goal2_") for robot in tables) else ""
-    grid[0][0].set_ylabel(f"cost (steps in a hazard{what}) per 1,000 steps")
+    level_2 = any(robot.startswith("goal2_") for robot in tables)
+    what = "hazards and vases" if level_2 else "steps in a hazard"
+    grid[0][0].set_ylabel(f"cost ({what}) per 1,000 steps")
     figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=4 if width > 5 else 3)
     return figure
 

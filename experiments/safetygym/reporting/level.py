@@ -13,16 +13,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from experiments.safetygym.records import PER
 from experiments.safetygym.reporting import comparison, figures, measured, report
 from experiments.safetygym.reporting.measured import Loaded, Measured
 from experiments.safetygym.reporting.rates import curves
 from experiments.support.results.collect import Root
-from experiments.support.results.publish import Target, announce, write_tables
+from experiments.support.results.publish import Claimant, Target, announce, write_tables
 from experiments.support.results.saved import NoRuns
 
 TASK, NAME = "Safexp-PointGoal2-v0", "goal2_point"
 COMMAND = "python run.py -m +sweep=figure-3-goal2"
 APART = ("hazard_entries", "vase_entries")
+RATES = (("return", "return", 1.0), ("cost", "cost", 1.0), ("entries", "entries_per_1e7", 1e7 / PER))
+"""Rates per 1,000 steps, what claims of them are called, and times what."""
 
 
 def load(preset: str, where: Mapping[str, Any], root: Root) -> Loaded | None:
@@ -69,4 +72,21 @@ def publish(loaded: Loaded, preset: str, target: Target) -> list[Path]:
         NAME, loaded, preset, TASK, safer, target.ledger, dirty=target.dirty, command=COMMAND
     )
     announce("not claimed", missing)
+    claim_baselines(loaded, preset, target)
     return paths
+
+
+def claim_baselines(loaded: Loaded, preset: str, target: Target) -> None:
+    """What every agent without a guard earns, costs and enters, useful or not."""
+    pool = loaded.full
+    claim = Claimant(
+        "safetygym", loaded.saved, COMMAND, target.ledger, target.dirty,
+        seeds=pool.seeds, preset=preset, data=TASK,
+    )  # fmt: skip
+    for row in curves(pool).to_dict("records"):
+        if row["method"] not in comparison.BASELINES:
+            continue
+        name = f"{NAME}.{row['method']}" + (f"_{row['knob']:g}" if np.isfinite(row["knob"]) else "")
+        for rate, shown, scale in RATES:
+            ends = (scale * row[f"{rate}{end}"] for end in ("", "_low", "_high"))
+            claim(f"{name}_{shown}", *ends, row["steps"])

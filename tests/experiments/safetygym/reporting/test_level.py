@@ -42,6 +42,9 @@ def test_each_level_has_its_own_table_figure_and_claims(roots, tmp_path, monkeyp
     assert set(ledger.loc[mine, "data"]) == {level.TASK}
     assert set(ledger.loc[mine, "command"]) == {level.COMMAND}
     assert {f"safetygym.{NAME}.{name}" for name in ("guarded_return", "ppo_cost")} <= set(ledger["claim"])
+    assert {f"safetygym.{NAME}.ppo_lag_2_{name}" for name in ("return", "cost", "entries_per_1e7")} <= set(
+        ledger["claim"]
+    )
     assert "goal2_point: 2 runs" in capsys.readouterr().out
 
 
