@@ -114,10 +114,10 @@ def check() -> None:
     env = SafetyGymVector(POINT, num_envs=1, seed=0)
     env.reset()
     state = env.get_state()
-    state.vase[0, 0] = 5.0
+    state.vases[0, 0, 0] = 5.0
     env.set_state(state)
     data, model = mujoco.MjData(point_model()), point_model()
-    data.qpos[:3], data.qpos[3:] = state.robot[0, :3], state.vase[0, :7]
+    data.qpos[:3], data.qpos[3:] = state.robot[0, :3], state.vases[0, 0, :7]
     for k in range(100):
         action = np.array([0.05 * np.sin(k), 0.05 * np.cos(k)])  # small turns: larger ones are chaotic
         obs, *_ = env.step(action[None])

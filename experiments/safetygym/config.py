@@ -13,7 +13,7 @@ from experiments.support.errors import ConfigError
 from experiments.support.settings import section, setting
 from experiments.support.tailoring_settings import AnchoredTailoringSettings
 
-TASKS = ("Safexp-PointGoal1-v0", "Safexp-CarGoal1-v0")
+TASKS = tuple(references.PREFIXES)
 LABELS = ("backup", "branched", "logged")
 CLASSIFIERS = ("path", "logits")
 MODES = ("selected", "accepted", "candidate")
@@ -147,7 +147,12 @@ class SafetyGymConfig(BaseConfig):
     """python run.py experiment=safetygym r_t=1e-4"""
 
     r_t: float = common.r_t(1e-4)
-    task: str = setting(TASKS[0], "Safety Gym's task, which names the robot: Point or Car.", choices=TASKS)
+    task: str = setting(
+        TASKS[0],
+        "Safety Gym's task, which names the robot, Point or Car, and the level: 1, or 2 with more hazards "
+        "and vases that cost.",
+        choices=TASKS,
+    )
     name: str = setting("ours", "Name of the method in tables; an ablation gives its own.")
     agent: AgentConfig = section(AgentConfig)
     internal_test: InternalTestConfig = section(InternalTestConfig)
@@ -164,13 +169,23 @@ class SafetyGymConfig(BaseConfig):
         """ "point" or "car"."""
         return "point" if "Point" in self.task else "car"
 
+    @property
+    def vases_cost(self) -> bool:
+        """Whether a step costs in which a vase is touched or moves."""
+        return "Goal2" in self.task
+
+    @property
+    def agents_of(self) -> str:
+        """What the names of the task's reference agents begin with."""
+        return references.PREFIXES[self.task]
+
     def agent_file(self, name: str) -> Path:
         """File of a reference agent of the run's training."""
-        return references.agent_file(self.robot, name, self.agents.training_seed)
+        return references.agent_file(self.agents_of, name, self.agents.training_seed)
 
     def reference_agents(self) -> list[str]:
         """Names of all reference agents of the task that there are of the run's training."""
-        there = references.trainings(self.robot)
+        there = references.trainings(self.agents_of)
         return [name for name, seeds in there.items() if self.agents.training_seed in seeds]
 
     def baselines(self) -> list[str]:
@@ -191,6 +206,12 @@ class SafetyGymConfig(BaseConfig):
             raise ConfigError(
                 f"path_error.quantile={self.path_error.quantile} needs paths: give classifier.kind=path"
             )
+        vases = {"internal_test": self.internal_test.vase, "evaluation": self.evaluation.vase}
+        fixed = [f"{name}.vase" for name, vase in vases.items() if vase == "fixed"]
+        if fixed and self.vases_cost:
+            raise ConfigError(
+                f"{fixed[0]}=fixed: vases cost in {self.task}, so they have to be touched: give faithful"
+            )
         measured = self.fixed_radius() is None
         if self.choice.rule == "priced" and (self.evaluation.calibrate != "selected" or measured):
             raise ConfigError(
@@ -209,7 +230,7 @@ class SafetyGymConfig(BaseConfig):
                 f"agent.path={self.agent.path!r} is none of them: give one of the two"
             )
         for name in [*self.baselines(), *([] if self.agent.path else [self.agent.name])]:
-            references.require(self.robot, name, self.agents.training_seed)
+            references.require(self.agents_of, name, self.agents.training_seed)
 
     def inputs(self) -> dict[str, str]:
         """The guarded agent's file."""

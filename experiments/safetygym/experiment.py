@@ -266,4 +266,4 @@ def run(config: SafetyGymConfig, context: RunContext) -> None:
 
 def report(config: SafetyGymConfig, directory: Path, frame: pd.DataFrame) -> str:
     """What is printed at the end: the table of methods and where the pictures are."""
-    return report_text(directory, {"guarded episode": directory / "episode.gif"}, config.robot)
+    return report_text(directory, {"guarded episode": directory / "episode.gif"}, config.agents_of)

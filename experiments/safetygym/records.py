@@ -18,6 +18,8 @@ by margin.
 POINT = ["method", "r_t", "knob"]
 COUNTED = ("steps", "return", "cost", "entries", "defaults", "judged", "unsafe")
 COLUMNS = (*POINT, "episode", *COUNTED)
+APART = ("hazard_cost", "hazard_entries", "vase_cost", "vase_entries")
+"""Columns of episodes where vases cost too: cost and entries, which count both, by themselves."""
 OURS = "ours"
 PER = 1000.0
 """Steps: return, cost and entries are given per 1,000 steps, the length of an episode."""
@@ -31,7 +33,8 @@ def episodes(table: pd.DataFrame, method: str, r_t: float = np.nan, knob: float 
     """
     point = {"method": method, "r_t": float(r_t), "knob": float(knob), "episode": np.arange(len(table))}
     steps = {} if "steps" in table else {"steps": int(PER)}
-    return table.reset_index(drop=True).assign(**point, **steps)[list(COLUMNS)]
+    columns = [*COLUMNS, *(name for name in APART if name in table)]
+    return table.reset_index(drop=True).assign(**point, **steps)[columns]
 
 
 def write(tables: Iterable[pd.DataFrame], directory: Path) -> Path:

@@ -1,7 +1,8 @@
-"""Trained agents that come with the repository, by robot, method and training.
+"""Trained agents that come with the repository, by robot (and level), method and training.
 
-`<robot>_<name>.safetensors` is of the first training, 0; `<robot>_<name>_seed<k>.safetensors` of training k,
-which differs in its seeds alone (`guard/reference_training.py` trains it).
+`<robot>_<name>.safetensors` (of level 2 `goal2_<robot>_<name>.safetensors`) is of the first training, 0;
+`<robot>_<name>_seed<k>.safetensors` of training k, which differs in its seeds alone
+(`guard/reference_training.py` trains it).
 """
 
 from __future__ import annotations
@@ -12,6 +13,12 @@ from pathlib import Path
 from experiments.support.errors import ConfigError
 from experiments.support.files import REPOSITORY
 
+PREFIXES = {
+    "Safexp-PointGoal1-v0": "point",
+    "Safexp-CarGoal1-v0": "car",
+    "Safexp-PointGoal2-v0": "goal2_point",
+}
+"""Of the files of each task's agents: its robot, after the level where that is not 1."""
 REFERENCE = "experiments/safetygym/reference"
 """Their folder."""
 _SEEDED = re.compile(r"(?P<name>.+)_seed(?P<seed>[1-9]\d*)")

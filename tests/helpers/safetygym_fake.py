@@ -16,6 +16,7 @@ from experiments.support.results import frames
 
 THRESHOLDS = (1e-5, 1e-4, 1e-3, 1e-2, 1.0)
 TASKS = {"point": "Safexp-PointGoal1-v0", "car": "Safexp-CarGoal1-v0"}
+LEVEL = {"goal2_point": "Safexp-PointGoal2-v0"}
 NAN = float("nan")
 BASELINES = {
     # (method, knob): return per episode, episodes with cost, steps of an episode with cost
@@ -132,7 +133,7 @@ def write_run(
     config = {
         "experiment": "safetygym",
         "preset": "laptop",
-        "task": TASKS[robot],
+        "task": (TASKS | LEVEL)[robot],
         "name": name,
         "r_t": 1e-4,
         "seed": seed,

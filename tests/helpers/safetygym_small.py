@@ -74,7 +74,7 @@ def near_hazards(n: int, seed: int) -> State:
     angle, distance = rng.uniform(-np.pi, np.pi, (n, 8)), rng.uniform(0.15, 1.0, (n, 8))
     distance[:, 3:] = 50.0
     hazards = robot[:, None, :2] + distance[..., None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-    vase = np.tile([60.0, 60.0, 0.1, 1.0] + [0.0] * 9, (n, 1))
+    vase = np.tile([60.0, 60.0, 0.1, 1.0] + [0.0] * 9, (n, 1, 1))
     goal = np.full((n, 2), 70.0)
     return State(robot, goal, hazards, vase, np.zeros(n, np.int64), np.arange(n, dtype=np.uint64))
 

@@ -2,8 +2,9 @@
 
 Every setting of `AgentSettings` may be given as key=value; besides them `out` (the run's directory; default
 results/runs/safetygym_agents/NAME), `vase` (that of training: fixed, or faithful, which costs a fifth of
-the speed; the evaluation's is always faithful) and `evaluate` (steps of the final evaluation, 0 for none).
-One thread. A run that was killed goes on when the command is given again; one that is done is left alone.
+the speed and is what there is where vases cost; the evaluation's is always faithful) and `evaluate` (steps
+of the final evaluation, 0 for none). One thread. A run that was killed goes on when the command is given
+again; one that is done is left alone.
 
 Several agents are tasks of an engine (`engine=local`, `joblib` or `ray`, `workers` of them at a time): all
 settings but `hidden` may have several values, and every combination is trained, below `out`:
@@ -29,6 +30,7 @@ from experiments.safetygym.agents.checkpoints import load_agent
 from experiments.safetygym.agents.evaluation import evaluate
 from experiments.safetygym.agents.settings import AgentSettings
 from experiments.safetygym.agents.training import train
+from experiments.safetygym.references import PREFIXES
 from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.sim.vector import SafetyGymVector
 from experiments.support.engine.engine import Engine
@@ -42,8 +44,10 @@ from experiments.support.settings import check
 from safeframe.types import SafeframeError
 
 
-def make_env(settings: AgentSettings, vase: str = "fixed") -> Any:
-    """The vector environment that an agent is trained in."""
+def make_env(settings: AgentSettings, vase: str = "") -> Any:
+    """The vector environment that an agent is trained in; vase "": the fastest that leaves costs as they
+    are."""
+    vase = vase or get_task(settings.task).easiest_vase
     return SafetyGymVector(settings.task, num_envs=settings.num_envs, seed=settings.seed, vase=vase)
 
 
@@ -54,7 +58,7 @@ class Training:
     Attributes:
         settings: of the agent.
         folder: of its run.
-        vase: that of training.
+        vase: that of training; "": as `make_env`.
         evaluate: steps of the final evaluation.
     """
 
@@ -115,7 +119,7 @@ def _asked(arguments: list[str]) -> tuple[list[Training], EngineConfig]:
     if stray:
         raise SafeframeError(f"{stray[0]!r} is not key=value")
     pairs = dict(argument.split("=", 1) for argument in arguments)
-    out, vase = pairs.pop("out", ""), pairs.pop("vase", "fixed")
+    out, vase = pairs.pop("out", ""), pairs.pop("vase", "")
     steps = int(float(pairs.pop("evaluate", "500000")))
     engine = EngineConfig(pairs.pop("engine", "local"), int(pairs.pop("workers", "1")))
     check(engine)
@@ -123,7 +127,9 @@ def _asked(arguments: list[str]) -> tuple[list[Training], EngineConfig]:
     found = []
     for combination in itertools.product(*values):
         settings = AgentSettings.parse(dict(zip(pairs, combination, strict=True)))
-        get_task(settings.task)
+        task = get_task(settings.task)
+        if vase == "fixed" != task.easiest_vase:
+            raise SafeframeError(f"vase=fixed: vases cost in {task.name}; give vase=faithful or leave it out")
         found.append(settings)
     root = Path("results/runs/safetygym_agents")
     if len(found) == 1:
@@ -167,7 +173,7 @@ REPORT = Form(_save, _load, ".report")
 
 def name_of(settings: AgentSettings) -> str:
     """A run's folder: robot, method, cost limit where it counts, steps, seed."""
-    robot = "car" if "Car" in settings.task else "point"
+    robot = PREFIXES[settings.task]
     limit = "" if settings.method in ("ppo", "ppo_barrier") else f"_{settings.cost_limit:g}"
     return f"{robot}_{settings.method}{limit}_{settings.policy}_{settings.steps:.0e}_seed{settings.seed}"
 

@@ -1,7 +1,8 @@
 """The states of every entry into a hazard: which decision made it inevitable, and its predicted margin.
 
-An entry is traced back through the labels: the last decision before which the action taken was still truly
-safe. It is either an accepted candidate that was unsafe, an error of classification, or a default action."""
+Where vases cost, every cost that begins counts as an entry. An entry is traced back through the labels: the
+last decision before which the action taken was still truly safe. It is either an accepted candidate that was
+unsafe, an error of classification, or a default action."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ import pandas as pd
 
 from experiments.safetygym.guard.guarding import GuardedPolicy
 from experiments.safetygym.records import ENTRIES
+from experiments.safetygym.sim.clearance import costly, nearest_of
 from experiments.safetygym.sim.state import State
-from experiments.safetygym.sim.task import HAZARD_RADIUS
 from experiments.safetygym.states import backup
 from experiments.support.files import atomic_path
 
@@ -31,7 +32,8 @@ class EntryLog:
     Columns: episode, step of the decision, age (steps from there to the entry), candidate (-1: default
     action), margin of the chosen candidate (NaN for the default action), clearance (m, true, of the action
     taken; positive where the labels do not explain the entry), possible (m, the largest clearance of any
-    candidate there), speed (m/s), gap (m from the nearest hazard's edge)."""
+    candidate there), speed (m/s), gap (m from the nearest hazard's edge
+    or, where vases cost, that of the disc to be kept from one)."""
 
     def __init__(self, policy: GuardedPolicy):
         assert policy.guard is not None
@@ -63,7 +65,7 @@ class EntryLog:
         margin = float(self.classifier.margin(seen)[0, chosen]) if chosen >= 0 else np.nan
         start = task.block("velocimeter").start
         possible = backup.clearances(task, one, self.policy.agent.candidates).max()
-        gap = np.linalg.norm(one.hazards[0] - one.robot[0, :2], axis=1).min() - HAZARD_RADIUS
+        gap = nearest_of(*one.robot[0, :2], one.hazards[0], costly(task.level, one.vases)[0])
         speed = float(np.hypot(seen[0, start], seen[0, start + 1]))
         return (
             first_episode + row, step - age, age, chosen, margin, self._clearance(row, age), float(possible),

@@ -11,8 +11,9 @@ from scipy import stats
 
 from experiments.safetygym.evaluation.entries import EntryLog
 from experiments.safetygym.guard.guarding import GuardedPolicy
+from experiments.safetygym.records import APART
 from experiments.safetygym.sim.state import State
-from experiments.safetygym.sim.task import EPISODE_STEPS, Task
+from experiments.safetygym.sim.task import EPISODE_STEPS, Task, get_task
 from experiments.safetygym.sim.vector import SafetyGymVector
 from experiments.safetygym.states import backup
 from safeframe.certificates.cases import clopper_pearson_lower, clopper_pearson_upper
@@ -45,11 +46,14 @@ def run_episodes(
         watch: is given the environments before the first step.
 
     Returns:
-        One row per episode. Columns: return, cost (steps in a hazard), entries (a cost that the step before
-            did not have), defaults (default actions), judged (accepted actions whose true label was looked
-            up) and unsafe (those among them that were unsafe).
+        One row per episode. Columns: return, cost (steps with one: in a hazard or, where vases cost, with one
+            touched or moving), entries (a cost that the step before did not have), defaults (default
+            actions), judged (accepted actions whose true label was looked up) and unsafe (those among them
+            that were unsafe). Where vases cost also `APART`: cost and entries of hazards and of vases by
+            themselves.
     """
     task = policy.agent.task
+    vases_cost = get_task(task).level.vases_cost
     rounds = -(-steps // (num_envs * EPISODE_STEPS))
     num_envs = -(-steps // (rounds * EPISODE_STEPS))
     env = policy.agent.wrap(SafetyGymVector(task, num_envs, seed=seed, vase=vase))
@@ -60,8 +64,8 @@ def run_episodes(
         observation, _ = env.reset()
         if log is not None:
             log.reset()
-        sums = np.zeros((num_envs, len(COUNTS)))
-        before = np.zeros(num_envs, bool)
+        sums, apart = np.zeros((num_envs, len(COUNTS))), np.zeros((num_envs, len(APART)))
+        before, of_hazard, of_vase = (np.zeros(num_envs, bool) for _ in range(3))
         for step in range(EPISODE_STEPS):
             action = policy(observation)
             if policy.guard is not None and step % judge_every == 0:
@@ -79,9 +83,14 @@ def run_episodes(
             sums[:, 2] += cost & ~before
             sums[:, 3] += policy.candidate == -1
             before = cost
-        rows.append(sums)
-    table = pd.DataFrame(np.concatenate(rows), columns=list(COUNTS))
-    return table.astype(dict.fromkeys(COUNTS[1:], int))
+            if vases_cost:
+                hazard, touched = info["cost_hazards"] > 0, info["cost_vases"] > 0
+                apart += np.stack([hazard, hazard & ~of_hazard, touched, touched & ~of_vase], axis=1)
+                of_hazard, of_vase = hazard, touched
+        rows.append(np.concatenate([sums, apart], axis=1))
+    table = pd.DataFrame(np.concatenate(rows), columns=[*COUNTS, *APART])
+    table = table.astype(dict.fromkeys([*COUNTS[1:], *APART], int))
+    return table if vases_cost else table[list(COUNTS)]
 
 
 def _judge(task: Task, state: State, policy: GuardedPolicy) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +139,7 @@ def summarise(table: pd.DataFrame, constants: dict[str, Any]) -> Iterable[dict[s
 
     returns = table["return"].to_numpy()
     yield row("return", float(returns.mean()), ends=interval_of_mean(returns), name="t 95% over episodes")
-    for metric in ("cost", "entries"):
+    for metric in ("cost", "entries", *(name for name in APART if name in table)):
         values = table[metric].to_numpy()
         some = int((values > 0).sum())
         if some > 30:

@@ -24,7 +24,7 @@ from experiments.safetygym.agents.agent import Agent
 from experiments.safetygym.agents.checkpoints import load_agent
 from experiments.safetygym.evaluation.episodes import interval_of_mean, rare
 from experiments.safetygym.guard.guarding import GuardedPolicy
-from experiments.safetygym.references import agent_file
+from experiments.safetygym.references import PREFIXES, agent_file
 from experiments.safetygym.sim.task import EPISODE_STEPS, TASKS, get_task
 from experiments.safetygym.sim.vector import SafetyGymVector
 from experiments.safetygym.states.collection import BURN_IN
@@ -33,7 +33,7 @@ from safeframe.types import SafeframeError
 
 WINDOW = 60
 """Control steps that a future has: the paper's."""
-ROBOTS = {task.robot: task for task in TASKS.values()}
+ROBOTS = {PREFIXES[name]: task for name, task in TASKS.items()}
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 """Of the states, the least risky first."""
 LEVELS = (1e-4, 1e-3, 1e-2, 1e-1)
@@ -55,14 +55,15 @@ def counts(agent: Agent, states: int, futures: int, window: int, seed: int) -> n
         (states taken, 2) counts, each of `futures`.
     """
     policy = GuardedPolicy(agent, None, [seed, 1], get_task(agent.task))
-    env = SafetyGymVector(agent.task, states, seed=seed, vase="fixed")
+    vase = get_task(agent.task).easiest_vase
+    env = SafetyGymVector(agent.task, states, seed=seed, vase=vase)
     observation, _ = env.reset(options={"stagger": True})
     inside = np.zeros(states, bool)
     for _ in range(BURN_IN):
         observation, _, _, _, info = env.step(policy(observation))
         inside = info["cost"] > 0
     start = env.get_state(np.flatnonzero(~inside & (env.state.step <= EPISODE_STEPS - window)))
-    copies = SafetyGymVector(agent.task, len(start), seed=seed, vase="fixed")
+    copies = SafetyGymVector(agent.task, len(start), seed=seed, vase=vase)
     generator, found = np.random.default_rng([seed, 2]), np.zeros((len(start), 2), np.int64)
     for number in range(2 * futures):
         start.rng[:] = generator.integers(0, 2**63, len(start), dtype=np.uint64)
@@ -118,9 +119,11 @@ def main(arguments: list[str]) -> int:
         place, name = Path(pairs.pop("out")), pairs.pop("agent")
         states, futures = int(pairs.pop("states", "512")), int(pairs.pop("futures", "400"))
         seed = int(pairs.pop("seed", "5"))
-        robot, _, method = name.partition("_")
-        if pairs or robot not in ROBOTS or min(states, futures) < 1:
-            raise SafeframeError("known: agent=point_<name> or car_<name>, states, futures >= 1, seed, out")
+        robot = next((robot for robot in ROBOTS if name.startswith(f"{robot}_")), None)
+        if pairs or robot is None or min(states, futures) < 1:
+            known = " or ".join(f"{robot}_<name>" for robot in ROBOTS)
+            raise SafeframeError(f"known: agent={known}, states, futures >= 1, seed, out")
+        method = name.removeprefix(f"{robot}_")
         task = ROBOTS[robot]
         agent = load_agent(agent_file(robot, method), task=task.name, observation_size=task.observation_size)
     except (SafeframeError, ValueError, KeyError) as error:

@@ -24,7 +24,7 @@ from experiments.safetygym.agents.checkpoints import load_agent
 from experiments.safetygym.evaluation.episodes import interval_of_mean, run_episodes
 from experiments.safetygym.guard.guarding import GuardedPolicy
 from experiments.safetygym.records import METRES_PER_MARGIN
-from experiments.safetygym.references import agent_file
+from experiments.safetygym.references import PREFIXES, agent_file
 from experiments.safetygym.sim.task import Task, get_task
 from experiments.safetygym.sim.vector import SafetyGymVector
 from experiments.safetygym.states import backup
@@ -81,7 +81,8 @@ class TrueLabels:
 
 def measure(task: Task, name: str, least: float | None, steps: int, seed: int) -> dict[str, Any]:
     """One agent, with or without true labels: a row of the table; return per episode with its interval."""
-    file = agent_file(task.robot, name)
+    robot = PREFIXES[task.name]
+    file = agent_file(robot, name)
     agent = load_agent(file, task=task.name, observation_size=task.observation_size)
     guard = None if least is None else TrueLabels(agent, task, least)
     policy = GuardedPolicy(agent, guard, [seed, 1], task)  # type: ignore[arg-type]
@@ -90,7 +91,7 @@ def measure(task: Task, name: str, least: float | None, steps: int, seed: int) -
     low, high = interval_of_mean(returns)
     taken = len(found) * 1000
     return {
-        "robot": task.robot, "agent": name, "least_cm": np.nan if least is None else 100 * least,
+        "robot": robot, "agent": name, "least_cm": np.nan if least is None else 100 * least,
         "return": returns.mean(), "return_low": low, "return_high": high,
         "cost_total": int(found["cost"].to_numpy().sum()),
         "entries_total": int(found["entries"].to_numpy().sum()),
@@ -112,7 +113,7 @@ def main(arguments: list[str]) -> int:
         print(f"wrong arguments: {error}", file=sys.stderr)
         return 2
     kept = pd.read_csv(place) if place.exists() else pd.DataFrame({"robot": []})
-    kept = kept[kept["robot"] != task.robot]
+    kept = kept[kept["robot"] != PREFIXES[task.name]]
     rows: list[dict[str, Any]] = []
     for name, least in VARIANTS:
         rows.append(measure(task, name, least, steps, seed))

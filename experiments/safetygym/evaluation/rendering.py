@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.safetygym.guard.guarding import GuardedPolicy
 from experiments.safetygym.sim.render import Candidates, Frame, save_gif, save_png
+from experiments.safetygym.sim.task import Task
 from experiments.safetygym.sim.vector import SafetyGymVector
 from experiments.support.files import write_json
 
@@ -79,6 +80,7 @@ def pair_of_episodes(
     assert guarded.guard is not None
     assert alone.guard is None
     place = next((i for i, seed in enumerate(seeds) if _Episode(alone, seed).run().inside), 0)
+    inside = _inside(guarded.default_action.task).replace(" ", "_")
     content: dict[str, Any] = {"layout": place + 1, "layouts": len(seeds), "steps": STEPS, "r_t": r_t}
     for name, policy, shown in (
         (GUARDED, guarded, Shown(calibration, r_t)),
@@ -86,9 +88,14 @@ def pair_of_episodes(
     ):
         episode = _Episode(policy, seeds[place])
         save_gif(list(_frames(episode, shown, PAIR_EVERY)), directory / f"{name}.gif", 0.1)
-        content[name] = {"return": round(episode.total, 3), "steps_in_a_hazard": episode.inside}
+        content[name] = {"return": round(episode.total, 3), inside: episode.inside}
     write_json(directory / PAIR, content)
     return directory / PAIR
+
+
+def _inside(task: Task) -> str:
+    """What steps with a cost are called."""
+    return "steps with a cost" if task.level.vases_cost else "steps in a hazard"
 
 
 class _Episode:
@@ -128,7 +135,7 @@ def _frames(episode: _Episode, shown: Shown | None, every: int) -> Iterator[Fram
         observation, action = episode.observation, episode.act()
         if episode.step % every == 0:
             text = f"step {episode.step}   return {episode.total:.1f}   "
-            text += f"steps in a hazard: {episode.inside}" if shown is None else f"r_t = {shown.r_t:g}"
+            text += f"{_inside(env.task)}: {episode.inside}" if shown is None else f"r_t = {shown.r_t:g}"
             found = None if shown is None else _candidates(episode.policy, shown, observation, names)
             yield Frame.of(env, 0, np.array(episode.path), episode.cost, text, found)
         episode.take(action)

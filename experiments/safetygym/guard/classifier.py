@@ -3,14 +3,15 @@
 - `LogitClassifier` (the paper's): a network from the observation to one (safe, unsafe) pair of logits per
   candidate.
 - `PathClassifier`: a network from the robot's velocity to the braking path of every candidate; the predicted
-  clearance is the least distance between that path and the hazards read back from the lidar (`decoding`), and
-  the margin is minus the clearance, shifted per candidate by learned offsets. Errors near the boundary fall
-  on cases that are safe anyway, and a state far from what was seen still gets the right geometry.
+  clearance is the least distance between that path and the hazards read back from the lidar (`decoding`),
+  where vases cost also to what is to be kept from those; the margin is minus the clearance, shifted per
+  candidate by learned offsets. Errors near the boundary fall on cases that are safe anyway, and a state far
+  from what was seen still gets the right geometry.
 - `BoundedPathClassifier`: takes a predicted upper quantile of its own error off that clearance."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 
 from experiments.safetygym.learning_settings import PathErrorSettings
 from experiments.safetygym.records import METRES_PER_MARGIN
-from experiments.safetygym.sim.task import Task
+from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, VASE_KEEP
+from experiments.safetygym.sim.task import HAZARD_RADIUS, Task
 from experiments.safetygym.states.backup import PATH_STEPS
-from experiments.safetygym.states.decoding import MAX_HAZARDS, decode
+from experiments.safetygym.states.decoding import BETWEEN_HAZARDS, BETWEEN_VASES, MAX_HAZARDS, decode
 from experiments.safetygym.states.geometry import least_clearance
 
 if TYPE_CHECKING:
@@ -113,7 +115,9 @@ class PathClassifier(Classifier):
         if task.robot == "car":  # wheels slip: forces, tilting and the ball tell more than velocities alone
             blocks = ("velocimeter", "gyro", "ballangvel_rear", "accelerometer")
             self.inputs = [i for name in blocks for i in range(task.observation_size)[task.block(name)]]
-        self.lidar = task.block("hazards_lidar")
+        self.discs = [(task.block("hazards_lidar"), BETWEEN_HAZARDS, HAZARD_RADIUS)]
+        if task.level.vases_cost:
+            self.discs.append((task.block("vases_lidar"), BETWEEN_VASES, VASE_KEEP))
         self.times = len(PATH_STEPS[task.robot])
         self.network = _mlp(len(self.inputs), hidden, n_candidates * self.times * 2, nn.SiLU)
         self.offset = nn.Parameter(torch.zeros(n_candidates))
@@ -128,11 +132,12 @@ class PathClassifier(Classifier):
         """Standardised inputs of the network."""
         return torch.from_numpy(np.ascontiguousarray(observation[:, self.inputs])) / self.scale
 
-    def hazards(self, observation: np.ndarray) -> np.ndarray:
-        """Decoded hazards (n, 6, 2, 2), m, body axes."""
-        out = np.empty((len(observation), MAX_HAZARDS, 2, 2))
-        decode(np.ascontiguousarray(observation[:, self.lidar]), _HORIZON, out)
-        return out
+    def decoded(self, observation: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
+        """What must not be entered, hazards first: decoded places (n, 6, 2, 2), m, body axes, and radius."""
+        for lidar, between, radius in self.discs:
+            out = np.empty((len(observation), MAX_HAZARDS, 2, 2))
+            decode(np.ascontiguousarray(observation[:, lidar]), _HORIZON, between, out)
+            yield out, radius
 
     def paths(self, velocity: Tensor) -> Tensor:
         """Predicted positions (n, k, T, 2), m, body axes of the present."""
@@ -141,11 +146,14 @@ class PathClassifier(Classifier):
     def features(self, observation: np.ndarray) -> tuple[Tensor, ...]:
         """Margins without offsets (n, k), from compiled code: only the offsets are left to the approximate
         loss, paths stay what they are, predictions of where the robot goes."""
-        out = np.empty((len(observation), self.n_candidates), np.float32)
+        least = np.full((len(observation), self.n_candidates), CLEARANCE_HIGH, np.float32)
         with torch.no_grad():
             path = self.paths(self.velocity(observation)).numpy()
-        least_clearance(path, self.hazards(observation), out)
-        return (torch.from_numpy(out / np.float32(-METRES_PER_MARGIN)),)
+        for places, radius in self.decoded(observation):
+            out = np.empty_like(least)
+            least_clearance(path, places, radius, out)
+            np.minimum(least, out, out=least)
+        return (torch.from_numpy(least / np.float32(-METRES_PER_MARGIN)),)
 
     def forward(self, *features: Tensor) -> Tensor:
         return self.offset + features[0]

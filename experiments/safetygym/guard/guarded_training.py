@@ -73,7 +73,7 @@ def train_guarded(
         shards = InternalData(directory / f"data_{phase}", {"task": task.name, "phase": phase, "r_t": r_t})
         collect(
             shards, GuardedPolicy(agent, guard, 0, task), cases, "backup", seed=settings.seed + 1000 + phase,
-            with_paths=True, vase="fixed",
+            with_paths=True, vase=task.easiest_vase,
         )  # fmt: skip
         data.append(shards.load())
         classifier = PathClassifier(task, len(first.candidates))

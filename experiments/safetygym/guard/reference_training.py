@@ -21,10 +21,10 @@ from pathlib import Path
 
 from experiments.safetygym.agents import train
 from experiments.safetygym.guard import guarded_training
-from experiments.safetygym.references import agent_file
+from experiments.safetygym.references import PREFIXES, agent_file
 from safeframe.types import SafeframeError
 
-CAR = "task=Safexp-CarGoal1-v0"
+OF = {prefix: task for task, prefix in PREFIXES.items()}
 SMALL = "hidden=64,64"
 PPO = "ppo"
 KNOB = re.compile(r"(?P<method>ppo_lag|ppo_lag_long|saute)_(?P<limit>\d+(\.\d+)?)")
@@ -65,15 +65,14 @@ def parts(agent: str, training_seed: int = 0) -> list[Part]:
     Raises:
         SafeframeError: for a name that is not one's, and a negative seed.
     """
-    robot, _, name = agent.partition("_")
-    if robot not in ("point", "car") or training_seed < 0:
-        raise SafeframeError(
-            f"agent={agent} training_seed={training_seed}: point_<name> or car_<name>, and >= 0"
-        )
-    car = robot == "car"
-    task = (CAR,) if car else ()
+    prefix = next((prefix for prefix in OF if agent.startswith(f"{prefix}_")), None)
+    if prefix is None or training_seed < 0:
+        known = ", ".join(f"{one}_<name>" for one in OF)
+        raise SafeframeError(f"agent={agent} training_seed={training_seed}: one of {known}, and >= 0")
+    name, car = agent.removeprefix(f"{prefix}_"), prefix == "car"
+    task = () if prefix == "point" else (f"task={OF[prefix]}",)
     if name == "ours":
-        return _ours(car, task, training_seed)
+        return _ours(prefix, task, training_seed)
     seed, named = f"seed={training_seed}", KNOB.fullmatch(name)
     if name == PPO:
         settings = ("method=ppo", "steps=1e7")
@@ -91,15 +90,22 @@ def parts(agent: str, training_seed: int = 0) -> list[Part]:
     return [Part("train", (*settings, *task, seed), name)]
 
 
-def _ours(car: bool, task: tuple[str, ...], training_seed: int) -> list[Part]:
-    """Trainings under the guard, each going on with the agent of the one before."""
-    first = f"agent={agent_file('car' if car else 'point', PPO)}"
-    on = ("learning_rate=5e-4",)
+def _ours(prefix: str, task: tuple[str, ...], training_seed: int) -> list[Part]:
+    """Trainings under the guard, each going on with the agent of the one before.
+
+    At PointGoal2 there is one, and its first data come from a PPO of 2 * 10^6 steps that is trained for them.
+    """
+    first, on, car = f"agent={agent_file(prefix, PPO)}", ("learning_rate=5e-4",), prefix == "car"
     trainings = (("8e6", ()), ("6e6", on))
     if car:
         trainings = (("5e6", ()), ("1e7", on), ("1e7", on), ("1e7", (*on, "entropy=0")))
+    if prefix == "goal2_point":
+        trainings = (("6e6", ()),)
     cases = ("cases=4e5",) if car else ()
     found: list[Part] = []
+    if prefix == "goal2_point":
+        short = ("method=ppo", "steps=2e6", "evaluate=0", *task, f"seed={training_seed}")
+        found.append(Part("train", short, "ours_0"))
     for number, (steps, more) in enumerate(trainings):
         begins, start = (found[-1].agent, ()) if found else (None, (first,))
         folder = "ours" if number == len(trainings) - 1 else f"ours_{number + 1}"

@@ -103,13 +103,26 @@ def panels(by_robot: Mapping[str, Measured]) -> Figure:
         labels |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     for axes in grid[0]:
         figures.log_axis_with_zero(axes, rail, max(float(every["cost_high"].max()), 1.0))
-    grid[0][0].set_ylabel("cost (steps in a hazard) per 1,000 steps")
+    level_2 = any(robot.startswith("goal2_") for robot in tables)
+    what = "hazards and vases" if level_2 else "steps in a hazard"
+    grid[0][0].set_ylabel(f"cost ({what}) per 1,000 steps")
     figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=4 if width > 5 else 3)
     return figure
 
 
 def robot_title(robot: str) -> str:
-    return {"point": "PointGoal1", "car": "CarGoal1"}.get(robot, robot)
+    return {"point": "PointGoal1", "car": "CarGoal1", "goal2_point": "PointGoal2"}.get(robot, robot)
+
+
+def cost_name(robot: str) -> str:
+    """What a step costs for."""
+    level_2 = "steps in a hazard, or with a vase touched or moving"
+    return level_2 if robot.startswith("goal2_") else "steps in a hazard"
+
+
+def entry_name(robot: str) -> str:
+    """What is entered, where costs that begin are counted."""
+    return "into a hazard or into contact with a vase" if robot.startswith("goal2_") else "into a hazard"
 
 
 def _shown(measured: Measured) -> pd.DataFrame:
@@ -174,7 +187,8 @@ def units(measured: Measured) -> str:
 
 def caption(by_robot: Mapping[str, Measured], source: str) -> str:
     """What figure 3A shows, with n, seeds and which interval."""
-    parts = [f"Safety Gym, {source}. Cost (steps inside a hazard) against return, both per 1,000 steps."]
+    what = [cost_name(robot) for robot in by_robot if robot.startswith("goal2_")] or ["steps inside a hazard"]
+    parts = [f"Safety Gym, {source}. Cost ({what[0]}) against return, both per 1,000 steps."]
     parts += [f"{robot_title(robot)}: {units(measured)}." for robot, measured in by_robot.items()]
     parts += [
         "On the line marked 0: no step with cost was seen; the bar ends at the one-sided 95 % upper limit "

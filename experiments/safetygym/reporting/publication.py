@@ -15,6 +15,7 @@ from experiments.safetygym.reporting import (
     comparison,
     figures,
     guarantee,
+    level,
     measured,
     report,
     scaling,
@@ -38,7 +39,9 @@ def load(preset: str, where: Mapping[str, Any], root: Root) -> tuple[dict[str, m
 
 def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
     """The runs that figures, tables and claims rest on."""
-    return unique(run for loaded in load(preset, where, root)[0].values() for run in loaded.kept)
+    found = list(load(preset, where, root)[0].values())
+    other = level.load(preset, where, root)
+    return unique(run for loaded in [*found, *([other] if other else [])] for run in loaded.kept)
 
 
 def trim(runs: list[Saved]) -> Callable[[Saved, str, pd.DataFrame], pd.DataFrame]:
@@ -72,4 +75,5 @@ def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -
             robot, loaded, preset, report.TASKS[robot], safer[robot], target.ledger, dirty=target.dirty
         )
         announce("not claimed", missing)
-    return paths
+    other = level.load(preset, where, root)
+    return paths + (level.publish(other, preset, target) if other else [])

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.safetygym.records import OURS, PER
-from experiments.safetygym.reporting import trainings
+from experiments.safetygym.reporting import figures, trainings
 from experiments.safetygym.reporting.ablations import ablation_table
 from experiments.safetygym.reporting.classification import entry_table
 from experiments.safetygym.reporting.comparison import BASELINES, times_safer, useful, worst
@@ -26,8 +26,11 @@ ACTIONS = 1e7
 """What the paper counts entries over."""
 
 
-def summary(source: Path | Measured) -> str:
-    """A run (its directory) or pooled runs as a compact table: what every method earns and costs."""
+def summary(source: Path | Measured, robot: str = "point") -> str:
+    """A run (its directory) or pooled runs as a compact table: what every method earns and costs.
+
+    `robot` (and level) says what costs.
+    """
     measured = (
         source if isinstance(source, Measured) else gather([read(of_directory(source, finished=False))])
     )
@@ -45,8 +48,8 @@ def summary(source: Path | Measured) -> str:
     ]
     text.insert(1, "-" * max(map(len, text)))
     text.append(
-        "return, cost (steps in a hazard) and entries into a hazard per 1,000 steps, with 95 % intervals "
-        "over "
+        f"return, cost ({figures.cost_name(robot)}) and entries {figures.entry_name(robot)} per 1,000 steps, "
+        "with 95 % intervals over "
         f"{'runs' if table['runs'].max() > 1 else 'episodes'};\ntotal: entries in all steps; default: share "
         "of "
         "default actions; unsafe: share of truly unsafe among accepted actions;\n< : none seen, one-sided 95 "
@@ -93,7 +96,7 @@ def report_text(directory: Path, pictures: Mapping[str, Path] | None = None, rob
     measured = gather([read(of_directory(directory, finished=False))])
     paths = figure_3a({robot: measured}, "this run", directory)
     shown = {"figure": paths[0], **(pictures or {})}
-    return "\n".join([summary(measured), "", *(f"{name}: {path}" for name, path in shown.items())])
+    return "\n".join([summary(measured, robot), "", *(f"{name}: {path}" for name, path in shown.items())])
 
 
 def write(by_robot: Mapping[str, Loaded], safer: pd.DataFrame, place: Path = RESULTS) -> list[Path]:
@@ -152,6 +155,7 @@ def record(
     ledger: Path | None = None,
     r_t: float = TRAINED_AT,
     dirty: bool = False,
+    command: str | None = None,
 ) -> list[str]:
     """Write a robot's claims to the ledger.
 
@@ -164,16 +168,17 @@ def record(
         ledger: file of the claims; None: the repository's.
         r_t: threshold that the claims are of.
         dirty: whether runs of a dirty tree count too.
+        command: that made the runs; None: that of figure 3.
 
     Returns:
         What could not be claimed, and why, as texts.
     """
     measured = loaded.full
     table = curves(measured)
+    command = command or ("make figure-3" if preset == "laptop" else PAPER_COMMAND)
     claim = Claimant(
-        "safetygym", loaded.saved, "make figure-3" if preset == "laptop" else PAPER_COMMAND, ledger, dirty,
-        seeds=measured.seeds, preset=preset, data=data,
-    )  # fmt: skip
+        "safetygym", loaded.saved, command, ledger, dirty, seeds=measured.seeds, preset=preset, data=data
+    )
 
     def of_point(name: str, at: int | None, rate: str, scale: float = 1.0, why: str = "was not run") -> None:
         if at is None or np.isnan(table.at[at, rate]):

@@ -1,6 +1,6 @@
-"""PointGoal1 and CarGoal1 of Safety Gym (Ray, Achiam and Amodei 2019), rebuilt on current libraries.
+"""PointGoal1, CarGoal1 and PointGoal2 of Safety Gym (Ray, Achiam and Amodei 2019), rebuilt.
 
-Importing this package registers `Safexp-PointGoal1-v0` and `Safexp-CarGoal1-v0` with gymnasium, for
+Importing this package registers `Safexp-PointGoal1-v0` and the others with gymnasium, for
 `gymnasium.make` (one environment) and `gymnasium.make_vec` (many, in one pass).
 """
 

@@ -7,13 +7,12 @@ import math
 import numpy as np
 from numba import njit
 
-from experiments.safetygym.sim.layout import N_OBJECTS, sample_goal, sample_layout
+from experiments.safetygym.sim.layout import sample_goal, sample_layout
 from experiments.safetygym.sim.random import uniform
 from experiments.safetygym.sim.task import (
     EPISODE_STEPS,
     GOAL_RADIUS,
     HAZARD_RADIUS,
-    N_HAZARDS,
     REWARD_CLIP,
     REWARD_GOAL,
 )
@@ -25,8 +24,8 @@ within ten steps, out of the robot's reach and without a trace in any observatio
 
 @njit(cache=True, inline="always")
 def in_hazard(x: float, y: float, hazards: np.ndarray) -> bool:
-    """Is (x, y) within .2 m of one of hazards (8, 2)?"""
-    for h in range(N_HAZARDS):
+    """Is (x, y) within .2 m of one of hazards (H, 2)?"""
+    for h in range(hazards.shape[0]):
         dx, dy = x - hazards[h, 0], y - hazards[h, 1]
         if math.sqrt(dx * dx + dy * dy) <= HAZARD_RADIUS:
             return True
@@ -41,18 +40,20 @@ def distance_to_goal(x: float, y: float, goal: np.ndarray) -> float:
 
 
 @njit(cache=True)
-def start(i, goal, hazards, vase, step, rng) -> tuple[float, float, float]:
+def start(i, extent, goal, hazards, vases, step, rng) -> tuple[float, float, float]:
     """Begin an episode in environment i, all but the robot, whose (x, y, heading) is returned: layout,
-    headings of robot and vase, and the goal drawn a second time."""
-    placed = np.empty((N_OBJECTS, 2))
-    sample_layout(rng, i, placed)
+    headings of robot and vases, and the goal drawn a second time."""
+    n_hazards = hazards.shape[1]
+    placed = np.empty((2 + n_hazards + vases.shape[1], 2))
+    sample_layout(rng, i, extent, n_hazards, placed)
     x, y, heading = placed[0, 0], placed[0, 1], uniform(rng, i, 0.0, 2.0 * math.pi)
-    for h in range(N_HAZARDS):
+    for h in range(n_hazards):
         hazards[i, h, 0], hazards[i, h, 1] = placed[2 + h, 0], placed[2 + h, 1]
-    turn = uniform(rng, i, 0.0, 2.0 * math.pi)
-    set_vase(vase[i], placed[N_OBJECTS - 1, 0], placed[N_OBJECTS - 1, 1], turn)
+    for v in range(vases.shape[1]):
+        turn = uniform(rng, i, 0.0, 2.0 * math.pi)
+        set_vase(vases[i, v], placed[2 + n_hazards + v, 0], placed[2 + n_hazards + v, 1], turn)
     goal[i, 0], goal[i, 1] = placed[1, 0], placed[1, 1]
-    sample_goal(rng, i, x, y, vase[i, 0], vase[i, 1], hazards, goal)
+    sample_goal(rng, i, extent, x, y, vases, hazards, goal)
     step[i] = 0
     return x, y, heading
 
@@ -67,8 +68,8 @@ def set_vase(vase: np.ndarray, x: float, y: float, turn: float) -> None:
 
 @njit(cache=True, inline="always")
 def score(i, x, y, before, goal, hazards, step, reward, cost, goal_met, truncated) -> None:
-    """Reward, cost, hit and clock of environment i, whose robot, `before` metres from the goal a step ago,
-    is at (x, y) now."""
+    """Reward, cost of hazards, hit and clock of environment i, whose robot, `before` metres from the goal a
+    step ago, is at (x, y) now."""
     after = distance_to_goal(x, y, goal[i])
     reward[i] = min(max(before - after, -REWARD_CLIP), REWARD_CLIP)
     cost[i] = 1.0 if in_hazard(x, y, hazards[i]) else 0.0

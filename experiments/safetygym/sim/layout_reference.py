@@ -15,9 +15,9 @@ from functools import lru_cache
 import numpy as np
 
 from experiments.safetygym.sim.episode import set_vase
-from experiments.safetygym.sim.layout import GOAL_TRIES, KEEPOUTS, N_OBJECTS
+from experiments.safetygym.sim.layout import GOAL_TRIES, keepouts
 from experiments.safetygym.sim.state import State
-from experiments.safetygym.sim.task import EXTENT, GOAL_KEEPOUT, N_HAZARDS, PLACEMENT_TRIES, ROBOT_KEEPOUT
+from experiments.safetygym.sim.task import GOAL_KEEPOUT, PLACEMENT_TRIES, ROBOT_KEEPOUT, Level
 from safeframe.types import SafeframeError
 
 LAYOUT_TRIES = 10_000
@@ -63,9 +63,9 @@ class Cursor:
         self.taken += 1
         return low + (high - low) * self._stream[self.taken - 1]
 
-    def place(self, keepout: float) -> tuple[float, float]:
-        """A point that keeps `keepout` m from the edge."""
-        low, high = -EXTENT + keepout, EXTENT - keepout
+    def place(self, keepout: float, extent: float) -> tuple[float, float]:
+        """A point that keeps `keepout` m from the edge of [-extent, extent]^2."""
+        low, high = -extent + keepout, extent - keepout
         return self.uniform(low, high), self.uniform(low, high)
 
 
@@ -80,54 +80,56 @@ def first_seeds(seed: int | None, n: int) -> np.ndarray:
     return seeds << np.uint64(_BITS)
 
 
-def begin(state: State, i: int) -> tuple[float, float, float]:
+def begin(state: State, i: int, level: Level) -> tuple[float, float, float]:
     """Begin an episode in row i with the next seed: all but the robot, whose (x, y, heading) is returned."""
     cursor = Cursor((((int(state.rng[i]) >> _BITS) + 1) & _MASK) << _BITS)
-    placed = _layout(cursor)
-    heading, turn = cursor.uniform(0.0, 2 * math.pi), cursor.uniform(0.0, 2 * math.pi)
-    for _ in range(1 + N_HAZARDS):  # headings of goal and hazards, which nobody sees
+    placed = _layout(cursor, level)
+    heading = cursor.uniform(0.0, 2 * math.pi)
+    for vase, place in zip(state.vases[i], placed[2 + level.hazards :], strict=True):
+        set_vase(vase, *place, cursor.uniform(0.0, 2 * math.pi))
+    for _ in range(1 + level.hazards):  # headings of goal and hazards, which nobody sees
         cursor.uniform(0.0, 2 * math.pi)
-    state.hazards[i] = placed[2:-1]
-    set_vase(state.vase[i], *placed[-1], turn)
+    state.hazards[i] = placed[2 : 2 + level.hazards]
     state.step[i] = 0
     x, y = placed[0]
-    _goal(cursor, state, i, x, y)
+    _goal(cursor, state, i, x, y, level)
     state.rng[i] = cursor.packed
     return x, y, heading
 
 
-def next_goal(state: State, i: int) -> bool:
+def next_goal(state: State, i: int, level: Level) -> bool:
     """A new goal for row i, whose robot stands at robot[i, :2]; False if there is no place for one."""
     cursor = Cursor(int(state.rng[i]))
-    found = _goal(cursor, state, i, float(state.robot[i, 0]), float(state.robot[i, 1]))
+    found = _goal(cursor, state, i, float(state.robot[i, 0]), float(state.robot[i, 1]), level)
     state.rng[i] = cursor.packed
     return found
 
 
-def _goal(cursor: Cursor, state: State, i: int, x: float, y: float) -> bool:
-    vase = (float(state.vase[i, 0]), float(state.vase[i, 1]))
-    others = [(x, y), *[(float(h[0]), float(h[1])) for h in state.hazards[i]], vase]
-    keepouts = (ROBOT_KEEPOUT, *KEEPOUTS[2:])
+def _goal(cursor: Cursor, state: State, i: int, x: float, y: float, level: Level) -> bool:
+    objects = [*state.hazards[i], *state.vases[i]]
+    others = [(x, y), *[(float(o[0]), float(o[1])) for o in objects]]
+    kept = (ROBOT_KEEPOUT, *keepouts(level)[2:])
     for _ in range(GOAL_TRIES):
-        xy = cursor.place(GOAL_KEEPOUT)
-        if _clear(xy, GOAL_KEEPOUT, others, keepouts):
+        xy = cursor.place(GOAL_KEEPOUT, level.extent)
+        if _clear(xy, GOAL_KEEPOUT, others, kept):
             state.goal[i] = xy
             return True
     return False
 
 
-def _layout(cursor: Cursor) -> list[tuple[float, float]]:
+def _layout(cursor: Cursor, level: Level) -> list[tuple[float, float]]:
+    kept = keepouts(level)
     for _ in range(LAYOUT_TRIES):
         placed: list[tuple[float, float]] = []
-        for keepout in KEEPOUTS:
+        for keepout in kept:
             for _ in range(PLACEMENT_TRIES):
-                xy = cursor.place(keepout)
-                if _clear(xy, keepout, placed, KEEPOUTS):
+                xy = cursor.place(keepout, level.extent)
+                if _clear(xy, keepout, placed, kept):
                     placed.append(xy)
                     break
             else:
                 break
-        if len(placed) == N_OBJECTS:
+        if len(placed) == len(kept):
             return placed
     raise SafeframeError(f"seed {cursor.seed}: no layout found in {LAYOUT_TRIES:,} tries")
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numba import njit
 
-from experiments.safetygym.sim.task import LIDAR_BINS, LIDAR_RANGE, N_HAZARDS
+from experiments.safetygym.sim.task import LIDAR_BINS, LIDAR_RANGE
 
 ARCTAN = (
     2.5464790884887236,
@@ -24,8 +24,8 @@ ARCTAN = (
 )  # fmt: skip
 """Coefficients of arctan(t) / t * 8 / pi in t^2 on [0, 1] (Chebyshev fit, error 7e-10 bins): the arc tangent
 in bins, in a form that runs in vector registers."""
-N_SEEN = N_HAZARDS + 2
-"""Objects that a robot sees: hazards, goal, vase."""
+MOST_SEEN = 24
+"""Objects that a robot may see: hazards, goal, vases."""
 _C0, _C1, _C2, _C3, _C4, _C5 = ARCTAN[:6]
 _C6, _C7, _C8, _C9, _C10 = ARCTAN[6:]
 
@@ -52,23 +52,23 @@ def strength(ex: float, ey: float) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def locate(work: np.ndarray, c: float, s: float) -> None:
-    """work[:10] and work[10:20] hold N_SEEN objects (x and y from the robot, m, world axes), seen under
-    heading (c, s): writes their angles in bins into work[20:30] and their strengths into work[30:40]."""
-    for k in range(N_SEEN):
-        dx, dy = work[k], work[N_SEEN + k]
+def locate(work: np.ndarray, n: int, c: float, s: float) -> None:
+    """work[:n] and work[24 : 24 + n] hold n objects (x and y from the robot, m, world axes), seen under
+    heading (c, s): writes their angles in bins to work[48:] and their strengths to work[72:]."""
+    for k in range(n):
+        dx, dy = work[k], work[MOST_SEEN + k]
         ex, ey = c * dx + s * dy, c * dy - s * dx
-        work[2 * N_SEEN + k], work[3 * N_SEEN + k] = angle_in_bins(ex, ey), strength(ex, ey)
+        work[2 * MOST_SEEN + k], work[3 * MOST_SEEN + k] = angle_in_bins(ex, ey), strength(ex, ey)
 
 
 @njit(cache=True, inline="always")
-def fill(work: np.ndarray, n: int, obs: np.ndarray, offset: int) -> None:
-    """Write the 16 bins of the first n objects that `locate` has seen to obs[offset:]."""
-    bins = 4 * N_SEEN
+def fill(work: np.ndarray, first: int, last: int, obs: np.ndarray, offset: int) -> None:
+    """Write the 16 bins of objects `first` to `last` (left out), which `locate` has seen, to obs[offset:]."""
+    bins = 4 * MOST_SEEN
     for b in range(bins, bins + LIDAR_BINS):
         work[b] = 0.0
-    for k in range(n):
-        enter(work, bins, work[2 * N_SEEN + k], work[3 * N_SEEN + k])
+    for k in range(first, last):
+        enter(work, bins, work[2 * MOST_SEEN + k], work[3 * MOST_SEEN + k])
     for b in range(LIDAR_BINS):
         obs[offset + b] = work[bins + b]
 
@@ -76,7 +76,7 @@ def fill(work: np.ndarray, n: int, obs: np.ndarray, offset: int) -> None:
 @njit(cache=True, inline="always")
 def fill_one(work: np.ndarray, k: int, obs: np.ndarray, offset: int) -> None:
     """Write the 16 bins of object k alone, which `locate` has seen, to obs[offset:]."""
-    angle, reading = work[2 * N_SEEN + k], work[3 * N_SEEN + k]
+    angle, reading = work[2 * MOST_SEEN + k], work[3 * MOST_SEEN + k]
     for b in range(offset, offset + LIDAR_BINS):
         obs[b] = 0.0
     b = int(angle)

@@ -8,7 +8,7 @@ lie in the action space, coloured by the bound on their risk against the thresho
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 SCENE = 480
 """pixels, of a side"""
 PANEL = 220
-EXTENT = 2.0
-"""m from the middle of the scene to its edge, more if a robot is further out"""
+BEYOND = 0.5
+"""m from where objects end to the edge of the scene, more if a robot is further out"""
 _SCALE = 2  # drawn larger, then reduced: smooth edges
 _HAZARD, _GOAL, _VASE, _ROBOT = (70, 90, 220), (40, 160, 70), (30, 170, 180), (200, 40, 40)
 _INK, _PALE, _WHITE = (40, 40, 40), (225, 225, 225), (255, 255, 255)
@@ -54,14 +54,16 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Frame:
-    """What one picture shows: robot (x, y, heading), goal (2,), hazards (8, 2), vase (x, y, heading); lidar
-    (3, 16): goal, hazards, vase; path (t, 2) behind the robot; cost of this step; text; candidates."""
+    """What one picture shows: robot (x, y, heading), goal (2,), hazards (H, 2), vases (V, 3): x, y, heading;
+    lidar (3, 16): goal, hazards, vases; edge (m) of where objects are; path (t, 2) behind the robot; cost of
+    this step; text; candidates."""
 
     robot: np.ndarray
     goal: np.ndarray
     hazards: np.ndarray
-    vase: np.ndarray
+    vases: np.ndarray
     lidar: np.ndarray
+    edge: float = 1.5
     is_car: bool = False
     path: np.ndarray | None = None
     cost: float = 0.0
@@ -79,15 +81,17 @@ class Frame:
     ) -> Frame:
         """Environment `row` as it stands."""
         state, task = env.get_state(np.array([row])), env.task
-        body, (w, x, y, z) = state.robot[0], state.vase[0, 3:7]
+        body, (w, x, y, z) = state.robot[0], state.vases[0, :, 3:7].T
+        turns = np.arctan2(2 * (x * y + w * z), 1 - 2 * (y * y + z * z))
         turn = env.robot.heading(state)[0]
         obs = env.last_observation[row]
         return Frame(
             robot=np.array([body[0], body[1], turn]),
             goal=state.goal[0],
             hazards=state.hazards[0],
-            vase=np.array([*state.vase[0, :2], math.atan2(2 * (x * y + w * z), 1 - 2 * (y * y + z * z))]),
+            vases=np.column_stack([state.vases[0, :, :2], turns]),
             lidar=np.stack([obs[task.block(name)] for name, _ in _LIDARS]),
+            edge=task.level.extent,
             is_car=task.robot == "car",
             path=path,
             cost=cost,
@@ -101,11 +105,12 @@ def draw(frame: Frame, extent: float | None = None) -> np.ndarray:
     size = SCENE * _SCALE
     scene = Image.new("RGB", (size, size), _WHITE)
     pen = _Pen(ImageDraw.Draw(scene, "RGBA"), extent or extent_of([frame]), size)
-    pen.box((0.0, 0.0, 0.0), 1.5, 1.5, None, _PALE)
+    pen.box((0.0, 0.0, 0.0), frame.edge, frame.edge, None, _PALE)
     for hazard in frame.hazards:
         pen.disc(hazard, HAZARD_RADIUS, (*_HAZARD, 90), _HAZARD)
     pen.disc(frame.goal, GOAL_RADIUS, (*_GOAL, 90), _GOAL)
-    pen.box(frame.vase, VASE_HALF_SIZE, VASE_HALF_SIZE, (*_VASE, 150), _VASE)
+    for vase in frame.vases:
+        pen.box(vase, VASE_HALF_SIZE, VASE_HALF_SIZE, (*_VASE, 150), _VASE)
     if frame.path is not None and len(frame.path) > 1:
         pen.line(frame.path, (*_INK, 110))
     _draw_robot(pen, frame)
@@ -120,9 +125,10 @@ def draw(frame: Frame, extent: float | None = None) -> np.ndarray:
     return np.asarray(picture)
 
 
-def extent_of(frames: Iterable[Frame]) -> float:
+def extent_of(frames: Sequence[Frame]) -> float:
     """Half the width (m) of a scene that shows the robots of all frames."""
-    return max([EXTENT, *(float(np.abs(frame.robot[:2]).max()) + 0.5 for frame in frames)])
+    edges = [frame.edge + BEYOND for frame in frames]
+    return max([*edges, *(float(np.abs(frame.robot[:2]).max()) + BEYOND for frame in frames)])
 
 
 def save_png(frame: Frame, path: str | Path) -> Path:

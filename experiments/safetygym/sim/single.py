@@ -17,8 +17,8 @@ from safeframe.types import SafeframeError
 class SafetyGymEnv(gymnasium.Env):
     """One Safety Gym task; arguments as `SafetyGymVector`, and render_mode None or "rgb_array".
 
-    info of a step: cost (0.0 or 1.0), goal_met (bool). The episode ends by truncation after 1,000 steps; a
-    further step raises SafeframeError until reset.
+    info of a step: cost (0.0 or 1.0), goal_met (bool), where vases cost cost_hazards and cost_vases. The
+    episode ends by truncation after 1,000 steps; a further step raises SafeframeError until reset.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 50}
@@ -59,7 +59,8 @@ class SafetyGymEnv(gymnasium.Env):
             raise SafeframeError(f"action has shape {action.shape}; (2,) is needed")
         obs, reward, _, truncated, info = self.vector._step(action[None], reset=False)
         self._ended, self._cost = bool(truncated[0]), float(info["cost"][0])
-        single = {"cost": self._cost, "goal_met": bool(info["goal_met"][0])}
+        single: dict[str, Any] = {name: float(info[name][0]) for name in info if name.startswith("cost")}
+        single["goal_met"] = bool(info["goal_met"][0])
         return obs[0], float(reward[0]), False, self._ended, single
 
     def get_state(self) -> State:

@@ -14,14 +14,15 @@ class State:
     """n environments, one row each; metres, radians, seconds.
 
     robot (n, R): Point: x, y, heading, velocity of the origin in world axes (2), angular velocity. Car:
-    MuJoCo's qpos (13) and qvel (11). goal (n, 2); hazards (n, 8, 2); vase (n, 13): qpos 7 and qvel 6 of the
-    free box; step (n,): steps taken in the episode; rng (n,) uint64: state of each environment's generator.
+    MuJoCo's qpos (13) and qvel (11). goal (n, 2); hazards (n, H, 2); vases (n, V, 13): qpos 7 and qvel 6 of
+    every free box; step (n,): steps taken in the episode; rng (n,) uint64: state of each environment's
+    generator.
     """
 
     robot: np.ndarray
     goal: np.ndarray
     hazards: np.ndarray
-    vase: np.ndarray
+    vases: np.ndarray
     step: np.ndarray
     rng: np.ndarray
 
@@ -30,8 +31,8 @@ class State:
 
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """robot, goal, hazards, vase, step, rng: the order in which compiled code takes them."""
-        return self.robot, self.goal, self.hazards, self.vase, self.step, self.rng
+        """robot, goal, hazards, vases, step, rng: the order in which compiled code takes them."""
+        return self.robot, self.goal, self.hazards, self.vases, self.step, self.rng
 
     def copy(self) -> State:
         """An independent copy."""
@@ -48,7 +49,7 @@ class State:
 
     def check(self, where: str) -> None:
         """Raises SafeframeError if physics is not finite."""
-        for name in ("robot", "goal", "hazards", "vase"):
+        for name in ("robot", "goal", "hazards", "vases"):
             value = getattr(self, name)
             bad = ~np.isfinite(value.reshape(len(value), -1)).all(axis=1)
             if bad.any():

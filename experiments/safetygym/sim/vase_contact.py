@@ -17,6 +17,11 @@ from experiments.safetygym.sim.task import VASE_HALF_SIZE
 REACH = 0.345
 """m between the origins: beyond it no control step leads to contact (outermost points of robot .159 and vase
 .142; the origin moves at most .04 m in a step)."""
+NEIGHBOURS = 0.45
+"""m between the centres of two vases: beyond it one that is pushed does not reach the other within a control
+step (twice .173, the outermost point of a tilted one, and .1 m of way at 5 m/s)."""
+ROBOT_OUTERMOST = math.hypot(0.15, 0.05)
+"""m from its origin: a corner of its arrow"""
 _RADIUS = 0.1  # of the robot's sphere
 _ARROW, _ARROW_HALF = 0.1, 0.05  # its arrow: a box ahead
 _MARGIN = 1e-3  # m, for the tilt that still counts as flat

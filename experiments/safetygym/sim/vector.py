@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 from experiments.safetygym.sim import layout_reference
 from experiments.safetygym.sim.robots import ROBOTS, Outcome
 from experiments.safetygym.sim.state import State
-from experiments.safetygym.sim.task import EPISODE_STEPS, N_HAZARDS, get_task
+from experiments.safetygym.sim.task import EPISODE_STEPS, get_task
 from safeframe.types import SafeframeError
 
 VASES = ("faithful", "fixed")
@@ -33,16 +33,16 @@ class Branch:
 class SafetyGymVector(VectorEnv):
     """num_envs copies of a Safety Gym task; see `State` for what one is.
 
-    info of a step: cost (n,) 0 or 1, goal_met (n,), and where episodes ended final_obs (n, d) with the mask
-    _final_obs, and final_info, which holds cost and goal_met of the step again. An episode ends by
-    truncation: after 1,000 steps, or if a new goal finds no place.
+    info of a step: cost (n,) 0 or 1, goal_met (n,), where vases cost cost_hazards and cost_vases (n,), and
+    where episodes ended final_obs (n, d) with the mask _final_obs, and final_info, which holds the step's
+    own again. An episode ends by truncation: after 1,000 steps, or if a new goal finds no place.
 
     Args:
         task: its name.
         num_envs: n.
         seed: of the layouts and of everything drawn after them; None: a random one.
-        vase: "faithful" (a free box, MuJoCo where it is in play) or "fixed" (seen by the lidar, touched by
-            nobody).
+        vase: "faithful" (free boxes, MuJoCo where they are in play) or "fixed" (seen by the lidar, touched by
+            nobody; not where vases cost).
         layout: "fast" or "reference" (drawn exactly as the original draws with that seed; environment i
             counts from seed + 100,003 i).
 
@@ -64,6 +64,10 @@ class SafetyGymVector(VectorEnv):
         self.task = get_task(task)
         if vase not in VASES:
             raise SafeframeError(f"vase={vase!r}; known: {', '.join(VASES)}")
+        if vase == "fixed" and self.task.level.vases_cost:
+            raise SafeframeError(
+                f"vase='fixed': vases cost in {self.task.name}, so they have to be touched; give 'faithful'"
+            )
         if layout not in LAYOUTS:
             raise SafeframeError(f"layout={layout!r}; known: {', '.join(LAYOUTS)}")
         if num_envs < 1:
@@ -79,8 +83,8 @@ class SafetyGymVector(VectorEnv):
         self.state = State(
             np.zeros((n, self.task.robot_size)),
             np.zeros((n, 2)),
-            np.zeros((n, N_HAZARDS, 2)),
-            np.zeros((n, 13)),
+            np.zeros((n, self.task.level.hazards, 2)),
+            np.zeros((n, self.task.level.vases, 13)),
             np.zeros(n, np.int64),
             np.zeros(n, np.uint64),
         )
@@ -133,11 +137,14 @@ class SafetyGymVector(VectorEnv):
         out = Outcome.into(self._obs, np.zeros_like(self._obs))
         self.robot.advance(self.state, actions, out, reset)
         self._check_finite()
-        _, reward, cost, goal_met, truncated, final = out
+        _, reward, cost, goal_met, truncated, final, vase_cost = out
         info: dict[str, Any] = {"cost": cost, "goal_met": goal_met}
+        if self.task.level.vases_cost:
+            info |= {"cost": total(out), "cost_hazards": cost, "cost_vases": vase_cost}
         if reset and truncated.any():
             ended = truncated.copy()
-            last = {"cost": np.where(ended, cost, 0.0), "goal_met": goal_met & ended}
+            last = {name: np.where(ended, value, 0.0) for name, value in info.items() if name != "goal_met"}
+            last["goal_met"] = goal_met & ended
             last |= {f"_{name}": ended.copy() for name in last}
             info |= {"final_obs": final, "_final_obs": ended, "final_info": last, "_final_info": ended.copy()}
         return self._obs.copy(), reward, np.zeros(self.num_envs, np.bool_), truncated, info
@@ -165,10 +172,17 @@ class SafetyGymVector(VectorEnv):
             SafeframeError: for a state of another robot, number of rows, or with values that are not finite.
         """
         index = np.arange(self.num_envs) if indices is None else np.atleast_1d(np.asarray(indices))
+        level = self.task.level
         if state.robot.shape != (len(index), self.task.robot_size):
             raise SafeframeError(
                 f"set_state: robot has shape {state.robot.shape}; {self.task.name} needs "
                 f"({len(index)}, {self.task.robot_size})"
+            )
+        objects = (state.hazards.shape[1], state.vases.shape[1])
+        if objects != (level.hazards, level.vases):
+            raise SafeframeError(
+                f"set_state: {objects[0]} hazards and {objects[1]} vases; {self.task.name} has "
+                f"{level.hazards} and {level.vases}"
             )
         state.check("set_state")
         self.state.assign(index, state)
@@ -191,7 +205,7 @@ class SafetyGymVector(VectorEnv):
         for t in range(plan.shape[1]):
             out = Outcome.into(obs, obs)
             self.robot.advance(state, np.ascontiguousarray(plan[:, t]), out, reset=False)
-            reward[:, t], cost[:, t] = out.reward, out.cost
+            reward[:, t], cost[:, t] = out.reward, total(out) if self.task.level.vases_cost else out.cost
         if not np.isfinite(obs).all():
             state.check("branch")
             raise SafeframeError("branch: an observation is not finite")
@@ -202,6 +216,11 @@ class SafetyGymVector(VectorEnv):
             self.state.check("step")
             row = int(np.argmin(np.isfinite(self._obs).all(axis=1)))
             raise SafeframeError(f"step: the observation of environment {row} is not finite")
+
+
+def total(out: Outcome) -> np.ndarray:
+    """(n,) 0 or 1: what a step cost where vases cost too."""
+    return np.maximum(out.cost, out.vase_cost)
 
 
 def _checked(actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The backup policy of either robot: maximum braking. What it makes of a candidate, and the default action.
 
-A candidate is safe if taking it and braking from then on never enters a hazard. If the last action taken was
+A candidate is safe if taking it and braking from then on never enters a hazard nor, where vases cost, comes
+as near to one as might be touching it. If the last action taken was
 safe in this sense, braking now is safe: safety by induction (shielding by a backup policy; Bastani 2021,
 arXiv 1905.10691)."""
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from experiments.safetygym.sim.car.batch import headings
 from experiments.safetygym.sim.car.rollout import braking_clearances, rollout_positions
+from experiments.safetygym.sim.clearance import costly
 from experiments.safetygym.sim.state import State
 from experiments.safetygym.sim.task import HAZARD_RADIUS, LIDAR_BINS, LIDAR_RANGE, Task
 from experiments.safetygym.states import backup_point
@@ -27,12 +29,15 @@ STANDING = 0.1
 
 def clearances(task: Task, state: State, candidates: np.ndarray) -> np.ndarray:
     """Least distance to a hazard's edge (m, clipped to [-.1, .15]) of every candidate (k, 2) in every state,
-    then braking: (n, k) float32. Unsafe where it is not positive. The Point passes through the vase, as in
-    `vase="fixed"`; the vase weighs a six-hundredth of the robot."""
+    then braking: (n, k) float32. Unsafe where it is not positive.
+
+    Where vases cost, the disc of radius `VASE_KEEP` about each counts like a hazard; where they do not, the
+    Point passes through the vase, as in `vase="fixed"`; it weighs a six-hundredth of the robot."""
     if task.robot == "car":
         return braking_clearances(state.robot, state.hazards, candidates)
     out = np.empty((len(state), len(candidates)), np.float32)
-    backup_point.clearances(state.robot, state.hazards, candidates, out)
+    vases = np.ascontiguousarray(costly(task.level, state.vases))
+    backup_point.clearances(state.robot, state.hazards, vases, candidates, out)
     return out
 
 

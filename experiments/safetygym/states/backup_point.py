@@ -1,7 +1,8 @@
 """The Point under braking: clearance of every candidate, and the way that is left.
 
-The clearance of a candidate is the least distance to a hazard's edge at the ends of the control steps from
-the candidate on, in m, clipped to [-.1, .15]; it is unsafe where the clearance is not positive. If the last
+The clearance of a candidate is the least distance to a hazard's edge (where vases cost, also to that of the
+disc to be kept from a vase) at the ends of the control steps from the candidate on, in m, clipped to [-.1,
+.15]; it is unsafe where the clearance is not positive. If the last
 action taken was safe in this sense, braking now is safe: safety by induction (backup or "safety shield"
 policies; e.g. Bastani 2021, arXiv 1905.10691)."""
 
@@ -12,7 +13,7 @@ import math
 import numpy as np
 from numba import njit
 
-from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, CLEARANCE_LOW, nearest
+from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, CLEARANCE_LOW, nearest_of
 from experiments.safetygym.sim.point.dynamics import (
     DAMPING,
     FORCE_LIMIT,
@@ -56,13 +57,15 @@ def reach(forward: float, lateral: float) -> float:
 
 
 @njit(cache=True)
-def clearance_after(robot: np.ndarray, hazards: np.ndarray, a0: float, a1: float, body: np.ndarray) -> float:
+def clearance_after(
+    robot: np.ndarray, hazards: np.ndarray, vases: np.ndarray, a0: float, a1: float, body: np.ndarray
+) -> float:
     """Clearance of taking (a0, a1) in state robot (6,) and braking from then on; body (6,) is workspace."""
     body[:] = robot
     control_step(body, a0, a1)
     least = CLEARANCE_HIGH
     for _ in range(HORIZON):
-        distance = nearest(body[0], body[1], hazards)
+        distance = nearest_of(body[0], body[1], hazards, vases)
         least = min(least, distance)
         if least <= CLEARANCE_LOW:
             return CLEARANCE_LOW
@@ -79,19 +82,24 @@ def clearance_after(robot: np.ndarray, hazards: np.ndarray, a0: float, a1: float
 
 
 @njit(cache=True, nogil=True)
-def clearances(robot: np.ndarray, hazards: np.ndarray, candidates: np.ndarray, out: np.ndarray) -> None:
+def clearances(
+    robot: np.ndarray, hazards: np.ndarray, vases: np.ndarray, candidates: np.ndarray, out: np.ndarray
+) -> None:
     """Fill out (n, k) float32 with the clearance of each of candidates (k, 2) in each state: robot (n, 6),
-    hazards (n, 8, 2)."""
+    hazards (n, H, 2), vases that cost (n, V, 2 or more); V may be 0."""
     body = np.empty(6)
     for i in range(robot.shape[0]):
         c, s = math.cos(robot[i, 2]), math.sin(robot[i, 2])
         u, v = abs(c * robot[i, 3] + s * robot[i, 4]) + 0.06, abs(c * robot[i, 4] - s * robot[i, 3]) + 0.06
         # one step of any action adds at most .058 m/s and moves the robot by its speed times .02 s
-        if nearest(robot[i, 0], robot[i, 1], hazards[i]) - 0.02 * (u + v) - reach(u, v) >= CLEARANCE_HIGH:
+        gap = nearest_of(robot[i, 0], robot[i, 1], hazards[i], vases[i])
+        if gap - 0.02 * (u + v) - reach(u, v) >= CLEARANCE_HIGH:
             out[i] = CLEARANCE_HIGH
             continue
         for k in range(candidates.shape[0]):
-            out[i, k] = clearance_after(robot[i], hazards[i], candidates[k, 0], candidates[k, 1], body)
+            out[i, k] = clearance_after(
+                robot[i], hazards[i], vases[i], candidates[k, 0], candidates[k, 1], body
+            )
 
 
 @njit(cache=True, nogil=True)

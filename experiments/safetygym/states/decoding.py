@@ -1,11 +1,11 @@
-"""Where hazards are, read back from the pseudo-lidar.
+"""Where hazards are, read back from the pseudo-lidar; vases in the same way from theirs.
 
 A hazard fills its own bin with its strength s (so its distance is 3 (1 - s) m) and its two neighbours with
 the shares a and 1 - a of s, where a is its place within the bin. The strongest bin that no decoded hazard
 explains belongs to a hazard; its neighbours bound a from both sides, because another hazard can only raise
 them. A bound is exact unless another hazard did raise that neighbour, and hazards keep .36 m from one
-another, which often rules that out. Where the two bounds still differ both ends are kept: the hazard is on
-the arc between them."""
+another (vases .2 m), which often rules that out. Where the two bounds still differ
+both ends are kept: the hazard is on the arc between them."""
 
 from __future__ import annotations
 
@@ -14,50 +14,54 @@ import math
 import numpy as np
 from numba import njit
 
-from experiments.safetygym.sim.task import HAZARD_KEEPOUT, LIDAR_BINS, LIDAR_RANGE
+from experiments.safetygym.sim.task import HAZARD_KEEPOUT, LIDAR_BINS, LIDAR_RANGE, VASE_HALF_SIZE
 
 MAX_HAZARDS = 6
 FAR = 10.0
 """m; where hypotheses that are not needed are put."""
 _BIN = 2.0 * math.pi / LIDAR_BINS
 _TOLERANCE = 4e-6  # shares of a strength; observations are float32
-_SEPARATION = 2.0 * HAZARD_KEEPOUT - 1e-4
+BETWEEN_HAZARDS = 2.0 * HAZARD_KEEPOUT - 1e-4
+"""m, at least, between the centres of two hazards, which are where the layout has put them."""
+BETWEEN_VASES = 2.0 * VASE_HALF_SIZE - 1e-4
+"""m, at least, between the centres of two vases, which may have been pushed together."""
 
 
 @njit(cache=True, inline="always")
-def _apart(d1: float, d2: float, turn: float) -> bool:
+def _apart(d1: float, d2: float, turn: float, between: float) -> bool:
     """Can two hazards at distances d1, d2 and an angle of `turn` bins lie where they do?"""
-    return d1 * d1 + d2 * d2 - 2.0 * d1 * d2 * math.cos(_BIN * turn) >= _SEPARATION * _SEPARATION
+    return d1 * d1 + d2 * d2 - 2.0 * d1 * d2 * math.cos(_BIN * turn) >= between * between
 
 
 @njit(cache=True, inline="always")
-def _raised(strength: float, neighbour: float, beyond: float, gap: float) -> bool:
+def _raised(strength: float, neighbour: float, beyond: float, gap: float, between: float) -> bool:
     """Can a hazard other than the one with `strength` have raised the neighbouring bin to `neighbour`?
 
     beyond: the next bin on that side. gap: bins from the hazard to the edge that it shares with the
-    neighbour, at most."""
+    neighbour, at most. between: m, least distance of two hazards."""
     if neighbour <= 1e-9:
         return False
     distance = LIDAR_RANGE * (1.0 - strength)
     own = min(
         max(beyond / neighbour, 0.0), 1.0
     )  # how far from the edge a hazard in the neighbouring bin may be
-    if _apart(distance, LIDAR_RANGE * (1.0 - neighbour), gap + own):
+    if _apart(distance, LIDAR_RANGE * (1.0 - neighbour), gap + own, between):
         return True
     if beyond < neighbour:
         return False
     for part in range(5):  # a hazard in the bin beyond, of any strength between the two
         source = neighbour + (beyond - neighbour) * part / 4.0
-        if _apart(distance, LIDAR_RANGE * (1.0 - source), gap + 2.0 - neighbour / source):
+        if _apart(distance, LIDAR_RANGE * (1.0 - source), gap + 2.0 - neighbour / source, between):
             return True
     return False
 
 
 @njit(cache=True, nogil=True)
-def decode(lidar: np.ndarray, horizon: float, out: np.ndarray) -> None:
+def decode(lidar: np.ndarray, horizon: float, between: float, out: np.ndarray) -> None:
     """Fill out (n, 6, 2, 2) with hazards within `horizon` m: both ends of the arc, body axes, m.
 
-    lidar (n, 16) float32. More than six within the horizon: the nearest six; fewer: the rest at FAR.
+    lidar (n, 16) float32; between: m, the least distance of two of them (`BETWEEN_HAZARDS`). More than six
+    within the horizon: the nearest six; fewer: the rest at FAR.
     """
     value = np.empty(LIDAR_BINS)
     used = np.empty(LIDAR_BINS, np.bool_)
@@ -90,9 +94,11 @@ def decode(lidar: np.ndarray, horizon: float, out: np.ndarray) -> None:
             low[best] = min(max(1.0 - value[below] / strength, 0.0), 1.0)
             high[best] = min(max(value[above] / strength, 0.0), 1.0)
             if high[best] - low[best] > _TOLERANCE:
-                raised_below = _raised(strength, value[below], value[(best - 2) % LIDAR_BINS], high[best])
+                raised_below = _raised(
+                    strength, value[below], value[(best - 2) % LIDAR_BINS], high[best], between
+                )
                 raised_above = _raised(
-                    strength, value[above], value[(best + 2) % LIDAR_BINS], 1.0 - low[best]
+                    strength, value[above], value[(best + 2) % LIDAR_BINS], 1.0 - low[best], between
                 )
                 if raised_above and not raised_below:
                     high[best] = low[best]

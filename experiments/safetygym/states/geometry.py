@@ -1,4 +1,4 @@
-"""Distances of predicted braking paths to decoded hazards and to true paths, in compiled code."""
+"""Distances of predicted braking paths to decoded hazards (or vases) and to true paths, in compiled code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 from numba import njit
 
 from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, CLEARANCE_LOW
-from experiments.safetygym.sim.task import HAZARD_RADIUS
 from experiments.safetygym.states.decoding import FAR, MAX_HAZARDS
 
 WIDE = 0.03
@@ -28,11 +27,12 @@ def _squared_distance(px: float, py: float, ax: float, ay: float, bx: float, by:
 
 
 @njit(cache=True, nogil=True)
-def least_clearance(path: np.ndarray, hazards: np.ndarray, out: np.ndarray) -> None:
+def least_clearance(path: np.ndarray, hazards: np.ndarray, radius: float, out: np.ndarray) -> None:
     """Fill out (n, k) float32 with clearances in m, clipped as the labels are.
 
     path (n, k, T, 2) float32: the braking path of each candidate in body axes, from the end of the first step
-    on (where the robot is now no longer counts); hazards (n, 6, 2, 2): both ends of every decoded arc."""
+    on (where the robot is now no longer counts); hazards (n, 6, 2, 2): both ends of every decoded arc;
+    radius: m, of each."""
     points = np.empty((MAX_HAZARDS * 4, 2))
     n, candidates, times = path.shape[0], path.shape[1], path.shape[2]
     for i in range(n):
@@ -41,7 +41,7 @@ def least_clearance(path: np.ndarray, hazards: np.ndarray, out: np.ndarray) -> N
             for t in range(times):
                 x, y = path[i, k, t, 0], path[i, k, t, 1]
                 farthest = max(farthest, x * x + y * y)
-        near = math.sqrt(farthest) + HAZARD_RADIUS + CLEARANCE_HIGH
+        near = math.sqrt(farthest) + radius + CLEARANCE_HIGH
         count = 0
         for h in range(MAX_HAZARDS):
             ax, ay = hazards[i, h, 0, 0], hazards[i, h, 0, 1]
@@ -68,7 +68,7 @@ def least_clearance(path: np.ndarray, hazards: np.ndarray, out: np.ndarray) -> N
                 for p in range(count):
                     least = min(least, _squared_distance(points[p, 0], points[p, 1], ax, ay, bx, by))
                 ax, ay = bx, by
-            out[i, k] = min(max(math.sqrt(least) - HAZARD_RADIUS, CLEARANCE_LOW), CLEARANCE_HIGH)
+            out[i, k] = min(max(math.sqrt(least) - radius, CLEARANCE_LOW), CLEARANCE_HIGH)
 
 
 @njit(cache=True, nogil=True)

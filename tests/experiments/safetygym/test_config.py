@@ -19,7 +19,18 @@ from experiments.support.config import identity, run_id
 from experiments.support.errors import ConfigError
 
 CONFIGURATIONS = {
-    "unknown task": (["task=Safexp-PointGoal2-v0"], "task='Safexp-PointGoal2-v0' is not one of: Safexp-Po"),
+    "unknown task": (
+        ["task=Safexp-PointButton1-v0"],
+        "task='Safexp-PointButton1-v0' is not one of: Safexp-Po",
+    ),
+    "vases that cost are fixed": (
+        ["task=Safexp-PointGoal2-v0", "evaluation.vase=fixed"],
+        "evaluation.vase=fixed: vases cost in Safexp-PointGoal2-v0, so they have to be touched",
+    ),
+    "agent of another level": (
+        ["task=Safexp-PointGoal2-v0", "agent.baselines=[ppo_barrier]"],
+        "no reference agent 'ppo_barrier' for goal2_point",
+    ),
     "threshold 0": (["r_t=0"], "r_t is 0.0; a probability threshold must lie in (0, 1]"),
     "threshold 2": (["r_t=2"], "r_t is 2.0; a probability threshold must lie in (0, 1]"),
     "threshold NaN": (["r_t=nan"], "r_t is nan"),

@@ -35,27 +35,31 @@ from experiments.safetygym.agents.networks import Networks, forward_in_chunks, m
 from experiments.safetygym.agents.ppo import standardise
 from experiments.safetygym.agents.rollout import Rollout
 from experiments.safetygym.agents.settings import AgentSettings
+from experiments.safetygym.sim.clearance import VASE_KEEP
 from experiments.safetygym.sim.state import State
-from experiments.safetygym.sim.task import HAZARD_RADIUS
+from experiments.safetygym.sim.task import HAZARD_RADIUS, get_task
 from safeframe.types import BoolArray, FloatArray
 
 _POINT_SIZE = 6
 
 
-def time_to_collision(position: FloatArray, velocity: FloatArray, hazards: FloatArray) -> FloatArray:
+def time_to_collision(
+    position: FloatArray, velocity: FloatArray, hazards: FloatArray, radius: float = HAZARD_RADIUS
+) -> FloatArray:
     """Seconds until a hazard is entered at constant velocity, (n,): 0 inside, inf if never.
 
-    position, velocity (n, 2) in m and m/s; hazards (n, h, 2). Per hazard at distance d and angle a to the
-    velocity: (d cos a - sqrt(R^2 - d^2 sin^2 a)) / speed where the line meets the disc ahead.
+    position, velocity (n, 2) in m and m/s; hazards (n, h, 2), of that radius in m. Per hazard at distance d
+    and angle a to the velocity: (d cos a - sqrt(R^2 - d^2 sin^2 a)) / speed where the line meets the disc
+    ahead.
     """
     offset = hazards - position[:, None, :]
     distance = np.linalg.norm(offset, axis=2)
     speed = np.maximum(np.linalg.norm(velocity, axis=1), 1e-6)
     along = np.einsum("nhi,ni->nh", offset, velocity) / speed[:, None]
-    inside_chord = HAZARD_RADIUS**2 - np.maximum(distance**2 - along**2, 0.0)
+    inside_chord = radius**2 - np.maximum(distance**2 - along**2, 0.0)
     ahead = (along > 0) & (inside_chord >= 0)
     times = np.where(ahead, (along - np.sqrt(np.maximum(inside_chord, 0.0))) / speed[:, None], np.inf)
-    return np.where(distance <= HAZARD_RADIUS, 0.0, times).min(axis=1)
+    return np.where(distance <= radius, 0.0, times).min(axis=1)
 
 
 def planar_motion(state: State) -> tuple[FloatArray, FloatArray]:
@@ -124,8 +128,10 @@ class Barrier(Method):
     def labeller(self, env: Any) -> BoolArray:
         """(surely safe, unsafe) of each environment now, (n, 2)."""
         state = env.get_state()
-        times = time_to_collision(*planar_motion(state), state.hazards)
-        s = self.settings
+        times, s = time_to_collision(*planar_motion(state), state.hazards), self.settings
+        if get_task(s.task).level.vases_cost:
+            vases = state.vases[:, :, :2]
+            times = np.minimum(times, time_to_collision(*planar_motion(state), vases, VASE_KEEP))
         return np.stack([times > s.barrier_safe_seconds, times <= s.barrier_unsafe_seconds], axis=1)
 
     def _invariant(self) -> tuple[int, float, float, float]:

@@ -138,7 +138,9 @@ def clearance_rows(robot, hazards, candidates, out):
         for lane in range(_L):
             while task[lane] < 0 and upcoming < last:
                 row = upcoming // k
-                far = nearest(robot[row, 0], robot[row, 1], hazards[row]) - farthest(robot[row])
+                far = nearest(robot[row, 0], robot[row, 1], hazards[row], HAZARD_RADIUS) - farthest(
+                    robot[row]
+                )
                 if far >= CLEARANCE_HIGH and upcoming % k == 0:
                     out[row] = CLEARANCE_HIGH
                     upcoming += k
@@ -156,7 +158,7 @@ def clearance_rows(robot, hazards, candidates, out):
             row = task[lane] // k
             if w[OUTSIDE + lane] == 0.0:
                 vx, vy, turning = w[_S + 13 * _L + lane], w[_S + 14 * _L + lane], w[_S + 18 * _L + lane]
-                distance = nearest(w[_S + lane], w[_S + _L + lane], hazards[row])
+                distance = nearest(w[_S + lane], w[_S + _L + lane], hazards[row], HAZARD_RADIUS)
                 least[lane] = min(least[lane], distance)
                 age[lane] += 1
                 stands = math.hypot(vx, vy) + 0.1 * abs(turning) < STANDSTILL

@@ -11,9 +11,9 @@ import math
 import numpy as np
 from numba import njit
 
-from experiments.safetygym.sim.lidar import N_SEEN, fill, fill_one, locate
-from experiments.safetygym.sim.task import FRAMESKIP, N_HAZARDS
-from experiments.safetygym.sim.vase_contact import REACH, overlaps, vase_axis, vase_moves
+from experiments.safetygym.sim.lidar import MOST_SEEN, fill, fill_one, locate
+from experiments.safetygym.sim.task import FRAMESKIP
+from experiments.safetygym.sim.vase_contact import NEIGHBOURS, REACH, overlaps, vase_axis, vase_moves
 
 MASS = 0.005188790204786391  # kg
 MASS_ARM = 1e-4  # kg m: mass times distance of the centre of mass ahead of the origin
@@ -138,6 +138,40 @@ def meets_vase(robot: np.ndarray, a0: float, a1: float, vase: np.ndarray) -> boo
     return overlaps(x - vase[0], y - vase[1], c, s, ux, uy)
 
 
+@njit(cache=True)
+def meets_vases(robot: np.ndarray, a0: float, a1: float, vases: np.ndarray) -> bool:
+    """`meets_vase` for any of vases (V, 13)."""
+    for v in range(vases.shape[0]):  # noqa: SIM110 - compiled
+        if meets_vase(robot, a0, a1, vases[v]):
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
+def vases_in_play(robot: np.ndarray, actions: np.ndarray, vases: np.ndarray) -> np.ndarray:
+    """(k, V) bool: which of vases (k, V, 13) something may happen to in a control step of robot (k, 6)
+    under actions (k, 2): those that `meets_vase` names, with them all within the robot's reach, and all
+    neighbours of such a vase, which it may be pushed into. The rest stay at rest."""
+    play = np.zeros(vases.shape[:2], np.bool_)
+    for i in range(robot.shape[0]):
+        some = False
+        for v in range(vases.shape[1]):
+            play[i, v] = meets_vase(robot[i], actions[i, 0], actions[i, 1], vases[i, v])
+            some = some or play[i, v]
+        if some:
+            for v in range(vases.shape[1]):
+                dx, dy = vases[i, v, 0] - robot[i, 0], vases[i, v, 1] - robot[i, 1]
+                play[i, v] = play[i, v] or dx * dx + dy * dy <= REACH * REACH
+        while some:
+            some = False
+            for v in range(vases.shape[1]):
+                for w in range(vases.shape[1]):
+                    dx, dy = vases[i, v, 0] - vases[i, w, 0], vases[i, v, 1] - vases[i, w, 1]
+                    if play[i, w] and not play[i, v] and dx * dx + dy * dy <= NEIGHBOURS * NEIGHBOURS:
+                        play[i, v] = some = True
+    return play
+
+
 @njit(cache=True, inline="always")
 def observe(
     robot: np.ndarray,
@@ -145,13 +179,12 @@ def observe(
     a1: float,
     goal: np.ndarray,
     hazards: np.ndarray,
-    vase_x: float,
-    vase_y: float,
+    vases: np.ndarray,
     obs: np.ndarray,
     work: np.ndarray,
 ) -> None:
-    """Fill obs (60,) float32 for robot (6,), goal (2,), hazards (8, 2); work (WORK,) is scratch; the
-    accelerometer reads the explicit acceleration under the action that is still applied."""
+    """Fill obs (60,) float32 for robot (6,), goal (2,), hazards (H, 2), vases (V, 13); work (WORK,)
+    is scratch; the accelerometer reads the explicit acceleration under the action that is still applied."""
     c, s = math.cos(robot[2]), math.sin(robot[2])
     u, v, omega = c * robot[3] + s * robot[4], c * robot[4] - s * robot[3], robot[5]
     thrust = min(max(a0, -FORCE_LIMIT), FORCE_LIMIT) * GEAR
@@ -162,29 +195,34 @@ def observe(
     obs[_GYRO], obs[_GYRO + 1], obs[_GYRO + 2] = 0.0, 0.0, omega
     obs[_MAGNETOMETER], obs[_MAGNETOMETER + 1], obs[_MAGNETOMETER + 2] = -0.5 * s, -0.5 * c, 0.0
     obs[_VELOCIMETER], obs[_VELOCIMETER + 1], obs[_VELOCIMETER + 2] = u, v, 0.0
-    look(robot, goal, hazards, vase_x, vase_y, c, s, obs, work)
+    look(robot, goal, hazards, vases, c, s, obs, work)
 
 
 @njit(cache=True)
-def observe_sensors(robot, sensors, goal, hazards, vase_x, vase_y, obs, work) -> None:
+def observe_sensors(robot, sensors, goal, hazards, vases, obs, work) -> None:
     """Fill obs (60,) float32 from MuJoCo's sensors (12,) and the lidars."""
     for j in range(3):
         obs[j] = sensors[j]
         obs[_VELOCIMETER + j] = sensors[3 + j]
         obs[_GYRO + j] = sensors[6 + j]
         obs[_MAGNETOMETER + j] = sensors[9 + j]
-    look(robot, goal, hazards, vase_x, vase_y, math.cos(robot[2]), math.sin(robot[2]), obs, work)
+    look(robot, goal, hazards, vases, math.cos(robot[2]), math.sin(robot[2]), obs, work)
 
 
 @njit(cache=True, inline="always")
-def look(robot, goal, hazards, vase_x, vase_y, c, s, obs, work) -> None:
-    """Enter goal, hazards and vase into the lidars of obs (60,); (c, s) is the heading."""
-    x, y = robot[0], robot[1]
-    for h in range(N_HAZARDS):
-        work[h], work[N_SEEN + h] = hazards[h, 0] - x, hazards[h, 1] - y
-    work[N_HAZARDS], work[N_SEEN + N_HAZARDS] = goal[0] - x, goal[1] - y
-    work[N_HAZARDS + 1], work[N_SEEN + N_HAZARDS + 1] = vase_x - x, vase_y - y
-    locate(work, c, s)
-    fill(work, N_HAZARDS, obs, _HAZARDS_LIDAR)
-    fill_one(work, N_HAZARDS, obs, _GOAL_LIDAR)
-    fill_one(work, N_HAZARDS + 1, obs, _VASES_LIDAR)
+def look(robot, goal, hazards, vases, c, s, obs, work) -> None:
+    """Enter goal, hazards and vases into the lidars of obs (60,); (c, s) is the heading."""
+    x, y, n_hazards, n_vases = robot[0], robot[1], hazards.shape[0], vases.shape[0]
+    for h in range(n_hazards):
+        work[h], work[MOST_SEEN + h] = hazards[h, 0] - x, hazards[h, 1] - y
+    work[n_hazards], work[MOST_SEEN + n_hazards] = goal[0] - x, goal[1] - y
+    first = n_hazards + 1
+    for v in range(n_vases):
+        work[first + v], work[MOST_SEEN + first + v] = vases[v, 0] - x, vases[v, 1] - y
+    locate(work, first + n_vases, c, s)
+    fill(work, 0, n_hazards, obs, _HAZARDS_LIDAR)
+    fill_one(work, n_hazards, obs, _GOAL_LIDAR)
+    if n_vases == 1:
+        fill_one(work, first, obs, _VASES_LIDAR)
+    else:
+        fill(work, first, first + n_vases, obs, _VASES_LIDAR)

@@ -42,7 +42,7 @@ def plain_margin(classifier: PathClassifier, observation: np.ndarray) -> np.ndar
     """The model's margins by plain array code: ends and middle of each arc against pieces of each path."""
     with torch.no_grad():
         path = classifier.paths(classifier.velocity(observation)).numpy()[:, :, :, None]  # (n, k, T, 1, 2)
-    ends = classifier.hazards(observation)
+    ends, _ = next(classifier.decoded(observation))
     middle = ends.mean(axis=2)
     middle *= (np.linalg.norm(ends, axis=3).mean(axis=2) / np.linalg.norm(middle, axis=2))[..., None]
     points = np.concatenate([ends.reshape(len(ends), -1, 2), middle], axis=1)[:, None, None]
@@ -59,7 +59,7 @@ def test_compiled_margins_are_those_of_plain_code_where_hazards_are_exact(task):
     observation = observations(task, 200, 1)
     classifier = lively(task)
     classifier.standardise(observation)
-    arcs = classifier.hazards(observation)
+    arcs, _ = next(classifier.decoded(observation))
     known = arcs[:, :, 0, 0] < FAR
     width = np.where(known, np.linalg.norm(arcs[:, :, 0] - arcs[:, :, 1], axis=2), 0.0)
     exact = (width < 1e-4).all(axis=1) & known.any(axis=1)

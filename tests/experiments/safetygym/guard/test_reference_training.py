@@ -14,7 +14,7 @@ from safeframe.types import SafeframeError
 
 AGENTS = [
     (robot, name, seed)
-    for robot in ("point", "car")
+    for robot in references.PREFIXES.values()
     for name, seeds in references.trainings(robot).items()
     for seed in seeds
 ]
@@ -37,11 +37,12 @@ def test_what_is_shipped_was_trained_as_the_commands_say(robot, name, seed):
 
 
 def test_no_two_trainings_share_a_seed():
-    for agent in ("point_ours", "car_ours"):
+    for agent in ("point_ours", "car_ours", "goal2_point_ours"):
         used = [
             int(text.removeprefix("seed=")) + phase
             for training in range(9)
             for part in parts(agent, training)
+            if part.module == "guarded_training"
             for phase in range(len(PHASES))
             for text in part.settings
             if text.startswith("seed=")
@@ -96,3 +97,13 @@ def test_trainings_run_in_order_once_and_leave_the_agent(tmp_path, monkeypatch):
 def test_what_is_no_agent_is_refused(arguments, capsys):
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith("wrong arguments:")
+
+
+def test_another_level_has_agents_of_its_own(capsys):
+    assert main(["agent=goal2_point_ours", "training_seed=1", "out=made", "show=true"]) == 0
+    short, begun = capsys.readouterr().out.splitlines()
+    assert "method=ppo steps=2e6 evaluate=0 task=Safexp-PointGoal2-v0 seed=1 out=made/ours_0" in short
+    assert "agent=made/ours_0/agent.safetensors" in begun
+    assert not any(name.startswith("goal2") for name in references.trainings("point"))
+    with pytest.raises(SafeframeError, match="point_<name>, car_<name>, goal2_point_<name>"):
+        parts("goal3_point_ours")

@@ -24,7 +24,7 @@ by = pytest.mark.parametrize("how", HOW.values(), ids=HOW.keys())
 def push_the_vase(env: SafetyGymVector) -> None:
     """Every robot right before its vase, which it then drives into."""
     state = env.get_state()
-    state.vase[:, :2] = state.robot[:, :2] + [0.25, 0.0]
+    state.vases[:, 0, :2] = state.robot[:, :2] + [0.25, 0.0]
     env.set_state(state)
 
 

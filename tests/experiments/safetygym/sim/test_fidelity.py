@@ -8,6 +8,7 @@ from safetygym_recorded import load
 
 from experiments.safetygym.sim import layout_reference
 from experiments.safetygym.sim.state import State
+from experiments.safetygym.sim.task import GOAL_1
 from experiments.safetygym.sim.vector import SafetyGymVector
 
 TASK = "Safexp-PointGoal1-v0"
@@ -27,7 +28,7 @@ def stepped(rows, vase):
         rows["robot"].copy(),
         rows["goal"].copy(),
         rows["hazards"][rows["episode"]].copy(),
-        rows["vase"].copy(),
+        rows["vase"][:, None].copy(),
         np.zeros(n, np.int64),
         np.arange(n, dtype=np.uint64),
     )
@@ -67,7 +68,7 @@ def test_pushing_the_vase(rows):
     assert touched.sum() >= 25
     _, _, _, state = stepped(rows, "faithful")
     error = np.abs(state.robot[:, :2] - rows["next_robot"][:, :2])[touched].max(axis=1)
-    vase = np.abs(state.vase[:, :2] - rows["next_vase"][:, :2])[touched].max(axis=1)
+    vase = np.abs(state.vases[:, 0, :2] - rows["next_vase"][:, :2])[touched].max(axis=1)
     assert error.max() < 2e-5
     assert np.median(error) < 1e-6
     assert vase.max() < 2e-3
@@ -91,8 +92,8 @@ def test_reference_layouts_are_the_originals(rows):
         np.testing.assert_array_equal(state.hazards[0], rows["hazards"][episode])
         np.testing.assert_array_equal(state.goal[0], rows["goal0"][episode, :2])
         np.testing.assert_array_equal(state.robot[0, :3], rows["start"][episode])
-        np.testing.assert_array_equal(state.vase[0, [0, 1]], rows["vase0"][episode, :2])
-        np.testing.assert_allclose(state.vase[0, 3:7], rows["vase0"][episode, 3:], atol=1e-15)
+        np.testing.assert_array_equal(state.vases[0, 0, [0, 1]], rows["vase0"][episode, :2])
+        np.testing.assert_allclose(state.vases[0, 0, 3:7], rows["vase0"][episode, 3:], atol=1e-15)
         np.testing.assert_allclose(obs[0], rows["obs0"][episode], atol=2e-6)
 
 
@@ -108,8 +109,8 @@ def test_reference_goals_after_hits_are_the_originals(rows):
     for row in hits:
         state.rng += np.uint64(rows["t"][row] + 1 - done)
         done = rows["t"][row] + 1
-        state.robot[0], state.vase[0] = rows["next_robot"][row], rows["next_vase"][row]
-        assert layout_reference.next_goal(state, 0)
+        state.robot[0], state.vases[0, 0] = rows["next_robot"][row], rows["next_vase"][row]
+        assert layout_reference.next_goal(state, 0, GOAL_1)
         np.testing.assert_array_equal(state.goal[0], rows["next_goal"][row])
 
 

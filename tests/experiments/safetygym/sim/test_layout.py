@@ -7,8 +7,9 @@ import pytest
 from scipy import stats
 
 from experiments.safetygym.sim import layout, layout_reference
-from experiments.safetygym.sim.layout_reference import KEEPOUTS
+from experiments.safetygym.sim.layout import keepouts
 from experiments.safetygym.sim.random import uniform
+from experiments.safetygym.sim.task import GOAL_1
 from experiments.safetygym.sim.vector import SafetyGymVector
 
 TASK = "Safexp-PointGoal1-v0"
@@ -33,7 +34,7 @@ def reference():
 
 def features(state):
     """(name, (N,) values) of a start; the marginals and the pairs that rejection shapes."""
-    robot, goal, vase = state.robot[:, :2], state.goal, state.vase[:, :2]
+    robot, goal, vase = state.robot[:, :2], state.goal, state.vases[:, 0, :2]
     nearest = np.linalg.norm(state.hazards - robot[:, None], axis=2)
     between = np.linalg.norm(state.hazards[:, :, None] - state.hazards[:, None], axis=3)
     between = between[:, *np.triu_indices(8, 1)]
@@ -44,7 +45,7 @@ def features(state):
     yield "last hazard y", state.hazards[:, 7, 1]
     yield "goal x", goal[:, 0]
     yield "vase y", vase[:, 1]
-    yield "vase turn", np.abs(np.arctan2(state.vase[:, 6], state.vase[:, 3]))
+    yield "vase turn", np.abs(np.arctan2(state.vases[:, 0, 6], state.vases[:, 0, 3]))
     yield "goal to robot", np.linalg.norm(goal - robot, axis=1)
     yield "vase to goal", np.linalg.norm(goal - vase, axis=1)
     yield "nearest hazard", nearest.min(axis=1)
@@ -70,15 +71,15 @@ def test_a_wrong_distribution_would_be_found(fast, reference):
 def test_layouts_keep_their_distances(kind, fast, reference):
     state = fast if kind == "fast" else reference
     placed = np.concatenate([state.robot[:, None, :2], state.goal[:, None], state.hazards], axis=1)
-    placed = np.concatenate([placed, state.vase[:, None, :2]], axis=1)
-    keepout = np.array(KEEPOUTS)
+    placed = np.concatenate([placed, state.vases[:, :, :2]], axis=1)
+    keepout = np.array(keepouts(GOAL_1))
     assert (np.abs(placed) <= 1.5 - keepout[:, None]).all()
     distance = np.linalg.norm(placed[:, :, None] - placed[:, None], axis=3)
     i, j = np.triu_indices(11, 1)
     assert (distance[:, i, j] >= (keepout[i] + keepout[j])).all()
     assert (state.step == 0).all()
     assert (state.robot[:, 3:] == 0).all()
-    assert (state.vase[:, 7:] == 0).all()
+    assert (state.vases[:, :, 7:] == 0).all()
 
 
 def test_episodes_of_different_environments_differ(reference, fast):
@@ -102,7 +103,7 @@ def test_goal_that_finds_no_place_ends_the_episode(monkeypatch):
     assert not layout.sample_goal.py_func(state.rng, 1, 0.0, 0.0, 1.0, 1.0, state.hazards, goal)
     np.testing.assert_array_equal(goal, state.goal)
     calls = iter([False, True, True])
-    monkeypatch.setattr(layout_reference, "next_goal", lambda state, i: next(calls))
+    monkeypatch.setattr(layout_reference, "next_goal", lambda state, i, level: next(calls))
     monkeypatch.setattr(layout_reference, "GOAL_TRIES", 10_000)
     _, _, terminated, truncated, info = env.step(np.zeros((2, 2)))
     np.testing.assert_array_equal(truncated, [False, True])

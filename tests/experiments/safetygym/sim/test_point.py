@@ -56,7 +56,7 @@ def test_compiled_observation_is_the_reference():
     hazards[0] = robot[0, :2]  # at the robot itself
     goal[1] = robot[1, :2] + [np.cos(robot[1, 2]), np.sin(robot[1, 2])]  # straight ahead: between two bins
     obs = np.zeros((n, 60), np.float32)
-    observe_points(np.arange(n), robot, goal, hazards, vase, actions, obs)
+    observe_points(np.arange(n), robot, goal, hazards, vase[:, None], actions, obs)
     expected = reference.observe(robot, actions, goal, hazards, vase[:, :2])
     lidars = np.r_[3:19, 22:38, 41:57]
     straight = np.ones(n, bool)
@@ -72,7 +72,7 @@ def test_reference_is_mujoco_away_from_the_vase():
     robot, actions = some_robots(200, rng), some_actions(200, rng)
     expected = reference.control_step(robot, actions)
     vase = vases(200, (5.0, 5.0), np.zeros(200))
-    VasePhysics().step(robot, vase, actions)
+    VasePhysics().step(robot, vase[:, None], actions)
     np.testing.assert_allclose(robot, expected, rtol=1e-8, atol=1e-10)
 
 
@@ -88,7 +88,7 @@ def test_no_contact_is_missed():
     asked = np.array([dynamics.meets_vase(r, *a, v) for r, a, v in zip(robot, actions, vase, strict=True)])
     assert 0.2 < asked.mean() < 0.9
     stepped, pushed = robot.copy(), vase.copy()
-    VasePhysics().step(stepped, pushed, actions)
+    VasePhysics().step(stepped, pushed[:, None], actions)
     expected = reference.control_step(robot, actions)
     np.testing.assert_allclose(stepped[~asked], expected[~asked], rtol=1e-7, atol=1e-8)
     assert np.abs(pushed - vase)[~asked][:, :2].max() < 1e-8
@@ -133,7 +133,7 @@ def test_vase_on_another_face_and_a_tilted_one():
 
 
 def test_physics_that_breaks_down_is_reported():
-    physics, vase = VasePhysics(), vases(1, (1.0, 1.0), 0.0)
+    physics, vase = VasePhysics(), vases(1, (1.0, 1.0), 0.0)[:, None]
     with pytest.raises(SafeframeError, match="not finite before"):
         physics.step(np.full((1, 6), np.nan), vase, np.zeros((1, 2)))
     with pytest.raises(SafeframeError, match="10\\^6"):

@@ -78,10 +78,10 @@ def test_picture_shows_what_is_there(task):
     env.reset(seed=0)
     picture = env.render()
     assert picture.shape == (480, 480, 3)
-    state, per_metre = env.get_state(), 480 / (2 * render.EXTENT)
+    state, per_metre = env.get_state(), 480 / (2 * (1.5 + render.BEYOND))
 
     def colour(xy):
-        row, column = (render.EXTENT - xy[1]) * per_metre, (xy[0] + render.EXTENT) * per_metre
+        row, column = ((1.5 + render.BEYOND) - xy[1]) * per_metre, (xy[0] + (1.5 + render.BEYOND)) * per_metre
         return picture[round(row), round(column)].astype(int)
 
     for hazard in state.hazards[0]:
@@ -91,7 +91,7 @@ def test_picture_shows_what_is_there(task):
     assert green > red + 20
     red, green, _ = colour(state.robot[0, :2])
     assert red > green + 100
-    red, green, blue = colour(state.vase[0, :2])
+    red, green, blue = colour(state.vases[0, 0, :2])
     assert min(green, blue) > red + 30
 
 
@@ -126,7 +126,7 @@ def test_candidates_are_coloured_by_their_bound():
 def test_robot_far_out_is_still_shown():
     shown = frames(POINT)
     far = render.Frame(**{**vars(shown[0]), "robot": np.array([4.0, 0.0, 0.0])})
-    assert render.extent_of([shown[0]]) == render.EXTENT
+    assert render.extent_of([shown[0]]) == (1.5 + render.BEYOND)
     assert render.extent_of([shown[0], far]) == 4.5
     picture = render.draw(far)
     assert (picture[240, 440:].astype(int) @ [1, -1, 0] > 100).any()

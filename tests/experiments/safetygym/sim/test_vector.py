@@ -164,11 +164,11 @@ def test_vase_is_pushed_only_if_faithful(task, vase):
     state = env.get_state()
     ahead = -np.pi / 2 if task == CAR else 0.0
     turn = env.robot.heading(state)[0] + ahead
-    state.vase[0, :2] = state.robot[0, :2] + 0.33 * np.array([np.cos(turn), np.sin(turn)])
+    state.vases[0, 0, :2] = state.robot[0, :2] + 0.33 * np.array([np.cos(turn), np.sin(turn)])
     env.set_state(state)
     for _ in range(60):
         env.step(np.array([[1.0, 1.0 if task == CAR else 0.0]]))
-    moved = np.linalg.norm(env.get_state().vase[0, :2] - state.vase[0, :2])
+    moved = np.linalg.norm(env.get_state().vases[0, 0, :2] - state.vases[0, 0, :2])
     assert moved > 0.05 if vase == "faithful" else moved == 0.0
 
 
@@ -176,13 +176,13 @@ def test_pushed_vase_comes_to_rest():
     env = SafetyGymVector(POINT, num_envs=1, seed=0)
     env.reset()
     state = env.get_state()
-    state.vase[0, 7:9] = 0.5
+    state.vases[0, 0, 7:9] = 0.5
     env.set_state(state)
     for _ in range(60):
         env.step(np.zeros((1, 2)))
-    after = env.get_state().vase[0]
+    after = env.get_state().vases[0, 0]
     assert (after[7:] == 0).all()
-    assert 0.005 < np.linalg.norm(after[:2] - state.vase[0, :2]) < 0.1
+    assert 0.005 < np.linalg.norm(after[:2] - state.vases[0, 0, :2]) < 0.1
     assert abs(after[2] - 0.09995638) < 1e-6
 
 

@@ -5,8 +5,9 @@ import pytest
 from safetygym_small import CAR, POINT, lone_hazard
 
 from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, CLEARANCE_LOW
+from experiments.safetygym.sim.task import HAZARD_RADIUS
 from experiments.safetygym.sim.vector import SafetyGymVector
-from experiments.safetygym.states.decoding import FAR, MAX_HAZARDS, decode
+from experiments.safetygym.states.decoding import BETWEEN_HAZARDS, FAR, MAX_HAZARDS, decode
 from experiments.safetygym.states.geometry import WIDE, least_clearance
 
 
@@ -26,7 +27,7 @@ def scattered(n: int, seed: int, layout: str = "fast") -> tuple[np.ndarray, np.n
 
 def decoded(lidar: np.ndarray, horizon: float = 1.4) -> np.ndarray:
     out = np.empty((len(lidar), MAX_HAZARDS, 2, 2))
-    decode(np.ascontiguousarray(lidar), horizon, out)
+    decode(np.ascontiguousarray(lidar), horizon, BETWEEN_HAZARDS, out)
     return out
 
 
@@ -108,7 +109,7 @@ def test_clearances_from_points_are_those_of_brute_force():
     hazards = np.full((n, MAX_HAZARDS, 2, 2), FAR)
     hazards[:90, :3] = rng.uniform(-0.7, 0.7, (90, 3, 1, 2))
     out = np.empty((n, 4), np.float32)
-    least_clearance(path, hazards, out)
+    least_clearance(path, hazards, HAZARD_RADIUS, out)
     expected = brute_force(path, hazards[:, :, 0])
     assert ((expected > CLEARANCE_LOW) & (expected < CLEARANCE_HIGH)).mean() > 0.3
     assert (out[90:] == np.float32(CLEARANCE_HIGH)).all()
@@ -124,7 +125,7 @@ def test_clearances_from_arcs_miss_no_more_than_the_gaps_between_their_points():
     for end, angle in enumerate((start, start + span)):
         hazards[:, :3, end] = radius[..., None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     out = np.empty((n, 4), np.float32)
-    least_clearance(path, hazards, out)
+    least_clearance(path, hazards, HAZARD_RADIUS, out)
     angle = start[..., None] + span[..., None] * np.linspace(0, 1, 40)
     points = radius[..., None, None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     excess = out - brute_force(path, points.reshape(n, -1, 2))
