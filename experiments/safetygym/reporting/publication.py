@@ -29,6 +29,7 @@ EXPERIMENT = "safetygym"
 SWEEP = "python run.py -m +sweep=figure-3"
 TABLES = (EPISODES, ENTRIES, RELIABILITY)
 """Raw tables beside the tidy results."""
+MOST_ENTRIES = 1000
 
 
 def load(preset: str, where: Mapping[str, Any], root: Root) -> tuple[dict[str, measured.Loaded], list[str]]:
@@ -45,9 +46,12 @@ def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
 
 
 def trim(runs: list[Saved]) -> Callable[[Saved, str, pd.DataFrame], pd.DataFrame]:
-    """What raw files keep of a run's tables: episodes in blocks (`measured.in_blocks`), the rest whole."""
+    """What raw files keep of a run's tables: episodes in blocks (`measured.in_blocks`), of the entries that
+    were traced the first MOST_ENTRIES at every r_t, the rest whole."""
 
     def kept(run: Saved, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        if name == ENTRIES and len(table):
+            return table.groupby("r_t", sort=False).head(MOST_ENTRIES).reset_index(drop=True)
         return measured.in_blocks(table, run.run) if name == EPISODES else table
 
     return kept
