@@ -130,14 +130,13 @@ class ChoiceConfig:
 
     rule: str = setting(
         "gate",
-        "gate takes only candidates below a threshold; priced takes all, the riskier the rarer: a draw from "
-        "pi(a) exp(-mu p(a)) at the calibrated price mu.",
+        "How risky candidates are met: gate takes only those below a threshold; priced takes all, the riskier "
+        "the rarer: a draw from pi(a) exp(-mu p(a)) at the calibrated price mu.",
         choices=CHOICES,
     )
     width: float = setting(
         0.2,
-        "p = 1 / (1 + exp(-margin / width)) where risk is priced, in units of margins: cm for classifiers of "
-        "paths.",
+        "Of p = 1 / (1 + exp(-margin / width)) where risk is priced, in units of margins: cm for paths.",
         above=0,
     )
 
