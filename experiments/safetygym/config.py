@@ -130,8 +130,8 @@ class ChoiceConfig:
 
     rule: str = setting(
         "gate",
-        "How risky candidates are met: gate takes only those below a threshold; priced takes all, the riskier "
-        "the rarer: a draw from pi(a) exp(-mu p(a)) at the calibrated price mu.",
+        "How risky candidates are met: gate takes only those below a threshold; priced takes all, the "
+        "riskier the rarer: a draw from pi(a) exp(-mu p(a)) at the calibrated price mu.",
         choices=CHOICES,
     )
     width: float = setting(
