@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.safetygym import references
-from experiments.safetygym.learning_settings import LearningSettings, PathErrorSettings
+from experiments.safetygym.learning_settings import ChoiceSettings, LearningSettings, PathErrorSettings
 from experiments.support import common_settings as common
 from experiments.support.config import BaseConfig
 from experiments.support.errors import ConfigError
@@ -18,7 +18,6 @@ LABELS = ("backup", "branched", "logged")
 CLASSIFIERS = ("path", "logits")
 MODES = ("selected", "accepted", "candidate")
 RULES = ("conservative", "plug_in")
-CHOICES = ("gate", "priced")
 VASES = ("faithful", "fixed")
 THRESHOLDS = common.ten_thresholds(5)
 """Ten thresholds, equally spaced in logarithms, in [1e-5, 1]."""
@@ -125,23 +124,6 @@ class EvaluationConfig:
 
 
 @dataclass
-class ChoiceConfig:
-    """What the guard does with risky candidates."""
-
-    rule: str = setting(
-        "gate",
-        "How risky candidates are met: gate takes only those below a threshold; priced takes all, the "
-        "riskier the rarer: a draw from pi(a) exp(-mu p(a)) at the calibrated price mu.",
-        choices=CHOICES,
-    )
-    width: float = setting(
-        0.2,
-        "Of p = 1 / (1 + exp(-margin / width)) where risk is priced, in units of margins: cm for paths.",
-        above=0,
-    )
-
-
-@dataclass
 class SafetyGymConfig(BaseConfig):
     """python run.py experiment=safetygym r_t=1e-4"""
 
@@ -161,7 +143,7 @@ class SafetyGymConfig(BaseConfig):
     tailoring: AnchoredTailoringSettings = section(AnchoredTailoringSettings, later=True)
     path_error: PathErrorSettings = section(PathErrorSettings, later=True)
     agents: AgentsConfig = section(AgentsConfig, later=True)
-    choice: ChoiceConfig = section(ChoiceConfig, later=True)
+    choice: ChoiceSettings = section(ChoiceSettings, later=True)
 
     @property
     def robot(self) -> str:

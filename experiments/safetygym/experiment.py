@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,22 +122,29 @@ class Experiment(GuardStages):
             taus = strictest_first(provisional.threshold(r).tau for r in LADDER)
             behaviours += [self.guard(classifier, tau) for tau in reversed(taus)]
         part = -(-self.n_t // (len(behaviours) * (2 if rounds else 1)))
-        self.data_ahead([(f"internal_test_{i}", guard) for i, guard in enumerate(behaviours)], part, stages)
-        data = [
-            self.data(f"internal_test_{i}", guard, part, stages, False)[0]
-            for i, guard in enumerate(behaviours)
-        ]
+        data = self.data_under("internal_test", behaviours, part, stages)
         found = curves_of(classifier, self.agent, data, self.rule, mode)
         for round_ in range(rounds):
             used = strictest_first(one.tau for one in found.thresholds(self.levels).values())
             part = -(-self.n_t // (2 * rounds * max(len(used), 1)))
-            under = [(f"agreement_{round_}_{i}", self.guard(classifier, tau)) for i, tau in enumerate(used)]
-            self.data_ahead(under, part, stages)
-            fresh = [self.data(name, guard, part, stages, False)[0] for name, guard in under]
-            data += fresh
+            guards = [self.guard(classifier, tau) for tau in used]
+            data += self.data_under(f"agreement_{round_}", guards, part, stages)
             found = curves_of(classifier, self.agent, data, self.rule, mode)
         self.note("n_behaviours", len(data), self.n_t, found.threshold(c.r_t).radius)
         return found
+
+    def data_under(
+        self,
+        name: str,
+        behaviours: Sequence[Guard | None],
+        cases: int,
+        stages: list[Stage],
+        any_age: bool = False,
+    ) -> list[Shard]:
+        """So many cases under each of several guards, or none; stages `name`_0, `name`_1, ..."""
+        under = [(f"{name}_{i}", guard) for i, guard in enumerate(behaviours)]
+        self.data_ahead(under, cases, stages, any_age)
+        return [self.data(one, guard, cases, stages, False, any_age)[0] for one, guard in under]
 
     def verify(
         self, classifier: Classifier, found: dict[float, Calibrated], stages: list[Stage]
@@ -153,13 +160,12 @@ class Experiment(GuardStages):
         if not (c.internal_test.rounds and used):
             return found
         part = -(-self.n_t // (2 * AGREEMENT * len(used)))
-        under = [(f"verification_{i}", self.guard(classifier, tau)) for i, tau in enumerate(used)]
-        self.data_ahead(under, part, stages, any_age=True)
-        shards = [self.data(name, guard, part, stages, False, any_age=True)[0] for name, guard in under]
-        own = {str(np.asarray(tau)): shard for tau, shard in zip(used, shards, strict=True)}
+        guards = [self.guard(classifier, tau) for tau in used]
+        shards = self.data_under("verification", guards, part, stages, any_age=True)
+        own = {same_tau(tau): shard for tau, shard in zip(used, shards, strict=True)}
 
         def holds(one: Calibrated) -> bool:
-            shard = own.get(str(np.asarray(one.tau)))
+            shard = own.get(same_tau(one.tau))
             if shard is None or len(shard.unsafe) * one.r_t < 1:
                 return True
             curves = curves_of(classifier, self.agent, [shard], self.rule, c.evaluation.calibrate)
@@ -170,10 +176,8 @@ class Experiment(GuardStages):
     def calibrate_prices(self, classifier: Classifier, stages: list[Stage]) -> PricedCalibration:
         """Prices on fresh internal test data: an equal part of n_t under the guard of every price."""
         part = -(-self.n_t // len(PRICES))
-        under = [(f"internal_test_{i}", self.guard(classifier, -mu)) for i, mu in enumerate(PRICES)]
-        self.data_ahead(under, part, stages)
-        shards = [self.data(name, guard, part, stages, False)[0] for name, guard in under]
-        data = dict(zip(PRICES, shards, strict=True))
+        guards = [self.guard(classifier, -mu) for mu in PRICES]
+        data = dict(zip(PRICES, self.data_under("internal_test", guards, part, stages), strict=True))
         found = PricedCalibration(classifier, self.agent, data, self.rule, self.config.choice.width)
         self.note("n_behaviours", len(data), self.n_t, found.threshold(self.config.r_t).radius)
         return found
@@ -253,9 +257,14 @@ def curves_of(classifier: Classifier, agent: Agent, data: list[Shard], rule: Rul
     return Calibration(classifier, agent, data, rule, mode)
 
 
+def same_tau(tau: float | np.ndarray) -> tuple[float, ...]:
+    """A threshold, or one for every candidate, as a key."""
+    return tuple(np.atleast_1d(tau).tolist())
+
+
 def strictest_first(taus: Iterable[float | np.ndarray]) -> list[float | np.ndarray]:
     """Different thresholds under which something, not everything, is accepted."""
-    by_value = {tuple(np.atleast_1d(tau).tolist()): tau for tau in taus if np.isfinite(tau).any()}
+    by_value = {same_tau(tau): tau for tau in taus if np.isfinite(tau).any()}
     return [by_value[key] for key in sorted(by_value, key=lambda key: (sum(np.clip(key, -1e9, 1e9)), key))]
 
 

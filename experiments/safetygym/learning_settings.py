@@ -1,4 +1,4 @@
-"""Settings of the classifier's training."""
+"""Settings of the classifier's training, and of what the guard does with its margins."""
 
 from __future__ import annotations
 
@@ -30,6 +30,26 @@ class PathErrorSettings:
         2000, "Updates of its training, after the warm-up, of `learning.batch` states.", low=1
     )
     rate: float = setting(2e-3, "Peak of its one-cycle learning rate.", above=0)
+
+
+CHOICES = ("gate", "priced")
+
+
+@dataclass
+class ChoiceSettings:
+    """What the guard does with risky candidates."""
+
+    rule: str = setting(
+        "gate",
+        "How risky candidates are met: gate takes only those below a threshold; priced takes all, the "
+        "riskier the rarer: a draw from pi(a) exp(-mu p(a)) at the calibrated price mu.",
+        choices=CHOICES,
+    )
+    width: float = setting(
+        0.2,
+        "Of p = 1 / (1 + exp(-margin / width)) where risk is priced, in units of margins: cm for paths.",
+        above=0,
+    )
 
 
 @dataclass

@@ -39,7 +39,7 @@ NEVER = -1e9
 
 
 def priced_risk(margin: np.ndarray, width: float) -> np.ndarray:
-    """p of margins of any shape; width: in units of margins, where p falls from .73 to .27 twice over."""
+    """p of margins of any shape, in (0, 1): .73 at a margin of `width`, .27 at minus `width`."""
     return expit(np.asarray(margin, np.float64) / width)
 
 
@@ -51,7 +51,7 @@ class PricedGuard(Guard):
         width: of the map from margins to p.
     """
 
-    width: float = 0.2
+    width: float
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         return np.full((len(observation), self.classifier.n_candidates), self.tau > -np.inf)

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from experiments.safetygym.agents.checkpoints import load_agent
-from experiments.safetygym.config import ChoiceConfig, SafetyGymConfig
+from experiments.safetygym.config import SafetyGymConfig
 from experiments.safetygym.guard.classifier import new_classifier
 from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
 from experiments.safetygym.guard.priced import PricedGuard, guard_of
+from experiments.safetygym.learning_settings import ChoiceSettings
 from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.states.collection import collect_shard
 from experiments.safetygym.states.internal_data import PARTS, Shard
@@ -51,7 +52,7 @@ class Sent:
 def sent(config: SafetyGymConfig, agent: Path, guard: Guard | None) -> Sent:
     """A policy as it is sent."""
     if not isinstance(guard, PricedGuard):  # a run that prices risk has gates while it learns
-        config = replace(config, choice=ChoiceConfig())
+        config = replace(config, choice=ChoiceSettings())
     weights = None if guard is None else dict(guard.classifier.state_dict())
     return Sent(config, agent, weights, np.inf if guard is None else guard.tau)
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from experiments.safetygym.records import PER
 from experiments.safetygym.reporting import comparison, figures, measured, report
-from experiments.safetygym.reporting.measured import Loaded, Measured
+from experiments.safetygym.reporting.measured import Loaded, Measured, same_point
 from experiments.safetygym.reporting.rates import curves
 from experiments.support.results.collect import Root
 from experiments.support.results.publish import Claimant, Target, announce, write_tables
@@ -44,20 +44,12 @@ def table(pool: Measured) -> pd.DataFrame:
     for metric in APART:
         found = pool.rows(metric)
         rows[metric] = [
-            found.loc[_same(found, point), "value"].mean() if len(found) else np.nan
+            found.loc[same_point(found, point), "value"].mean() if len(found) else np.nan
             for _, point in rows.iterrows()
         ]
     for end in ("", "_low", "_high"):
         rows[f"unsafe_over_r_t{end}"] = rows[f"unsafe{end}"] / rows["r_t"]
     return rows
-
-
-def _same(rows: pd.DataFrame, point: pd.Series) -> np.ndarray:
-    alike = (rows["method"] == point["method"]).to_numpy()
-    for key in ("r_t", "knob"):
-        values = rows[key].to_numpy(dtype=float)
-        alike &= np.isnan(values) if np.isnan(point[key]) else np.isclose(values, point[key], rtol=1e-6)
-    return alike
 
 
 def publish(loaded: Loaded, preset: str, target: Target) -> list[Path]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.safetygym.learning_settings import PathErrorSettings
+from experiments.safetygym.learning_settings import ChoiceSettings, PathErrorSettings
 from experiments.safetygym.records import COUNTED, EPISODES, OURS, POINT, checked
 from experiments.support.errors import ResultsError
 from experiments.support.results import collect, frames
@@ -37,7 +37,7 @@ LATER: dict[str, list[Any]] = {
     "path_error": [asdict(PathErrorSettings())],
     "tailoring": [asdict(AnchoredTailoringSettings())],
     "agents": [{"training_seed": 0}],
-    "choice": [{"rule": "gate", "width": 0.2}],
+    "choice": [asdict(ChoiceSettings())],
 }
 """Sections that came later, at their defaults: a run without them is one that has them."""
 HALF_STEP = 0.5
@@ -81,6 +81,16 @@ class Measured(CurvePoints):
             return pd.DataFrame(columns=[*frames.COLUMNS, "knob", "run"])
         rows = self.frame[(self.frame["metric"] == metric) & self.frame["value"].notna()]
         return rows if method is None else rows[rows["method"] == method]
+
+
+def same_point(rows: pd.DataFrame, point: pd.Series) -> np.ndarray:
+    """(n,) bool, which rows are of a point: its method, and its r_t and knob, or neither."""
+    alike = (rows["method"] == point["method"]).to_numpy()
+    for key in ("r_t", "knob"):
+        values = rows[key].to_numpy(dtype=float)
+        here = np.isnan(values) if np.isnan(point[key]) else np.isclose(values, point[key], rtol=1e-6)
+        alike = alike & here
+    return alike
 
 
 def training(run: Saved) -> int:

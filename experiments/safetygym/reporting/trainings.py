@@ -17,7 +17,7 @@ from scipy import stats
 
 from experiments.safetygym.records import OURS, PER
 from experiments.safetygym.reporting.comparison import PPO
-from experiments.safetygym.reporting.measured import Measured
+from experiments.safetygym.reporting.measured import Measured, same_point
 from experiments.safetygym.reporting.rates import RATES, curves, exact
 from experiments.support.results.publish import Claimant
 
@@ -88,7 +88,7 @@ def agent_table(by_robot: Mapping[str, Measured]) -> pd.DataFrame:
             alone = [
                 key | {"agent": str(seed), "agents": 1} | found.iloc[0].to_dict()
                 for seed, table in tables.items()
-                if len(found := table[_same(table, point)])
+                if len(found := table[same_point(table, point)])
             ]
             rows += alone
             if len(alone) > 1:
@@ -98,14 +98,6 @@ def agent_table(by_robot: Mapping[str, Measured]) -> pd.DataFrame:
     columns = ["robot", "method", "r_t", "knob", "agent", "agents", "runs", *ends, *COUNTS]
     table = pd.DataFrame(rows)
     return table[[name for name in columns if name in table]]
-
-
-def _same(table: pd.DataFrame, point: pd.Series) -> np.ndarray:
-    """Where a table has a point."""
-    alike = table["method"] == point["method"]
-    for key in ("r_t", "knob"):
-        alike &= table[key].isna() if np.isnan(point[key]) else table[key] == point[key]
-    return alike.to_numpy()
 
 
 def claim_agents(robot: str, table: pd.DataFrame, claim: Claimant, r_t: float) -> None:

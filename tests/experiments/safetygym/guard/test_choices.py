@@ -5,7 +5,7 @@ import pytest
 from safetygym_margins import K, Linear, behaviour, decided
 
 from experiments.safetygym.config import SafetyGymConfig
-from experiments.safetygym.experiment import Experiment
+from experiments.safetygym.experiment import Experiment, same_tau
 from experiments.safetygym.guard.calibration import Calibration
 from experiments.safetygym.guard.choices import Calibrated, agreed
 from experiments.safetygym.states.internal_data import Shard
@@ -74,6 +74,14 @@ def test_a_few_cases_say_nothing_of_a_small_r_t_and_no_unsafe_one_says_nothing_a
     harmless = Shard(risky.observation, np.zeros((500, K), np.int8))
     found = Stage({-2.0: risky, -1.0: risky, 0.5: harmless}).verify(Linear(), choices(), [])  # type: ignore[arg-type]
     assert [one.tau for one in found.values()] == [-2.0, -2.0, 0.5, np.inf]
+
+
+def test_thresholds_that_hardly_differ_are_different_keys():
+    one, other = np.array([0.5, 0.5]), np.array([0.5, 0.5 + 1e-12])
+    assert str(one) == str(other)  # as they are printed they are the same
+    assert same_tau(one) != same_tau(other)
+    assert same_tau(one) == same_tau(one.copy())
+    assert same_tau(0.5) == same_tau(np.float64(0.5))
 
 
 def test_without_rounds_nothing_is_verified():

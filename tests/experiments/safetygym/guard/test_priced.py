@@ -8,12 +8,13 @@ import torch
 from safetygym_margins import Given, Linear, behaviour, decided
 from safetygym_small import POINT, driven, untrained
 
-from experiments.safetygym.config import ChoiceConfig, SafetyGymConfig
+from experiments.safetygym.config import SafetyGymConfig
 from experiments.safetygym.evaluation import jobs
 from experiments.safetygym.guard.calibration import gumbel_scores
 from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
 from experiments.safetygym.guard.priced import PricedCalibration, PricedGuard, bound_at, guard_of, priced_risk
 from experiments.safetygym.guard.sent import sent
+from experiments.safetygym.learning_settings import ChoiceSettings
 from experiments.safetygym.sim.task import get_task
 from experiments.safetygym.states.internal_data import Shard
 from experiments.support.errors import ConfigError
@@ -22,7 +23,7 @@ from safeframe.types import SQRT2, SafeframeError
 
 TASK = get_task(POINT)
 WIDTH = 0.4
-PRICED = ChoiceConfig("priced", WIDTH)
+PRICED = ChoiceSettings("priced", WIDTH)
 
 
 @pytest.fixture(scope="module")
