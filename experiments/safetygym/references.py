@@ -19,6 +19,8 @@ PREFIXES = {
     "Safexp-PointGoal2-v0": "goal2_point",
 }
 """Of the files of each task's agents: its robot, after the level where that is not 1."""
+TASK_OF = {prefix: task for task, prefix in PREFIXES.items()}
+"""The other way round."""
 REFERENCE = "experiments/safetygym/reference"
 """Their folder."""
 _SEEDED = re.compile(r"(?P<name>.+)_seed(?P<seed>[1-9]\d*)")

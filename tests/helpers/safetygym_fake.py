@@ -37,6 +37,7 @@ GUARDED = {
     "guarded_ppo_lag": (18.0, 10.0),
     "ours_unguarded_data": (24.0, 90.0),
     "ours_logged": (23.0, 200.0),
+    "ours_strict": (24.0, 8.0),
 }
 
 

@@ -21,10 +21,9 @@ from pathlib import Path
 
 from experiments.safetygym.agents import train
 from experiments.safetygym.guard import guarded_training
-from experiments.safetygym.references import PREFIXES, agent_file
+from experiments.safetygym.references import TASK_OF, agent_file
 from safeframe.types import SafeframeError
 
-OF = {prefix: task for task, prefix in PREFIXES.items()}
 SMALL = "hidden=64,64"
 PPO = "ppo"
 KNOB = re.compile(r"(?P<method>ppo_lag|ppo_lag_long|saute)_(?P<limit>\d+(\.\d+)?)")
@@ -65,12 +64,12 @@ def parts(agent: str, training_seed: int = 0) -> list[Part]:
     Raises:
         SafeframeError: for a name that is not one's, and a negative seed.
     """
-    prefix = next((prefix for prefix in OF if agent.startswith(f"{prefix}_")), None)
+    prefix = next((prefix for prefix in TASK_OF if agent.startswith(f"{prefix}_")), None)
     if prefix is None or training_seed < 0:
-        known = ", ".join(f"{one}_<name>" for one in OF)
+        known = ", ".join(f"{one}_<name>" for one in TASK_OF)
         raise SafeframeError(f"agent={agent} training_seed={training_seed}: one of {known}, and >= 0")
     name, car = agent.removeprefix(f"{prefix}_"), prefix == "car"
-    task = () if prefix == "point" else (f"task={OF[prefix]}",)
+    task = () if prefix == "point" else (f"task={TASK_OF[prefix]}",)
     if name == "ours":
         return _ours(prefix, task, training_seed)
     seed, named = f"seed={training_seed}", KNOB.fullmatch(name)

@@ -13,19 +13,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.safetygym.records import PER
+from experiments.safetygym.references import TASK_OF
 from experiments.safetygym.reporting import comparison, figures, measured, report
 from experiments.safetygym.reporting.measured import Loaded, Measured, same_point
-from experiments.safetygym.reporting.rates import curves
+from experiments.safetygym.reporting.rates import CLAIMED, curves, over_threshold
 from experiments.support.results.collect import Root
 from experiments.support.results.publish import Claimant, Target, announce, write_tables
 from experiments.support.results.saved import NoRuns
 
-TASK, NAME = "Safexp-PointGoal2-v0", "goal2_point"
+NAME = "goal2_point"
+TASK = TASK_OF[NAME]
 COMMAND = "python run.py -m +sweep=figure-3-goal2"
 APART = ("hazard_entries", "vase_entries")
-RATES = (("return", "return", 1.0), ("cost", "cost", 1.0), ("entries", "entries_per_1e7", 1e7 / PER))
-"""Rates per 1,000 steps, what claims of them are called, and times what."""
 
 
 def load(preset: str, where: Mapping[str, Any], root: Root) -> Loaded | None:
@@ -47,9 +46,7 @@ def table(pool: Measured) -> pd.DataFrame:
             found.loc[same_point(found, point), "value"].mean() if len(found) else np.nan
             for _, point in rows.iterrows()
         ]
-    for end in ("", "_low", "_high"):
-        rows[f"unsafe_over_r_t{end}"] = rows[f"unsafe{end}"] / rows["r_t"]
-    return rows
+    return over_threshold(rows)
 
 
 def publish(loaded: Loaded, preset: str, target: Target) -> list[Path]:
@@ -79,6 +76,6 @@ def claim_baselines(loaded: Loaded, preset: str, target: Target) -> None:
         if row["method"] not in comparison.BASELINES:
             continue
         name = f"{NAME}.{row['method']}" + (f"_{row['knob']:g}" if np.isfinite(row["knob"]) else "")
-        for rate, shown, scale in RATES:
+        for rate, shown, scale in CLAIMED:
             ends = (scale * row[f"{rate}{end}"] for end in ("", "_low", "_high"))
             claim(f"{name}_{shown}", *ends, row["steps"])

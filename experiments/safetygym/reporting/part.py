@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from experiments.safetygym.references import TASK_OF
 from experiments.support.page.parts import Axis, Frontier, Part
 
 METHODS = {
@@ -15,18 +16,17 @@ METHODS = {
     "guarded_ppo": "guard around PPO",
     "guarded_ppo_lag": "guard around PPO-Lag",
 }
-TASKS = {"point": "Safexp-PointGoal1-v0", "car": "Safexp-CarGoal1-v0"}
 INTERVAL = "t over runs, 95 %; for counts at least as wide as Clopper-Pearson"
 
 
-def _frontiers(robot: str, task: str, table: str, preset: str, runs: str) -> tuple[Frontier, Frontier]:
+def _frontiers(robot: str, table: str, preset: str, runs: str) -> tuple[Frontier, Frontier]:
     shared = {
         "table": table,
         "where": {"robot": robot},
         "n": "steps",
         "units": "steps",
         "interval": INTERVAL,
-        "seeds": (f"safetygym.{robot}.violation_over_threshold_max", task, preset),
+        "seeds": (f"safetygym.{robot}.violation_over_threshold_max", TASK_OF[robot], preset),
     }
     name = f"{robot.capitalize()}Goal1{runs}"
     cost = Frontier(
@@ -60,9 +60,10 @@ PART = Part(
     "guard checks every action that the robot's agent proposes, and brakes where none is safe enough.",
     figures=("figure_3a", "figure_3c", "figure_3b", "figure_3d", "figure_3*"),
     frontiers=(
-        *_frontiers("point", TASKS["point"], LAPTOP, "laptop", ""),
-        *_frontiers("point", TASKS["point"], PAPER, "paper", " at the paper's size"),
-        *_frontiers("car", TASKS["car"], LAPTOP, "laptop", ""),
+        *_frontiers("point", LAPTOP, "laptop", ""),
+        *_frontiers("point", PAPER, "paper", " at the paper's size"),
+        *_frontiers("car", LAPTOP, "laptop", ""),
+        *_frontiers("car", PAPER, "paper", " at the paper's size"),
     ),
     episodes=True,
 )

@@ -19,6 +19,7 @@ from experiments.safetygym.reporting import (
     measured,
     report,
     scaling,
+    strict,
 )
 from experiments.support.results.collect import Root
 from experiments.support.results.points import unique
@@ -30,6 +31,8 @@ SWEEP = "python run.py -m +sweep=figure-3"
 TABLES = (EPISODES, ENTRIES, RELIABILITY)
 """Raw tables beside the tidy results."""
 MOST_ENTRIES = 1000
+APART = (level, strict)
+"""Runs with tables and claims of their own."""
 
 
 def load(preset: str, where: Mapping[str, Any], root: Root) -> tuple[dict[str, measured.Loaded], list[str]]:
@@ -41,8 +44,8 @@ def load(preset: str, where: Mapping[str, Any], root: Root) -> tuple[dict[str, m
 def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
     """The runs that figures, tables and claims rest on."""
     found = list(load(preset, where, root)[0].values())
-    other = level.load(preset, where, root)
-    return unique(run for loaded in [*found, *([other] if other else [])] for run in loaded.kept)
+    found += [other for part in APART if (other := part.load(preset, where, root)) is not None]
+    return unique(run for loaded in found for run in loaded.kept)
 
 
 def trim(runs: list[Saved]) -> Callable[[Saved, str, pd.DataFrame], pd.DataFrame]:
@@ -79,5 +82,7 @@ def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -
             robot, loaded, preset, report.TASKS[robot], safer[robot], target.ledger, dirty=target.dirty
         )
         announce("not claimed", missing)
-    other = level.load(preset, where, root)
-    return paths + (level.publish(other, preset, target) if other else [])
+    for part in APART:
+        if (other := part.load(preset, where, root)) is not None:
+            paths += part.publish(other, preset, target)
+    return paths

@@ -43,6 +43,8 @@ RATES = {
     "default_share": Rate("defaults", "steps"),
 }
 """violation: share of episodes with cost. unsafe: share of truly unsafe among accepted actions."""
+CLAIMED = (("return", "return", 1.0), ("cost", "cost", 1.0), ("entries", "entries_per_1e7", 1e7 / PER))
+"""Rates per 1,000 steps, what claims of them are called, and times what."""
 
 
 def floored(count: np.ndarray | float, steps: np.ndarray | float) -> np.ndarray:
@@ -128,3 +130,10 @@ def curves(measured: Measured) -> pd.DataFrame:
         )
         rows.append(row | {shown: round(measured.total(name, at)) for name, shown in counts.items()})
     return pd.DataFrame(rows)
+
+
+def over_threshold(rows: pd.DataFrame) -> pd.DataFrame:
+    """`curves` with the share of unsafe accepted actions over r_t: unsafe_over_r_t, _low and _high."""
+    return rows.assign(
+        **{f"unsafe_over_r_t{end}": rows[f"unsafe{end}"] / rows["r_t"] for end in ("", "_low", "_high")}
+    )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.safetygym.records import OURS, PER
+from experiments.safetygym.references import TASK_OF
 from experiments.safetygym.reporting import figures, trainings
 from experiments.safetygym.reporting.ablations import ablation_table
 from experiments.safetygym.reporting.classification import entry_table
@@ -21,7 +22,7 @@ from experiments.support.results.publish import RESULTS, Claimant, write_tables
 from experiments.support.results.saved import of_directory
 
 PAPER_COMMAND = "python run.py experiment=safetygym preset=paper r_t=1e-4 seed=5"
-TASKS = {"point": "Safexp-PointGoal1-v0", "car": "Safexp-CarGoal1-v0"}
+TASKS = {robot: TASK_OF[robot] for robot in ("point", "car")}
 ACTIONS = 1e7
 """What the paper counts entries over."""
 
