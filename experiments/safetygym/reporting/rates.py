@@ -33,6 +33,11 @@ class Rate:
     scale: float = 1.0
     hit: str | None = None
 
+    @property
+    def is_share(self) -> bool:
+        """Whether it lies between 0 and 1."""
+        return self.scale != PER
+
 
 RATES = {
     "return": Rate("return", "steps", PER),
@@ -107,9 +112,10 @@ def with_interval(measured: Measured, name: str, at: int) -> dict[str, float]:
     if rate.hit is not None:
         ends = exact(measured, name, at)
         low, high = max(np.fmin(low, ends[0]), 0.0), np.fmax(high, ends[1])
-        high = high if rate.scale == PER else min(high, 1.0)
         if value == 0:
             limit = {f"{name}_limit": exact(measured, name, at, 0.05)[1]}
+    if rate.is_share:
+        low, high = np.clip([low, high], 0.0, 1.0)
     return {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)} | limit
 
 

@@ -70,6 +70,8 @@ def over_agents(measured: Measured, at: int) -> dict[str, float]:
             low, high = max(min(low, ends[0]), 0.0), max(high, ends[1])
             if value == 0:
                 limit = {f"{name}_limit": exact(measured, name, at, 0.05)[1]}
+        if rate.is_share:
+            low, high = np.clip([low, high], 0.0, 1.0)
         row |= {name: value, f"{name}_low": low, f"{name}_high": high} | limit
     row |= {"steps": round(measured.total("steps", at)), "episodes": round(measured.total("episodes", at))}
     return row | {"entries_total": round(measured.total("entries", at))}

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # Okabe & Ito (2008), "Color Universal Design", in an order that keeps neighbours apart.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+SIDEWAYS = 4
+"""Decades that are labelled on a logarithmic axis from left to right."""
 COLUMN = (3.4, 2.6)
 """Inches: one column of a paper."""
 PAGE = (7.0, 2.9)
@@ -69,7 +71,10 @@ def colours(names: list[str]) -> dict[str, str]:
 
 
 def log_axis_with_zero(axes: Axes, rail: float, top: float, which: str = "y") -> None:
-    """Make `which` axis logarithmic up to `top`, with a shaded line marked 0 at `rail`, below all values."""
+    """Make `which` axis logarithmic up to `top`, with a shaded line marked 0 at `rail`, below all values.
+
+    Every decade is labelled upwards; sideways, where labels are wide, at most SIDEWAYS, none beside the 0.
+    """
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     axis, along = (axes.yaxis, axes.axhline) if which == "y" else (axes.xaxis, axes.axvline)
@@ -77,6 +82,9 @@ def log_axis_with_zero(axes: Axes, rail: float, top: float, which: str = "y") ->
     (axes.set_yscale if which == "y" else axes.set_xscale)("log")
     (axes.set_ylim if which == "y" else axes.set_xlim)(rail / 1.5, top * 1.6)
     decades = 10.0 ** np.arange(np.ceil(np.log10(rail * 1.01)), np.floor(np.log10(top * 1.6)) + 1)
+    if which == "x":
+        clear = decades[decades > 5 * rail]
+        decades = clear[:: -max(-(-len(clear) // SIDEWAYS), 1)]
     axis.set_major_locator(FixedLocator([rail, *decades]))
     axis.set_minor_locator(NullLocator())
 

@@ -39,3 +39,16 @@ def test_figures_are_closed(tmp_path):
 def test_colours_are_distinct_and_stable():
     assert len(set(figures.PALETTE)) == len(figures.PALETTE) == len(figures.MARKERS)
     assert figures.colours(["a", "b"])["a"] == figures.colours(["a"])["a"]
+
+
+def test_labels_of_a_logarithmic_axis_stay_apart_sideways():
+    import matplotlib.pyplot as plt
+
+    with figures.style():
+        for which in "xy":
+            figure, axes = plt.subplots()
+            figures.log_axis_with_zero(axes, 10**-3.5, 30.0, which)
+            axis = axes.xaxis if which == "x" else axes.yaxis
+            shown = [axis.get_major_formatter()(place) for place in sorted(axis.get_major_locator()())]
+            assert shown == ["0", *(["0.01", "0.1"] if which == "x" else ["0.001", "0.01", "0.1"]), "1", "10"]
+            plt.close(figure)

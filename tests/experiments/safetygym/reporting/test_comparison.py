@@ -131,6 +131,15 @@ def test_rates_of_several_runs_are_over_runs():
     assert (table["runs"], table["cost_total"], table["entries_total"]) == (3, 30, 15)
 
 
+def test_interval_of_a_share_stays_between_0_and_1():
+    runs = [part({("ours", 1e-4, NAN): (10.0, 0, 0)}, seed=i) for i in range(3)]
+    for run, defaults in zip(runs, (0, 1000, 1000), strict=True):
+        run["episodes"] = run["episodes"].assign(defaults=defaults)
+    row = rates.curves(gather(runs)).iloc[0]
+    assert row["default_share"] == pytest.approx(2 / 3)
+    assert (row["default_share_low"], row["default_share_high"]) == (0, 1)
+
+
 def test_blocks_of_episodes_keep_sums_and_interval():
     rng = np.random.default_rng(0)
     table = fake.point(rng, "ppo", NAN, NAN, 20.0, 0.5, 10.0, 5000)
