@@ -38,6 +38,8 @@ class AgentSettings:
         max_grad_norm: largest norm of the gradient.
         target_kl: an epoch's policy updates stop beyond 1.5 times it (Spinning Up); 0 switches that off.
         observation_clip: in standard deviations (VecNormalize: 10).
+        route_room: m from the edges of hazards that a route to the goal keeps; the agent sees its goal where
+            the route begins (`perception/route`). 0: it sees the goal.
         initial_log_std: of the Gaussian policy.
         cost_limit: mean cost per episode of 1,000 steps (Ray et al. 2019: 25).
         cost_discount: of the cost.
@@ -80,6 +82,7 @@ class AgentSettings:
     max_grad_norm: float = 0.5
     target_kl: float = 0.02
     observation_clip: float = 10.0
+    route_room: float = 0.0
     initial_log_std: float = -0.5
     cost_limit: float = 25.0
     cost_discount: float = 0.99
@@ -185,6 +188,7 @@ _NOT_NEGATIVE = [
     "seed",
     "final_learning_rate",
     "entropy",
+    "route_room",
     "target_kl",
     "cost_limit",
     "lagrange_initial",

@@ -56,14 +56,14 @@ def counts(agent: Agent, states: int, futures: int, window: int, seed: int) -> n
     """
     policy = GuardedPolicy(agent, None, [seed, 1], get_task(agent.task))
     vase = get_task(agent.task).easiest_vase
-    env = SafetyGymVector(agent.task, states, seed=seed, vase=vase)
+    env = agent.wrap(SafetyGymVector(agent.task, states, seed=seed, vase=vase))
     observation, _ = env.reset(options={"stagger": True})
     inside = np.zeros(states, bool)
     for _ in range(BURN_IN):
         observation, _, _, _, info = env.step(policy(observation))
         inside = info["cost"] > 0
     start = env.get_state(np.flatnonzero(~inside & (env.state.step <= EPISODE_STEPS - window)))
-    copies = SafetyGymVector(agent.task, len(start), seed=seed, vase=vase)
+    copies = agent.wrap(SafetyGymVector(agent.task, len(start), seed=seed, vase=vase))
     generator, found = np.random.default_rng([seed, 2]), np.zeros((len(start), 2), np.int64)
     for number in range(2 * futures):
         start.rng[:] = generator.integers(0, 2**63, len(start), dtype=np.uint64)

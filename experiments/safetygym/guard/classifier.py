@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,17 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from experiments.safetygym.learning_settings import PathErrorSettings
+from experiments.safetygym.perception.decoding import decoded
 from experiments.safetygym.records import METRES_PER_MARGIN
-from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, VASE_KEEP
-from experiments.safetygym.sim.task import HAZARD_RADIUS, Task
+from experiments.safetygym.sim.clearance import CLEARANCE_HIGH
+from experiments.safetygym.sim.task import Task
 from experiments.safetygym.states.backup import PATH_STEPS
-from experiments.safetygym.states.decoding import BETWEEN_HAZARDS, BETWEEN_VASES, MAX_HAZARDS, decode
 from experiments.safetygym.states.geometry import least_clearance
 
 if TYPE_CHECKING:
     from experiments.safetygym.config import SafetyGymConfig
 
-_HORIZON = 1.4  # m; hazards farther away are not decoded
 _CHUNK = 8192
 
 
@@ -115,9 +114,6 @@ class PathClassifier(Classifier):
         if task.robot == "car":  # wheels slip: forces, tilting and the ball tell more than velocities alone
             blocks = ("velocimeter", "gyro", "ballangvel_rear", "accelerometer")
             self.inputs = [i for name in blocks for i in range(task.observation_size)[task.block(name)]]
-        self.discs = [(task.block("hazards_lidar"), BETWEEN_HAZARDS, HAZARD_RADIUS)]
-        if task.level.vases_cost:
-            self.discs.append((task.block("vases_lidar"), BETWEEN_VASES, VASE_KEEP))
         self.times = len(PATH_STEPS[task.robot])
         self.network = _mlp(len(self.inputs), hidden, n_candidates * self.times * 2, nn.SiLU)
         self.offset = nn.Parameter(torch.zeros(n_candidates))
@@ -132,13 +128,6 @@ class PathClassifier(Classifier):
         """Standardised inputs of the network."""
         return torch.from_numpy(np.ascontiguousarray(observation[:, self.inputs])) / self.scale
 
-    def decoded(self, observation: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
-        """What must not be entered, hazards first: decoded places (n, 6, 2, 2), m, body axes, and radius."""
-        for lidar, between, radius in self.discs:
-            out = np.empty((len(observation), MAX_HAZARDS, 2, 2))
-            decode(np.ascontiguousarray(observation[:, lidar]), _HORIZON, between, out)
-            yield out, radius
-
     def paths(self, velocity: Tensor) -> Tensor:
         """Predicted positions (n, k, T, 2), m, body axes of the present."""
         return self.network(velocity).view(-1, self.n_candidates, self.times, 2)
@@ -149,7 +138,7 @@ class PathClassifier(Classifier):
         least = np.full((len(observation), self.n_candidates), CLEARANCE_HIGH, np.float32)
         with torch.no_grad():
             path = self.paths(self.velocity(observation)).numpy()
-        for places, radius in self.decoded(observation):
+        for places, radius in decoded(self.task, observation):
             out = np.empty_like(least)
             least_clearance(path, places, radius, out)
             np.minimum(least, out, out=least)

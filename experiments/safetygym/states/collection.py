@@ -96,11 +96,13 @@ def collect_shard(
 ) -> Shard:  # fmt: skip
     """One shard, from random streams of its own: it is the same wherever and whenever it is collected."""
     states = -(-cases // (len(policy.agent.candidates) if label == "backup" else 1))
-    env = SafetyGymVector(
-        policy.agent.task,
-        min(NUM_ENVS, max(FEWEST_ENVS, -(-states // OF_EACH))) if any_age else NUM_ENVS,
-        seed=int(np.random.SeedSequence([seed, index]).generate_state(1)[0]),
-        vase=vase,
+    env = policy.agent.wrap(
+        SafetyGymVector(
+            policy.agent.task,
+            min(NUM_ENVS, max(FEWEST_ENVS, -(-states // OF_EACH))) if any_age else NUM_ENVS,
+            seed=int(np.random.SeedSequence([seed, index]).generate_state(1)[0]),
+            vase=vase,
+        )
     )
     policy.generator = np.random.default_rng([seed, index, 1])
     if label == "logged":  # whole episodes in any case
@@ -140,7 +142,7 @@ def _branch(env, policy, window) -> np.ndarray:
     """Labels (n, k), one candidate a row: it, then the agent, for `window` steps in copied environments."""
     n, candidates = env.num_envs, policy.agent.candidates
     index = policy.generator.integers(0, len(candidates), n)
-    copy = SafetyGymVector(env.task.name, n, seed=0, vase=env.vase)
+    copy = policy.agent.wrap(SafetyGymVector(env.task.name, n, seed=0, vase=env.vase))
     copy.reset()
     observation = copy.set_state(env.get_state())
     unsafe = np.zeros(n, bool)

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numba import njit
 
+from experiments.safetygym.perception.decoding import FAR, MAX_HAZARDS
 from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, CLEARANCE_LOW
-from experiments.safetygym.states.decoding import FAR, MAX_HAZARDS
 
 WIDE = 0.03
 """m; an arc longer than this gets points between its ends."""

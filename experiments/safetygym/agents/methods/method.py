@@ -14,6 +14,8 @@ from experiments.safetygym.agents.networks import Networks, forward_in_chunks
 from experiments.safetygym.agents.ppo import standardise
 from experiments.safetygym.agents.rollout import Labeller, Rollout
 from experiments.safetygym.agents.settings import AgentSettings
+from experiments.safetygym.perception.route import RoutedVector
+from experiments.safetygym.sim.task import get_task
 
 
 @dataclass
@@ -36,7 +38,8 @@ class Method:
 
     def wrap(self, env: Any, training: bool = True) -> Any:
         """The environment as the agent sees it."""
-        return env
+        room = self.settings.route_room
+        return RoutedVector(env, get_task(self.settings.task), room) if room else env
 
     def signals(self, rollout: Rollout, networks: Networks, inputs: Tensor, ends: Tensor) -> Signals:
         """Advantages, penalties and returns of an epoch; inputs ((T + 1) n, d), ends (m, d)."""

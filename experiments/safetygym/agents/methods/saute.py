@@ -121,5 +121,5 @@ class Saute(Method):
 
     def wrap(self, env: Any, training: bool = True) -> SauteVector:
         """The environment with the budget."""
-        s = self.settings
+        s, env = self.settings, super().wrap(env, training)
         return SauteVector(env, s.cost_limit, s.saute_unsafe_reward, s.saute_discount, s.discount, training)

@@ -10,11 +10,11 @@ from experiments.safetygym.guard.classifier import (
     LogitClassifier,
     PathClassifier,
 )
+from experiments.safetygym.perception.decoding import FAR
 from experiments.safetygym.records import METRES_PER_MARGIN
 from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, CLEARANCE_LOW
 from experiments.safetygym.sim.task import HAZARD_RADIUS, get_task
 from experiments.safetygym.sim.vector import SafetyGymVector
-from experiments.safetygym.states.decoding import FAR
 
 
 def lively(task: str, candidates: int = 5, seed: int = 0) -> PathClassifier:

@@ -9,6 +9,7 @@ from experiments.safetygym.guard.classifier import PathClassifier, new_classifie
 from experiments.safetygym.guard.guarding import Guard, GuardedPolicy
 from experiments.safetygym.guard.learning import warm_up
 from experiments.safetygym.learning_settings import LearningSettings
+from experiments.safetygym.perception.decoding import BETWEEN_VASES, FAR, MAX_HAZARDS, decode
 from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, VASE_KEEP
 from experiments.safetygym.sim.point.dynamics import MASS
 from experiments.safetygym.sim.state import State
@@ -17,7 +18,6 @@ from experiments.safetygym.sim.vase_contact import overlaps
 from experiments.safetygym.sim.vector import SafetyGymVector
 from experiments.safetygym.states import backup, collection
 from experiments.safetygym.states.backup import DefaultAction
-from experiments.safetygym.states.decoding import BETWEEN_VASES, FAR, MAX_HAZARDS, decode
 from experiments.safetygym.states.internal_data import InternalData
 
 TASK = "Safexp-PointGoal2-v0"

@@ -10,11 +10,20 @@ both ends are kept: the hazard is on the arc between them."""
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numba import njit
 
-from experiments.safetygym.sim.task import HAZARD_KEEPOUT, LIDAR_BINS, LIDAR_RANGE, VASE_HALF_SIZE
+from experiments.safetygym.sim.clearance import VASE_KEEP
+from experiments.safetygym.sim.task import (
+    HAZARD_KEEPOUT,
+    HAZARD_RADIUS,
+    LIDAR_BINS,
+    LIDAR_RANGE,
+    VASE_HALF_SIZE,
+    Task,
+)
 
 MAX_HAZARDS = 6
 FAR = 10.0
@@ -25,6 +34,8 @@ BETWEEN_HAZARDS = 2.0 * HAZARD_KEEPOUT - 1e-4
 """m, at least, between the centres of two hazards, which are where the layout has put them."""
 BETWEEN_VASES = 2.0 * VASE_HALF_SIZE - 1e-4
 """m, at least, between the centres of two vases, which may have been pushed together."""
+HORIZON = 1.4
+"""m; what is farther away is not decoded."""
 
 
 @njit(cache=True, inline="always")
@@ -112,3 +123,18 @@ def decode(lidar: np.ndarray, horizon: float, between: float, out: np.ndarray) -
                 out[i, count, end, 0] = distance * math.cos(angle)
                 out[i, count, end, 1] = distance * math.sin(angle)
             count += 1
+
+
+def decoded(task: Task, observations: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
+    """What must not be entered, seen in observations (n, d): hazards first, then vases where they cost.
+
+    Yields:
+        Places (n, 6, 2, 2), m, body axes (`decode`), and the radius that is to be kept from them, m.
+    """
+    discs = [("hazards_lidar", BETWEEN_HAZARDS, HAZARD_RADIUS)]
+    if task.level.vases_cost:
+        discs.append(("vases_lidar", BETWEEN_VASES, VASE_KEEP))
+    for sensor, between, radius in discs:
+        out = np.empty((len(observations), MAX_HAZARDS, 2, 2))
+        decode(np.ascontiguousarray(observations[:, task.block(sensor)]), HORIZON, between, out)
+        yield out, radius

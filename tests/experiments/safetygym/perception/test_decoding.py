@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from safetygym_small import CAR, POINT, lone_hazard
 
+from experiments.safetygym.perception.decoding import BETWEEN_HAZARDS, FAR, MAX_HAZARDS, decode
 from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, CLEARANCE_LOW
 from experiments.safetygym.sim.task import HAZARD_RADIUS
 from experiments.safetygym.sim.vector import SafetyGymVector
-from experiments.safetygym.states.decoding import BETWEEN_HAZARDS, FAR, MAX_HAZARDS, decode
 from experiments.safetygym.states.geometry import WIDE, least_clearance
 
 
