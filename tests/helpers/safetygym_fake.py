@@ -38,6 +38,7 @@ GUARDED = {
     "ours_unguarded_data": (24.0, 90.0),
     "ours_logged": (23.0, 200.0),
     "ours_strict": (24.0, 8.0),
+    "ours_routed": (26.0, 8.0),
 }
 
 
@@ -129,8 +130,10 @@ def write_run(
     directory = root / "safetygym" / key
     directory.mkdir(parents=True)
     lost = 7 - np.log10(n_t)
-    mine = {name, *baselines} if name == "ours" else {name, "ppo"}
+    routed = "_routed" if name == "ours_routed" else ""
+    mine = {name, *baselines} if name == "ours" or routed else {name, "ppo"}
     parts = [p for p in tables(seed, n, shift - 1.5 * lost, robot, 3**lost) if p["method"].iloc[0] in mine]
+    parts = [p.assign(method=p["method"].where(p["method"] == name, p["method"] + routed)) for p in parts]
     config = {
         "experiment": "safetygym",
         "preset": "laptop",

@@ -26,6 +26,8 @@ from safeframe.types import SafeframeError
 
 SMALL = "hidden=64,64"
 PPO = "ppo"
+ROUTED, ROUTE = "_routed", "route_room=0.03"
+"""What an agent's name has that sees its goal along a route (`perception/route`), and its setting."""
 KNOB = re.compile(r"(?P<method>ppo_lag|ppo_lag_long|saute)_(?P<limit>\d+(\.\d+)?)")
 MODULES = {"train": train, "guarded_training": guarded_training}
 
@@ -70,6 +72,8 @@ def parts(agent: str, training_seed: int = 0) -> list[Part]:
         raise SafeframeError(f"agent={agent} training_seed={training_seed}: one of {known}, and >= 0")
     name, car = agent.removeprefix(f"{prefix}_"), prefix == "car"
     task = () if prefix == "point" else (f"task={TASK_OF[prefix]}",)
+    if ROUTED in name:
+        name, task = name.replace(ROUTED, "", 1), (*task, ROUTE)
     if name == "ours":
         return _ours(prefix, task, training_seed)
     seed, named = f"seed={training_seed}", KNOB.fullmatch(name)

@@ -43,6 +43,7 @@ NAMES = {
     "ours_branched": "branched labels",
     "ours_per_candidate": "calibrated per candidate",
     "ours_priced": "ours, risk priced",
+    "ours_routed": "ours, routed",
     "ours_path_error": "score less the path's predicted error",
 }
 HOLLOW: dict[str, Any] = {"linestyle": "--", "markerfacecolor": "white"}
@@ -65,8 +66,9 @@ LOOKS: dict[str, dict[str, Any]] = {
     "ours_unguarded_data": {"color": "#CC79A7", "marker": "D", **HOLLOW},
     "ours_logged": {"color": "#555555", "marker": "P", **HOLLOW},
     "ours_priced": {"color": "#0072B2", "marker": "P", **HOLLOW},
+    "ours_routed": {"color": "#56B4E9", "marker": "o"},
 }
-SHOWN = ("ours", "ours_priced", *BASELINES, "guarded_ppo", "guarded_ppo_lag")
+SHOWN = ("ours", "ours_routed", "ours_priced", *BASELINES, "guarded_ppo", "guarded_ppo_lag")
 GREY = "#555555"
 
 

@@ -11,15 +11,14 @@ import pandas as pd
 from experiments.safetygym.records import ENTRIES, EPISODES, RELIABILITY
 from experiments.safetygym.reporting import (
     ablations,
+    apart,
     classification,
     comparison,
     figures,
     guarantee,
-    level,
     measured,
     report,
     scaling,
-    strict,
 )
 from experiments.support.results.collect import Root
 from experiments.support.results.points import unique
@@ -31,8 +30,6 @@ SWEEP = "python run.py -m +sweep=figure-3"
 TABLES = (EPISODES, ENTRIES, RELIABILITY)
 """Raw tables beside the tidy results."""
 MOST_ENTRIES = 1000
-APART = (level, strict)
-"""Runs with tables and claims of their own."""
 
 
 def load(preset: str, where: Mapping[str, Any], root: Root) -> tuple[dict[str, measured.Loaded], list[str]]:
@@ -44,7 +41,7 @@ def load(preset: str, where: Mapping[str, Any], root: Root) -> tuple[dict[str, m
 def runs(preset: str, where: Mapping[str, Any], root: Root) -> list[Saved]:
     """The runs that figures, tables and claims rest on."""
     found = list(load(preset, where, root)[0].values())
-    found += [other for part in APART if (other := part.load(preset, where, root)) is not None]
+    found += [other for part in apart.PARTS if (other := part.load(preset, where, root)) is not None]
     return unique(run for loaded in found for run in loaded.kept)
 
 
@@ -82,7 +79,7 @@ def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -
             robot, loaded, preset, report.TASKS[robot], safer[robot], target.ledger, dirty=target.dirty
         )
         announce("not claimed", missing)
-    for part in APART:
+    for part in apart.PARTS:
         if (other := part.load(preset, where, root)) is not None:
             paths += part.publish(other, preset, target)
     return paths

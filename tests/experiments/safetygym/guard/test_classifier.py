@@ -10,7 +10,7 @@ from experiments.safetygym.guard.classifier import (
     LogitClassifier,
     PathClassifier,
 )
-from experiments.safetygym.perception.decoding import FAR
+from experiments.safetygym.perception.decoding import FAR, decoded
 from experiments.safetygym.records import METRES_PER_MARGIN
 from experiments.safetygym.sim.clearance import CLEARANCE_HIGH, CLEARANCE_LOW
 from experiments.safetygym.sim.task import HAZARD_RADIUS, get_task
@@ -42,7 +42,7 @@ def plain_margin(classifier: PathClassifier, observation: np.ndarray) -> np.ndar
     """The model's margins by plain array code: ends and middle of each arc against pieces of each path."""
     with torch.no_grad():
         path = classifier.paths(classifier.velocity(observation)).numpy()[:, :, :, None]  # (n, k, T, 1, 2)
-    ends, _ = next(classifier.decoded(observation))
+    ends, _ = next(decoded(classifier.task, observation))
     middle = ends.mean(axis=2)
     middle *= (np.linalg.norm(ends, axis=3).mean(axis=2) / np.linalg.norm(middle, axis=2))[..., None]
     points = np.concatenate([ends.reshape(len(ends), -1, 2), middle], axis=1)[:, None, None]
@@ -59,7 +59,7 @@ def test_compiled_margins_are_those_of_plain_code_where_hazards_are_exact(task):
     observation = observations(task, 200, 1)
     classifier = lively(task)
     classifier.standardise(observation)
-    arcs, _ = next(classifier.decoded(observation))
+    arcs, _ = next(decoded(classifier.task, observation))
     known = arcs[:, :, 0, 0] < FAR
     width = np.where(known, np.linalg.norm(arcs[:, :, 0] - arcs[:, :, 1], axis=2), 0.0)
     exact = (width < 1e-4).all(axis=1) & known.any(axis=1)

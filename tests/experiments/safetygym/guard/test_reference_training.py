@@ -33,7 +33,7 @@ def test_what_is_shipped_was_trained_as_the_commands_say(robot, name, seed):
         texts = {"entropy": "0.002"} | texts
         texts["steps"] = str(int(PHASES[phase] * float(texts["steps"])))
         texts["seed"] = str(int(texts["seed"]) + phase)
-    assert told == AgentSettings.parse(texts).as_dict()
+    assert AgentSettings.from_dict(told) == AgentSettings.parse(texts)
 
 
 def test_no_two_trainings_share_a_seed():
