@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from experiments.safetygym.evaluation.entries import EntryLog
 from experiments.safetygym.guard.guarding import GuardedPolicy
 from experiments.safetygym.records import APART
 from experiments.safetygym.sim.state import State
@@ -22,6 +21,19 @@ COUNTS = ("return", "cost", "entries", "defaults", "judged", "unsafe")
 CONFIDENCE = 0.95
 
 
+class Log(Protocol):
+    """Is told of every decision and entry (`entries.EntryLog`)."""
+
+    def reset(self) -> None:
+        """New episodes begin in all environments."""
+
+    def decided(self, state: State, observation: np.ndarray, action: np.ndarray) -> None:
+        """The policy has just chosen `action` (n, 2) in `state` on `observation` (n, d)."""
+
+    def entered(self, rows: np.ndarray, step: int, first_episode: int) -> None:
+        """Environments `rows` have entered what costs at the end of the last decision's step."""
+
+
 def run_episodes(
     policy: GuardedPolicy,
     steps: int,
@@ -30,7 +42,7 @@ def run_episodes(
     vase: str = "faithful",
     num_envs: int = 250,
     judge_every: int = 10,
-    log: EntryLog | None = None,
+    log: Log | None = None,
     watch: Callable[[SafetyGymVector], None] | None = None,
 ) -> pd.DataFrame:
     """Whole episodes with at least `steps` steps in all.

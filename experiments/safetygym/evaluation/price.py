@@ -4,7 +4,8 @@ The labels of the simulator stand in for the classifier: a candidate is feasible
 above `least`. What is lost at `least` = 0 is lost to the labels (backup policy, candidates), given the
 agent; what more is lost at some centimetres is lost to errors of classification, which a guard has to keep
 that much room for. The agents are those of the repository, trained behind a learned guard (ours) or without
-one (PPO): agents trained behind the labels themselves may earn more.
+one (PPO): agents trained behind the labels themselves may earn more. Where time is lost is told by how long
+the robot is near an edge, and how fast there.
 
 python -m experiments.safetygym.evaluation.price task=Safexp-CarGoal1-v0 steps=2e5 seed=5 out=FILE.csv
 """
@@ -24,7 +25,9 @@ from experiments.safetygym.agents.checkpoints import load_agent
 from experiments.safetygym.evaluation.episodes import interval_of_mean, run_episodes
 from experiments.safetygym.guard.guarding import GuardedPolicy
 from experiments.safetygym.records import METRES_PER_MARGIN
-from experiments.safetygym.references import PREFIXES, agent_file
+from experiments.safetygym.references import PREFIXES, agent_file, trainings
+from experiments.safetygym.sim.clearance import costly, nearest_of
+from experiments.safetygym.sim.state import State
 from experiments.safetygym.sim.task import Task, get_task
 from experiments.safetygym.sim.vector import SafetyGymVector
 from experiments.safetygym.states import backup
@@ -38,8 +41,40 @@ VARIANTS: tuple[tuple[str, float | None], ...] = (
     ("ours", 0.0),
     ("ours", 0.01),
     ("ours", 0.02),
+    ("ours_routed", None),
+    ("ours_routed", 0.0),
+    ("ours_routed", 0.01),
+    ("ours_routed", 0.02),
 )
 """Agents, and the true clearance in m above which a candidate is feasible; None: no guard."""
+
+
+NEAR = 0.1
+"""m from the edge of a hazard (or, where vases cost, of the disc to be kept from one): near it."""
+
+
+class Nearness:
+    """How often a robot is NEAR an edge, outside it, and its speed there (m/s): what `run_episodes` logs."""
+
+    def __init__(self, task: Task):
+        self.task, self.velocity = task, task.block("velocimeter")
+        self.steps, self.near, self.speed = 0, 0, 0.0
+
+    def reset(self) -> None:
+        """Nothing is kept of an episode."""
+
+    def entered(self, rows: np.ndarray, step: int, first_episode: int) -> None:
+        """Entries are counted elsewhere."""
+
+    def decided(self, state: State, observation: np.ndarray, action: np.ndarray) -> None:
+        """The policy is about to take `action` (n, 2) in `state` on `observation` (n, d)."""
+        vases = costly(self.task.level, state.vases)
+        places = zip(state.robot, state.hazards, vases, strict=True)
+        gap = np.array([nearest_of(robot[0], robot[1], hazards, some) for robot, hazards, some in places])
+        near = (gap > 0) & (gap < NEAR)
+        self.steps += len(gap)
+        self.near += int(near.sum())
+        self.speed += float(np.linalg.norm(observation[near, self.velocity][:, :2], axis=1).sum())
 
 
 class TrueLabels:
@@ -86,7 +121,8 @@ def measure(task: Task, name: str, least: float | None, steps: int, seed: int) -
     agent = load_agent(file, task=task.name, observation_size=task.observation_size)
     guard = None if least is None else TrueLabels(agent, task, least)
     policy = GuardedPolicy(agent, guard, [seed, 1], task)  # type: ignore[arg-type]
-    found = run_episodes(policy, steps, seed=seed, watch=None if guard is None else guard.watch)
+    nearness = Nearness(task)
+    found = run_episodes(policy, steps, seed=seed, log=nearness, watch=None if guard is None else guard.watch)
     returns = found["return"].to_numpy()
     low, high = interval_of_mean(returns)
     taken = len(found) * 1000
@@ -96,6 +132,7 @@ def measure(task: Task, name: str, least: float | None, steps: int, seed: int) -
         "cost_total": int(found["cost"].to_numpy().sum()),
         "entries_total": int(found["entries"].to_numpy().sum()),
         "default_share": np.nan if guard is None else found["defaults"].sum() / taken,
+        "near_share": nearness.near / nearness.steps, "near_speed": nearness.speed / max(nearness.near, 1),
         "steps": taken, "seed": seed,
     }  # fmt: skip
 
@@ -115,7 +152,8 @@ def main(arguments: list[str]) -> int:
     kept = pd.read_csv(place) if place.exists() else pd.DataFrame({"robot": []})
     kept = kept[kept["robot"] != PREFIXES[task.name]]
     rows: list[dict[str, Any]] = []
-    for name, least in VARIANTS:
+    there = trainings(PREFIXES[task.name])
+    for name, least in (one for one in VARIANTS if one[0] in there):
         rows.append(measure(task, name, least, steps, seed))
         print(rows[-1], flush=True)
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -52,6 +52,21 @@ def test_true_labels_enter_no_hazard_and_the_unguarded_agent_does():
     assert guarded["entries_total"] == 0
     assert guarded["return"] < free["return"]
     assert free["steps"] == guarded["steps"] == 10_000
+    assert guarded["near_share"] > 1.5 * free["near_share"]  # it is stopped at the edges
+    assert guarded["near_speed"] < free["near_speed"]
+
+
+def test_nearness_counts_states_outside_and_near_an_edge():
+    labels, env, observation = watched(300, 0.0)
+    counted, state = price.Nearness(labels.task), env.get_state()
+    for _ in range(2):
+        counted.decided(state, observation, np.zeros((300, 2)))
+    gap = np.linalg.norm(state.hazards - state.robot[:, None, :2], axis=2).min(axis=1) - 0.2
+    near = (gap > 0) & (gap < 0.1)
+    assert 0 < near.sum() < 300
+    assert (counted.steps, counted.near) == (600, 2 * near.sum())
+    speed = np.hypot(state.robot[near, 3], state.robot[near, 4])
+    assert counted.speed == pytest.approx(2 * speed.sum(), rel=1e-4)
 
 
 def test_the_command_replaces_the_rows_of_its_robot_and_refuses_unknown_words(tmp_path, monkeypatch, capsys):
