@@ -97,16 +97,20 @@ def _ours(prefix: str, task: tuple[str, ...], training_seed: int) -> list[Part]:
     """Trainings under the guard, each going on with the agent of the one before.
 
     At PointGoal2 there is one, and its first data come from a PPO of 2 * 10^6 steps that is trained for them.
+    Of routed agents there is one too, whose first data come from PPO as it is.
     """
     first, on, car = f"agent={agent_file(prefix, PPO)}", ("learning_rate=5e-4",), prefix == "car"
     trainings = (("8e6", ()), ("6e6", on))
     if car:
         trainings = (("5e6", ()), ("1e7", on), ("1e7", on), ("1e7", (*on, "entropy=0")))
-    if prefix == "goal2_point":
+    goal2, routed = prefix == "goal2_point", ROUTE in task
+    if goal2:
         trainings = (("6e6", ()),)
+    elif routed:
+        trainings = (("1e7" if car else "8e6", ()),)
     cases = ("cases=4e5",) if car else ()
     found: list[Part] = []
-    if prefix == "goal2_point":
+    if goal2 and not routed:
         short = ("method=ppo", "steps=2e6", "evaluate=0", *task, f"seed={training_seed}")
         found.append(Part("train", short, "ours_0"))
     for number, (steps, more) in enumerate(trainings):
