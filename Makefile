@@ -10,7 +10,7 @@
 # make figure-2     the sweeps behind figure 2 (seeds, n_t, years; resumes), its raw results, then the figures
 # make deployment   the sweep of guards in service through a year (resumes), then its tables and figures with those of figure 2
 # make decomposition   where thresholds of one year fail in another: the sweep behind the table (resumes), then as above
-# make figure-3     the sweeps behind figure 3 (robots, seeds, trainings, n_t, ablations, PointGoal2; resumes), then the figures
+# make figure-3     the sweeps behind figure 3 (robots, seeds, trainings, n_t, ablations, routes, PointGoal2; resumes), then the figures
 # make theory       the theorems as experiments (about five minutes), their tables, figures and claims
 # make figure-4     the sweeps behind figure 4 (r_t and n_t; resumes), then the figures; recorded answers too where their paths
 #                   are given:  make figure-4 PKU=/path/to/candidates.jsonl.gz DIASAFETY=/path/to/diasafety
@@ -120,7 +120,7 @@ decomposition: $(READY)
 	$(PY) scripts/figures.py figure-2 $(KEEP)
 
 figure-3: $(READY)
-	for sweep in figure-3 figure-3-n_t figure-3-ablations figure-3-agents figure-3-priced figure-3-goal2; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
+	for sweep in figure-3 figure-3-n_t figure-3-ablations figure-3-agents figure-3-priced figure-3-routed figure-3-goal2; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
 	$(PY) scripts/gather.py figure-3 $(KEEP)
 	$(PY) scripts/figures.py figure-3 $(KEEP)
 

@@ -97,7 +97,7 @@ def _ours(prefix: str, task: tuple[str, ...], training_seed: int) -> list[Part]:
     """Trainings under the guard, each going on with the agent of the one before.
 
     At PointGoal2 there is one, and its first data come from a PPO of 2 * 10^6 steps that is trained for them.
-    Of routed agents there is one too, whose first data come from PPO as it is.
+    Routed agents need fewer, and the first data of all of them come from PPO as it is.
     """
     first, on, car = f"agent={agent_file(prefix, PPO)}", ("learning_rate=5e-4",), prefix == "car"
     trainings = (("8e6", ()), ("6e6", on))
@@ -107,7 +107,7 @@ def _ours(prefix: str, task: tuple[str, ...], training_seed: int) -> list[Part]:
     if goal2:
         trainings = (("6e6", ()),)
     elif routed:
-        trainings = (("1e7" if car else "8e6", ()),)
+        trainings = (("1e7", ()),) if car else (("8e6", ()), ("4e6", (*on, "entropy=0")))
     cases = ("cases=4e5",) if car else ()
     found: list[Part] = []
     if goal2 and not routed:
