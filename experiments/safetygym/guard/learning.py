@@ -30,6 +30,8 @@ from safeframe.training.tailored_loss import StepCases
 from safeframe.types import SafeframeError
 
 Progress = Callable[[int, float], None]
+DRAWS = 1000
+"""Of the states of a step, at most, until one has an unsafe case."""
 BLOCKS = 200
 """Of neighbouring states, to choose among checkpoints by."""
 Paths = tuple[np.ndarray, np.ndarray]
@@ -141,12 +143,17 @@ class AcceptProblem:
     def cases(self, module: nn.Module, generator: Generator) -> StepCases:
         """Of one step: all candidates of some states as internal test data, one candidate each of others."""
         generator, settings, unsafe = self.stream, self.settings, self.unsafe
-        order = torch.randperm(len(unsafe), generator=generator)[: settings.test_states + settings.inputs]
-        states = min(settings.test_states, len(order) // 2)
+        for _ in range(DRAWS):
+            order = torch.randperm(len(unsafe), generator=generator)[: settings.test_states + settings.inputs]
+            states = min(settings.test_states, len(order) // 2)
+            if (unsafe[order[:states]] == 1).any():
+                break
+        else:
+            raise SafeframeError(
+                f"no unsafe case among {states} states of a step, drawn {DRAWS} times; raise test_states"
+            )
         margin = module(*(part[order] for part in self.features))
         test, label = margin[:states].reshape(-1, 1), unsafe[order[:states]].reshape(-1, 1)
-        if not (label == 1).any():
-            raise SafeframeError(f"no unsafe case among {states} states of a step; raise test_states")
         pick = torch.randint(margin.shape[1], (len(order) - states, 1), generator=generator)
         own = unsafe[order[states:]].gather(1, pick)
         return StepCases(
