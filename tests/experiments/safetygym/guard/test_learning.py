@@ -180,7 +180,6 @@ def test_accepting_is_judged_by_the_bound():
         (lambda u: np.zeros_like(u), "safe and unsafe ones"),
         (lambda u: np.ones_like(u), "safe and unsafe ones"),
         (lambda u: np.where(np.arange(u.size).reshape(u.shape) == 4, -1, u), "every candidate labelled"),
-        (lambda u: (np.arange(u.size).reshape(u.shape) == 4).astype(np.int8), "raise test_states"),
     ],
 )
 def test_the_approximate_loss_refuses_data_that_it_cannot_use(change, message):
@@ -190,6 +189,22 @@ def test_the_approximate_loss_refuses_data_that_it_cannot_use(change, message):
     settings = dataclasses.replace(SMALL, inputs=10, test_states=20)
     with pytest.raises(SafeframeError, match=message):
         tailor(classifier, changed, 0.05, 0.1, settings, 0, quiet)
+
+
+def test_steps_whose_states_have_no_unsafe_case_are_drawn_again(monkeypatch):
+    data = separable(2000, 3)
+    data.unsafe[:] = 0
+    data.unsafe[1234, 1] = 1  # one state of 2,000, where a step has 50
+    settings = dataclasses.replace(SMALL, test_states=50, inputs=50, tailored_steps=2)
+    classifier = LogitClassifier(get_task(POINT), 3, (8,))
+
+    def some_steps():
+        tailor(classifier, data, 0.1, 0.0, settings, 0, quiet)
+
+    some_steps()
+    monkeypatch.setattr(learning, "DRAWS", 1)
+    with pytest.raises(SafeframeError, match="drawn 1 times; raise test_states"):
+        some_steps()
 
 
 def test_states_are_held_out_by_blocks_and_a_checkpoint_is_chosen_on_them():
