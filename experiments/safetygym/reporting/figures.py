@@ -190,6 +190,7 @@ def units(measured: Measured) -> str:
 def caption(by_robot: Mapping[str, Measured], source: str) -> str:
     """What figure 3A shows, with n, seeds and which interval."""
     what = [cost_name(robot) for robot in by_robot if robot.startswith("goal2_")] or ["steps inside a hazard"]
+    routed = any("ours_routed" in measured.methods for measured in by_robot.values())
     parts = [f"Safety Gym, {source}. Cost ({what[0]}) against return, both per 1,000 steps."]
     parts += [f"{robot_title(robot)}: {units(measured)}." for robot, measured in by_robot.items()]
     parts += [
@@ -200,6 +201,7 @@ def caption(by_robot: Mapping[str, Measured], source: str) -> str:
         "trained without one (open circles) over r_t. Agents are the same in every run; a run's seed is of "
         "data, "
         "classifier and episodes.",
+        *(["Routed: the agent sees its goal where a route around the hazards begins."] if routed else []),
         *(f"Note: {note}." for measured in by_robot.values() for note in measured.notes),
     ]
     return " ".join(parts) + "\n"
