@@ -39,7 +39,7 @@ class Apart:
 
     Attributes:
         robot: whose agents: the beginning of their files' names.
-        sweep: that makes the runs.
+        sweep: that makes the runs, and what else its command takes.
         name: of the runs (the configuration's), and behind it the table's ending.
         r_t: threshold that claims are of.
     """
@@ -118,7 +118,9 @@ class Apart:
 PARTS = (
     Apart("goal2_point", "goal2"),
     Apart("car", "strict", "ours_strict", 1e-6),
-    *(Apart(robot, "routed", OURS + ROUTED) for robot in TASK_OF),
+    Apart("point", "routed", OURS + ROUTED),
+    Apart("car", "routed", OURS + ROUTED),
+    Apart("goal2_point", "goal2 +ablation=routed agent.baselines=[]", OURS + ROUTED),
 )
 
 
