@@ -33,7 +33,8 @@ class AgentConfig:
     path: str | None = setting(None, "File of an agent of one's own, in the place of the reference agent.")
     baselines: list[str] = setting(
         ["ppo", "ppo_lag_0", "ppo_lag_25"],
-        "Reference agents that run without a guard; [all] is every one that was trained without, [] none.",
+        "Reference agents that run without a guard; [all] is every one that was trained without "
+        "and sees its goal as it is, [] none.",
     )
 
 
@@ -172,7 +173,8 @@ class SafetyGymConfig(BaseConfig):
     def baselines(self) -> list[str]:
         """Names of the agents that run without a guard."""
         if self.agent.baselines == ["all"]:
-            return [name for name in self.reference_agents() if not name.startswith("ours")]
+            alone = (name for name in self.reference_agents() if not name.startswith("ours"))
+            return [name for name in alone if references.ROUTED not in name]
         return self.agent.baselines
 
     def fixed_radius(self) -> float | None:

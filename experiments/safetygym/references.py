@@ -21,6 +21,8 @@ PREFIXES = {
 """Of the files of each task's agents: its robot, after the level where that is not 1."""
 TASK_OF = {prefix: task for task, prefix in PREFIXES.items()}
 """The other way round."""
+ROUTED = "_routed"
+"""In the name of an agent that sees its goal along a route (`perception/route`)."""
 REFERENCE = "experiments/safetygym/reference"
 """Their folder."""
 _SEEDED = re.compile(r"(?P<name>.+)_seed(?P<seed>[1-9]\d*)")

@@ -21,13 +21,13 @@ from pathlib import Path
 
 from experiments.safetygym.agents import train
 from experiments.safetygym.guard import guarded_training
-from experiments.safetygym.references import TASK_OF, agent_file
+from experiments.safetygym.references import ROUTED, TASK_OF, agent_file
 from safeframe.types import SafeframeError
 
 SMALL = "hidden=64,64"
 PPO = "ppo"
-ROUTED, ROUTE = "_routed", "route_room=0.03"
-"""What an agent's name has that sees its goal along a route (`perception/route`), and its setting."""
+ROUTE = "route_room=0.03"
+"""Of agents that see their goal along a route."""
 KNOB = re.compile(r"(?P<method>ppo_lag|ppo_lag_long|saute)_(?P<limit>\d+(\.\d+)?)")
 MODULES = {"train": train, "guarded_training": guarded_training}
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.safetygym.records import OURS
-from experiments.safetygym.references import TASK_OF
+from experiments.safetygym.references import ROUTED, TASK_OF
 from experiments.safetygym.reporting import comparison, figures, measured, report
 from experiments.safetygym.reporting.measured import Loaded, Measured, same_point
 from experiments.safetygym.reporting.rates import CLAIMED, curves, over_threshold
@@ -27,8 +27,6 @@ from experiments.support.results.publish import Claimant, Target, announce, writ
 from experiments.support.results.saved import NoRuns
 
 SWEEP = "python run.py -m +sweep=figure-3-{}"
-ROUTED = "_routed"
-"""How the names of methods end whose agents see their goal along a route."""
 MEANS = ("hazard_entries", "vase_entries", "tau")
 """Tidy metrics that the table has as means over runs."""
 

@@ -196,9 +196,12 @@ def test_the_error_of_paths_is_no_part_of_an_identity_until_it_is_asked_for_and_
 
 @pytest.fixture
 def shipped(tmp_path, monkeypatch):
-    """A folder of reference agents: ours, ppo and ppo_lag_0.5 of the first training, two of a second."""
+    """A folder of reference agents: five of the first training, two of them routed, and two of a second."""
     monkeypatch.setattr(references, "REFERENCE", str(tmp_path))
-    for name in ("point_ours", "point_ppo", "point_ppo_lag_0.5", "point_ours_seed1", "point_ppo_seed1"):
+    for name in (
+        "point_ours", "point_ppo", "point_ppo_lag_0.5", "point_ours_seed1", "point_ppo_seed1",
+        "point_ours_routed", "point_ppo_lag_routed_25",
+    ):  # fmt: skip
         (tmp_path / f"{name}.safetensors").write_text(name)
     return tmp_path
 
