@@ -102,12 +102,12 @@ def routed(task: Task, observations: FloatArray, room: float) -> FloatArray:
     """
     out = np.array(observations, dtype=np.float32)
     block = task.block("goal_lidar")
+    lidar = np.ascontiguousarray(out[:, block])
     goal, turn = np.empty((len(out), 2)), np.empty(len(out))
-    bearings(np.ascontiguousarray(out[:, block]), goal)
+    bearings(lidar, goal)
     found = [(places.reshape(len(out), -1, 2), radius + room) for places, radius in decoded(task, out)]
     keep = np.concatenate([np.full(places.shape[1], least) for places, least in found])
     turns(goal, np.concatenate([places for places, _ in found], axis=1), keep, turn)
-    lidar = np.ascontiguousarray(out[:, block])
     show(goal, turn, lidar)
     out[:, block] = lidar
     return out

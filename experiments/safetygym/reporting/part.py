@@ -7,6 +7,7 @@ from experiments.support.page.parts import Axis, Frontier, Part
 
 METHODS = {
     "ours": "ours",
+    "ours_routed": "ours, routed",
     "ppo": "PPO",
     "ppo_gaussian": "PPO, Gaussian policy",
     "ppo_lag": "PPO-Lag",
