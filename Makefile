@@ -92,13 +92,13 @@ format: $(READY)
 	$(PY) -m ruff format .
 
 bench: $(READY)
-	for script in scripts/bench_*.py; do $(PY) $$script $(ARGS) || exit 1; done
+	for script in benchmarks/bench_*.py; do $(PY) $$script $(ARGS) || exit 1; done
 
 bench-sim: $(READY)
-	$(PY) scripts/bench_sim.py $(ARGS)
+	$(PY) benchmarks/bench_sim.py $(ARGS)
 
 bench-llm: $(READY)
-	$(PY) scripts/bench_llm.py $(ARGS)
+	$(PY) benchmarks/bench_llm.py $(ARGS)
 
 figures: $(READY)
 	$(PY) scripts/figures.py $(ARGS)

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from experiments.llm.models.generation import Sampling, generate, texts_of
+from experiments.llm.models.generation.sampling import Sampling, generate, texts_of
 from experiments.llm.models.language_model import load_language_model, load_tokenizer
 from experiments.llm.models.model_settings import REFERENCE
 from experiments.llm.models.preference_models import body, load_score_model, score_all

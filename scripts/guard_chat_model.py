@@ -302,7 +302,7 @@ def main() -> int:
     if o.bench is not None and work.left > 20:
         work.begin(
             "bench",
-            "scripts/bench_llm.py",
+            "benchmarks/bench_llm.py",
             *shlex.split(o.bench),
             "--no-claims",
             "--table",

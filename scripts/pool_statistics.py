@@ -80,7 +80,7 @@ def held_out(kind: str, folder: Path) -> pd.DataFrame:
 
 def main() -> None:
     """Count, write, record."""
-    bench = Bench("pool_statistics", __doc__, experiment="llm", preset="chat")
+    bench = Bench("pool_statistics", __doc__, experiment="llm", preset="chat", folder="scripts")
     add = bench.parser.add_argument
     add("pool", type=Path)
     add("--cost", type=Path, help="cost model in folds, with its held_out.parquet")

@@ -44,7 +44,7 @@ def left_out(path: str, products: tuple[str, ...]) -> str | None:
 
 
 def main(arguments: list[str]) -> int:
-    bench = Bench("production_coverage", __doc__, experiment="production", preset="laptop")
+    bench = Bench("production_coverage", __doc__, experiment="production", preset="laptop", folder="scripts")
     parser = bench.parser
     parser.add_argument("--data", choices=SOURCES, default="synthetic")
     parser.add_argument("--path", help="the demand file, for --data eia (docs/experiments/production.md)")

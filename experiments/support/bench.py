@@ -57,12 +57,22 @@ class Bench:
     """One benchmark: options of its own are added to `parser` before `parse` is called.
 
     name: of the script and of its table, results/tables/<name>.csv; doc: the script's docstring, of which
-    --help shows the first paragraph; experiment, data: what the ledger says of all its claims.
+    --help shows the first paragraph; experiment, data: what the ledger says of all its claims; folder: of the
+    script.
     """
 
-    def __init__(self, name: str, doc: str | None, *, experiment: str, data: str = "", preset: str = "bench"):
+    def __init__(
+        self,
+        name: str,
+        doc: str | None,
+        *,
+        experiment: str,
+        data: str = "",
+        preset: str = "bench",
+        folder: str = "benchmarks",
+    ):
         self.name, self.data = name, data
-        self.command = f"python scripts/{name}.py"
+        self.command = f"python {folder}/{name}.py"
         self._common = {"experiment": experiment, "preset": preset}
         first = " ".join((doc or "").split("\n\n")[0].split())
         self.parser = argparse.ArgumentParser(description=first)

@@ -1,7 +1,7 @@
 """Distance to the nearest of many points, by a library: SciPy's k-d tree, torch matrix products, or faiss.
 
-Which one when was measured at 10^6 points (`scripts/bench_coverage.py`, results/tables/bench_coverage.csv):
-the tree takes 0.004, 0.13, 1.6 and 310 ms a query in 2, 8, 12 and 32 dimensions; matrix products about 4 ms
+Which one when was measured at 10^6 points (benchmarks/bench_coverage.py, results/tables/bench_coverage.csv).
+The tree takes 0.004, 0.13, 1.6 and 310 ms a query in 2, 8, 12 and 32 dimensions; matrix products about 4 ms
 in any; faiss's cells (an inverted file) 0.2 ms in any, but they are approximate and an optional package. So
 "auto" is decided by the dimension alone, never by what happens to be installed: the same data give the same
 distances on every machine.

@@ -244,7 +244,7 @@ def read_internal(folder: Path) -> Any:
 
 
 def make_answers(folder: Path) -> None:
-    from experiments.llm.models.generation import Generated
+    from experiments.llm.models.generation.sampling import Generated
     from experiments.support.files import atomic_path
 
     rng = np.random.default_rng(2)
@@ -258,7 +258,7 @@ def make_answers(folder: Path) -> None:
 
 
 def read_answers(folder: Path) -> Any:
-    from experiments.llm.models.generation import read
+    from experiments.llm.models.generation.sampling import read
 
     return vars(read(folder / "answers.npz"))
 

@@ -5,7 +5,7 @@ import sys
 import pandas as pd
 import pytest
 
-from scripts import bench_core
+from benchmarks import bench_core
 
 
 def test_small_benchmark_writes_a_table(tmp_path, monkeypatch, capsys):

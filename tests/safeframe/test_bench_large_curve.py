@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scripts import bench_large_curve
+from benchmarks import bench_large_curve
 
 
 def test_small_benchmark_writes_a_table(tmp_path, monkeypatch, capsys):

@@ -5,7 +5,7 @@ import sys
 import pandas as pd
 import pytest
 
-from scripts import bench_priced
+from benchmarks import bench_priced
 
 
 def test_small_benchmark_writes_a_table(tmp_path, monkeypatch, capsys):

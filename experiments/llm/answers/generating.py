@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from experiments.llm.answers.pools import DEFAULT_ANSWER, SPLITS, Pool
 from experiments.llm.answers.reading import DecoderTexts, identity_of
-from experiments.llm.models.generation import Generated, Sampling, generate, texts_of
+from experiments.llm.models.generation.sampling import Generated, Sampling, generate, texts_of
 from experiments.llm.models.language_model import (
     load_language_model,
     load_tokenizer,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.llm.answers.generating import Asked, ModelSource
-from experiments.llm.models.generation import Generated
+from experiments.llm.models.generation.sampling import Generated
 from experiments.llm.models.model_settings import MODELS, REFERENCE
 from experiments.llm.models.tokenizer import SYNTHETIC_TEMPLATE, Template, template_of
 from experiments.llm.world import grammar

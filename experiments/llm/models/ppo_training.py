@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from experiments.llm.models.conversations import Conversations, answer_log_probabilities, join
-from experiments.llm.models.generation import Sampling, generate, hash_to_seed, texts_of
+from experiments.llm.models.generation.sampling import Sampling, generate, hash_to_seed, texts_of
 from experiments.llm.models.language_model import end_tokens
 from experiments.llm.models.ppo_lag import (
     Multiplier,

@@ -28,8 +28,8 @@ from torch.nn.functional import logsigmoid
 from transformers import AutoConfig, AutoModelForSequenceClassification, LlamaForSequenceClassification
 
 from experiments.llm.models.conversations import Comparisons, Conversations, Judged, Rated, stacked
-from experiments.llm.models.generation import batches_of, take
-from experiments.llm.models.key_value_cache import reserved_cache
+from experiments.llm.models.generation.key_value_cache import reserved_cache
+from experiments.llm.models.generation.sampling import batches_of, take
 from experiments.llm.models.language_model import load_language_model, loading, memory_guard
 from experiments.llm.models.runtime import own_attention
 from experiments.llm.models.sources import ADAPTERS, base_of, with_adapters

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.llm.models.generation import Generated, Sampling, batches_of, made_shard, read, take
+from experiments.llm.models.generation.sampling import Generated, Sampling, batches_of, made_shard, read, take
 from experiments.llm.models.language_model import (
     load_language_model,
     load_tokenizer,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from experiments.llm.models.conversations import Conversations
-from experiments.llm.models.generation import Sampling, generate
+from experiments.llm.models.generation.sampling import Sampling, generate
 from experiments.llm.models.preference_models import Comparisons
 from experiments.llm.models.tokenizer import Encoded
 from experiments.llm.world import grammar

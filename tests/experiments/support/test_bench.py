@@ -50,7 +50,7 @@ def test_claims_carry_what_the_benchmark_says_of_all(bench):
     assert rows["seeds"].tolist() == ["0", "2"]
     assert rows["data"].tolist() == ["others", "random numbers"]
     assert rows[["low", "high"]].loc["core.other"].isna().all()
-    assert set(rows["command"]) == {"python scripts/bench_some.py"}
+    assert set(rows["command"]) == {"python benchmarks/bench_some.py"}
     assert set(rows["preset"]) == {"bench"}
 
 

@@ -5,8 +5,8 @@ import sys
 import pandas as pd
 import pytest
 
+from benchmarks import bench_guard
 from experiments.support.files import REPOSITORY
-from scripts import bench_guard
 
 
 def test_small_benchmark_writes_a_table(tmp_path, monkeypatch):

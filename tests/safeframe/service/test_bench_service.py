@@ -7,7 +7,7 @@ import sys
 import pandas as pd
 import pytest
 
-from scripts import bench_service
+from benchmarks import bench_service
 
 
 def test_small_benchmark_writes_a_table(tmp_path, monkeypatch):

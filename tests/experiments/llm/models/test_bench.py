@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmarks import bench_llm as bench
 from experiments.support.results import claims
-from scripts import bench_llm as bench
 
 QUICK = ("--prompts", "4", "--batch", "32", "--repeats", "2", "--device", "cpu")
 
@@ -94,7 +94,9 @@ def test_what_another_machine_measured_is_recorded_with_its_commit(monkeypatch, 
     assert list(found.index) == [f"llm.gpu.{what}_per_s" for what in ("generation", "scoring", "training")]
     assert set(found["commit"]) == {"0123abc"}
     assert set(found["data"]) == {"random weights, bfloat16, NVIDIA H200"}
-    said = "python scripts/bench_llm.py --shapes opt-1.3b --device cuda --repeats 2 --batch 128 --prompts 16"
+    said = (
+        "python benchmarks/bench_llm.py --shapes opt-1.3b --device cuda --repeats 2 --batch 128 --prompts 16"
+    )
     assert set(found["command"]) == {said}
     given.drop(columns="device").to_csv(measured, index=False)
     for arguments in (("--at", "0123abc"), ()):

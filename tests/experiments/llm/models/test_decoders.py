@@ -14,7 +14,7 @@ from experiments.llm.guard.classifier import decoder_classifier, margins, tokens
 from experiments.llm.models import fine_tune
 from experiments.llm.models.conversations import join
 from experiments.llm.models.fine_tune_steps import Steps
-from experiments.llm.models.generation import Sampling, generate, texts_of
+from experiments.llm.models.generation.sampling import Sampling, generate, texts_of
 from experiments.llm.models.language_model import (
     end_tokens,
     load_language_model,

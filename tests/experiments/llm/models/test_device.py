@@ -13,7 +13,7 @@ from decoders import KINDS, base, tokenizer_of
 from experiments.llm.config import ClassifierConfig
 from experiments.llm.guard.classifier import cross_entropy, decoder_classifier, margins, tokens_of
 from experiments.llm.models.conversations import Conversations
-from experiments.llm.models.generation import Sampling, generate
+from experiments.llm.models.generation.sampling import Sampling, generate
 from experiments.llm.models.preference_models import (
     Judged,
     TokenScores,

@@ -14,11 +14,11 @@ from scipy import stats
 from transformers import OPTForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from experiments.llm.models import generation
 from experiments.llm.models.conversations import answer_log_probabilities, join
-from experiments.llm.models.drawing import drawn, nucleus
-from experiments.llm.models.generation import Sampling, generate, take, texts_of
-from experiments.llm.models.key_value_cache import one_token
+from experiments.llm.models.generation import sampling as generation
+from experiments.llm.models.generation.drawing import drawn, nucleus
+from experiments.llm.models.generation.key_value_cache import one_token
+from experiments.llm.models.generation.sampling import Sampling, generate, take, texts_of
 from experiments.llm.models.language_model import configuration, end_tokens, new_language_model
 from experiments.llm.models.tokenizer import (
     SYNTHETIC_TEMPLATE,

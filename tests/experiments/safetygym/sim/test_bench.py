@@ -7,8 +7,8 @@ import sys
 import pandas as pd
 import pytest
 
+from benchmarks import bench_collect, bench_sim
 from experiments.support.results import claims
-from scripts import bench_collect, bench_sim
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """Measure the core beside naive forms: the risk curve of 10^7 cases, testing of 10^6 x 8 logits.
 
-    python scripts/bench_core.py
+    python benchmarks/bench_core.py
 
 times, several times each, with the peak of resident memory beyond the input:
 

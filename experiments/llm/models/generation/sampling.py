@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from experiments.llm.models.drawing import drawn
-from experiments.llm.models.key_value_cache import reading_cache, reserved_cache
+from experiments.llm.models.generation.drawing import drawn
+from experiments.llm.models.generation.key_value_cache import reading_cache, reserved_cache
 from experiments.llm.models.language_model import end_tokens, memory_guard, revision
 from experiments.llm.models.runtime import own_attention
 from experiments.llm.models.tokenizer import Encoded

@@ -1,6 +1,6 @@
 """Measure questions to a curve of 10^7 cases, and a curve of 10^9 cases from shards.
 
-    python scripts/bench_large_curve.py
+    python benchmarks/bench_large_curve.py
 
 - An r_t that was not asked for before, and the level of one margin, on a curve that is built: float64 and
   float32 margins (half of the cases unsafe). "Search that recasts" is what float32 margins cost with
@@ -24,10 +24,10 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.bench_core import XI, Claims, Table, binary_cases, measured
 from experiments.support.bench import Bench, spread, timed
 from safeframe.margins import split_sorted
 from safeframe.risk_curve import RiskCurve
-from scripts.bench_core import XI, Claims, Table, binary_cases, measured
 
 CASES, SHARD_CASES, SHARDS = 10**7, 10**9, 16
 UNSAFE = 1e-4

@@ -1,4 +1,4 @@
-"""Which library finds nearest neighbours among 10^6 points:  python scripts/bench_coverage.py
+"""Which library finds nearest neighbours among 10^6 points:  python benchmarks/bench_coverage.py
 
 For d = 2, 8, 12 and 32 dimensions: build the index of 10^6 standard normal points, ask for the nearest of 300
 more, one thread each; seconds are CPU time of this process, so that other load on the machine does not enter.

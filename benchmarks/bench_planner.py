@@ -1,6 +1,6 @@
 """Measure the production planner: a year of hours at eleven thresholds, beside hour-by-hour CVXPY.
 
-    python scripts/bench_planner.py
+    python benchmarks/bench_planner.py
 
 plans the validation year of the synthetic data (8,760 hours) for the gates that its known risk closes at r_t
 = 1e-4 and at ten thresholds from 1e-3 to 1, five times; solves a random sample of the same problems by CVXPY

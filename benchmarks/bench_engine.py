@@ -1,7 +1,7 @@
 """Measure what the engine adds to a task, and how much two workers are faster than one, on every engine.
 
-    python scripts/bench_engine.py
-    python scripts/bench_engine.py --tasks 20 --repeats 1        # a quick look
+    python benchmarks/bench_engine.py
+    python benchmarks/bench_engine.py --tasks 20 --repeats 1        # a quick look
 
 For each engine (local, joblib; ray where it is installed) and 1 and 2 workers: seconds until the first of two
 tasks that do nothing is done (workers start), milliseconds a task of more of them (sending, lock, two files,

@@ -1,9 +1,9 @@
 """Measure language models: candidates a second of generation, scoring and classification, and memory.
 
-    python scripts/bench_llm.py                        # the models that come with the repository, on one core
-    python scripts/bench_llm.py --shapes opt-1.3b      # OPT-1.3B and OPT-350M, random weights, bf16, on a GPU
-    python scripts/bench_llm.py --shapes opt-1.3b --batch 256 --prompts 64 --device cuda
-    python scripts/bench_llm.py --shapes smollm2-135m --dtype bfloat16 --batch 128 --prompts 8
+    python benchmarks/bench_llm.py                     # the models that come with the repository, on one core
+    python benchmarks/bench_llm.py --shapes opt-1.3b   # OPT-1.3B and OPT-350M, random weights, bf16, on a GPU
+    python benchmarks/bench_llm.py --shapes opt-1.3b --batch 256 --prompts 64 --device cuda
+    python benchmarks/bench_llm.py --shapes smollm2-135m --dtype bfloat16 --batch 128 --prompts 8
 
 generation: 16 answers to each prompt, sampled with the key/value cache. scoring: by a reward model of the
 shape of the AI model, or the one that comes with the repository. classification: margins of the
@@ -18,7 +18,7 @@ llm.classification_per_s.
 A machine with a GPU may hold a copy of the code without its history, so what it measured is recorded where
 the history is:
 
-    python scripts/bench_llm.py --shapes opt-1.3b --measured TABLE.csv --at COMMIT
+    python benchmarks/bench_llm.py --shapes opt-1.3b --measured TABLE.csv --at COMMIT
 
 writes results/tables/bench_llm_gpu.csv and the claims llm.gpu.generation_per_s, llm.gpu.scoring_per_s,
 llm.gpu.classification_per_s and llm.gpu.training_per_s, of that commit.
@@ -46,7 +46,7 @@ from experiments.llm.config import ClassifierConfig
 from experiments.llm.guard.classifier import decoder_classifier
 from experiments.llm.guard.frozen import UpperClassifier, layers_of, split
 from experiments.llm.models.conversations import join
-from experiments.llm.models.generation import Sampling, generate, texts_of
+from experiments.llm.models.generation.sampling import Sampling, generate, texts_of
 from experiments.llm.models.language_model import load_language_model, memory_guard
 from experiments.llm.models.model_settings import REFERENCE
 from experiments.llm.models.preference_models import load_score_model, score_all

@@ -1,6 +1,6 @@
 """Measure the risk curve over all prices of 10^6 measurements with 16 candidates, beside brute force.
 
-    python scripts/bench_priced.py
+    python benchmarks/bench_priced.py
 
 times, several times each, with the peak of resident memory beyond the input:
 
@@ -26,12 +26,12 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.bench_core import Claims, Table
+from benchmarks.bench_core import measured as measured_by
 from experiments.support.bench import Bench, spread, timed
 from safeframe.optimisation.priced import choose_priced
 from safeframe.priced.curve import PricedRiskCurve
 from safeframe.risk_scale import LogisticRisk
-from scripts.bench_core import Claims, Table
-from scripts.bench_core import measured as measured_by
 
 MEASUREMENTS, CANDIDATES, R_T = 10**6, 16, 0.01
 PART, PRICES = 20_000, 200

@@ -1,6 +1,6 @@
 """Measure a guard in service: what recording its decisions costs, labels, a recalibration, a replay.
 
-    python scripts/bench_service.py
+    python benchmarks/bench_service.py
 
 Each repeat writes a log of its own: acting on one measurement without a log, with one that leaves it to the
 system when the disk has it (durable=False), and with one that waits for the disk; acting on large batches the

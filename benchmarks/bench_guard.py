@@ -1,7 +1,7 @@
 """Measure SafetyGuard: what it costs beside the model and the classifier that it calls.
 
-    python scripts/bench_guard.py
-    python scripts/bench_guard.py --other 0.2=/path/to/another/checkout
+    python benchmarks/bench_guard.py
+    python benchmarks/bench_guard.py --other 0.2=/path/to/another/checkout
 
 Each repeat times, in an interpreter of its own on one core: act() on one measurement, with one action, with
 eight candidates, and for torch modules; act() on 10^6 measurements; calibrate() on 10^7 cases of one float32

@@ -2,8 +2,8 @@
 
 Observation, reward, cost and resets count.
 
-    python scripts/bench_sim.py
-    python scripts/bench_sim.py --other safety-gymnasium=/path/to/python --other safety-gym=/path/to/python
+    python benchmarks/bench_sim.py
+    python benchmarks/bench_sim.py --other safety-gymnasium=/path/to/python --other safety-gym=/path/to/python
 
 Each repeat times, one after the other on the same core, 256 Points with the vase fixed, 256 Points with the
 faithful vase, 64 Cars, and the plain loops: mj_step ten times and mj_forward once per control step, physics

@@ -1,7 +1,7 @@
 """Measure how long internal test data take: backup-labelled cases of the reference agent, on one core.
 
-    python scripts/bench_collect.py                  # 10^7 cases of each robot, as preset=paper needs them
-    python scripts/bench_collect.py --cases 1e5 --no-claims
+    python benchmarks/bench_collect.py                  # 10^7 cases of each robot, as preset=paper needs them
+    python benchmarks/bench_collect.py --cases 1e5 --no-claims
 
 Cases are collected to disk as the experiment does it: 512 environments with the faithful vase, a state every
 ten control steps, every candidate labelled. Time is that of the process, in which nothing runs in parallel;

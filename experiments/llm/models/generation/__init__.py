@@ -1,0 +1,1 @@
+"""How candidate answers are made: the loop over tokens (`sampling`), one draw, the cache they share."""
