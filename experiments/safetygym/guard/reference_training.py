@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.safetygym.agents import train
+from experiments.safetygym.agents.checkpoints import load_agent, save_agent
 from experiments.safetygym.guard import guarded_training
 from experiments.safetygym.references import ROUTED, TASK_OF, agent_file
 from safeframe.types import SafeframeError
@@ -123,13 +124,21 @@ def _ours(prefix: str, task: tuple[str, ...], training_seed: int) -> list[Part]:
 
 
 def train_again(agent: str, training_seed: int, out: Path) -> Path:
-    """Train a reference agent with other seeds; its file. What is done below `out` is not done again."""
+    """Train a reference agent with other seeds; its file. What is done below `out` is not done again.
+
+    Training 0 keeps its critics, for who goes on with it; the others, which are there to be compared, do not:
+    they make up almost half of a file.
+    """
     todo = parts(agent, training_seed)
     for part in todo:
         if not (out / part.agent).exists() and MODULES[part.module].main(part.arguments(out)) != 0:
             raise SafeframeError(f"{agent}: its training {part.folder} has failed")
     target = out / f"{agent}{f'_seed{training_seed}' * bool(training_seed)}.safetensors"
-    shutil.copyfile(out / todo[-1].agent, target)
+    trained = out / todo[-1].agent
+    if training_seed == 0:
+        shutil.copyfile(trained, target)
+    else:
+        save_agent(load_agent(trained), target, critics=False)
     return target
 
 

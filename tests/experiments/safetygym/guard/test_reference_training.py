@@ -1,11 +1,15 @@
 """How reference agents are trained: their files say the settings that the commands give."""
 
+import dataclasses
 import json
 
 import pytest
+import torch
 from safetensors import safe_open
+from safetygym_small import untrained
 
 from experiments.safetygym import references
+from experiments.safetygym.agents.checkpoints import load_agent, save_agent
 from experiments.safetygym.agents.settings import AgentSettings
 from experiments.safetygym.guard import reference_training
 from experiments.safetygym.guard.guarded_training import PHASES
@@ -37,7 +41,7 @@ def test_what_is_shipped_was_trained_as_the_commands_say(robot, name, seed):
 
 
 def test_no_two_trainings_share_a_seed():
-    for agent in ("point_ours", "car_ours", "goal2_point_ours"):
+    for agent in ("point_ours", "car_ours", "goal2_point_ours", "point_ours_routed", "car_ours_routed"):
         used = [
             int(text.removeprefix("seed=")) + phase
             for training in range(9)
@@ -63,7 +67,7 @@ def test_commands_are_shown_and_the_second_part_goes_on_with_the_first(capsys):
 
 
 def test_trainings_run_in_order_once_and_leave_the_agent(tmp_path, monkeypatch):
-    calls = []
+    calls, agent = [], untrained()
 
     class Fake:
         @staticmethod
@@ -71,13 +75,17 @@ def test_trainings_run_in_order_once_and_leave_the_agent(tmp_path, monkeypatch):
             part = parts("point_ours", 1)[len(calls)]
             calls.append(arguments)
             (tmp_path / part.agent).parent.mkdir(parents=True)
-            (tmp_path / part.agent).write_text(part.folder)
+            save_agent(dataclasses.replace(agent, record={"part": part.folder}), tmp_path / part.agent)
             return 0
 
     monkeypatch.setattr(reference_training, "MODULES", {"train": Fake, "guarded_training": Fake})
     for _ in range(2):  # the second time everything is there
         assert train_again("point_ours", 1, tmp_path) == tmp_path / "point_ours_seed1.safetensors"
-        assert (tmp_path / "point_ours_seed1.safetensors").read_text() == "ours"
+        again = load_agent(tmp_path / "point_ours_seed1.safetensors")
+        assert again.record == {"part": "ours"}
+        assert not again.networks.critics  # of training 0 alone
+        actors = zip(again.networks.actor.parameters(), agent.networks.actor.parameters(), strict=True)
+        assert all(torch.equal(one, other) for one, other in actors)
         assert len(calls) == 2
     monkeypatch.setattr(Fake, "main", staticmethod(lambda arguments: 1))
     with pytest.raises(SafeframeError, match="its training ours_1 has failed"):
