@@ -121,10 +121,11 @@ def write_run(
     training: int = 0,
     shift: float = 0.0,
     baselines: Collection[str] = tuple(dict.fromkeys(method for method, _ in BASELINES)),
+    plain: bool = False,
     **changes,
 ) -> Path:
     """A finished run of one method, ours with the baselines, around agents of a training, under
-    root/safetygym; `shift` is added to what the guarded earn.
+    root/safetygym; `shift` is added to what the guarded earn; `plain`: baselines of a routed run have none.
     """
     key = "".join(c for c in f"{robot}{seed}{n_t}{name}{training}{changes}" if c.isalnum())
     directory = root / "safetygym" / key
@@ -133,7 +134,8 @@ def write_run(
     routed = "_routed" if name == "ours_routed" else ""
     mine = {name, *baselines} if name == "ours" or routed else {name, "ppo"}
     parts = [p for p in tables(seed, n, shift - 1.5 * lost, robot, 3**lost) if p["method"].iloc[0] in mine]
-    parts = [p.assign(method=p["method"].where(p["method"] == name, p["method"] + routed)) for p in parts]
+    shown = "" if plain else routed
+    parts = [p.assign(method=p["method"].where(p["method"] == name, p["method"] + shown)) for p in parts]
     config = {
         "experiment": "safetygym",
         "preset": "laptop",

@@ -71,7 +71,9 @@ class Apart:
             loaded = measured.load(self.task, preset, {**named, **where}, root)
         except NoRuns:
             return None
-        return loaded if self.name == OURS else dataclasses.replace(loaded, full=self._as_ours(loaded.full))
+        if self.name == OURS:
+            return loaded
+        return dataclasses.replace(loaded, full=self._as_ours(loaded.full), trainings=None)
 
     def _as_ours(self, pool: Measured) -> Measured:
         def renamed(rows: pd.DataFrame) -> pd.DataFrame:
@@ -116,6 +118,7 @@ class Apart:
 PARTS = (
     Apart("goal2_point", "goal2"),
     Apart("car", "strict", "ours_strict", 1e-6),
+    Apart("car", "strict +ablation=routed name=ours_strict_routed", "ours_strict_routed", 1e-6),
     Apart("point", "routed", OURS + ROUTED),
     Apart("car", "routed", OURS + ROUTED),
     Apart("goal2_point", "goal2 +ablation=routed agent.baselines=[]", OURS + ROUTED),

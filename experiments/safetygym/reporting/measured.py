@@ -17,6 +17,7 @@ import pandas as pd
 
 from experiments.safetygym.learning_settings import ChoiceSettings, PathErrorSettings
 from experiments.safetygym.records import COUNTED, EPISODES, OURS, POINT, checked
+from experiments.safetygym.references import ROUTED
 from experiments.support.errors import ResultsError
 from experiments.support.results import collect, frames
 from experiments.support.results.points import CurvePoints, unique
@@ -189,8 +190,8 @@ class Loaded:
         n_t: internal test cases of `full`.
         by_n_t: those of ours that differ in nothing but seed and n_t, by n_t, largest first; perhaps other
             settings than `full`.
-        trainings: ours of `full` together with the same runs around agents of other trainings; None without
-            any.
+        trainings: ours of `full`, routed or not, together with the same runs around agents of other
+            trainings; None without any.
         variants: by name, runs of a variant of ours that was run at several n_t, by n_t, largest first.
     """
 
@@ -229,7 +230,7 @@ def load(
     found = collect.required("safetygym", {"task": task, "preset": preset, **(where or {})}, root)
     first = min(map(training, found))
     for run in (x for x in found if training(x) == first):
-        by_name.setdefault(run.setting("name", OURS), []).append(run)
+        by_name.setdefault(_name(run), []).append(run)
     scaling, _ = collect.comparable(
         by_name.get(OURS, []), FREE, lambda group: (len(_sizes(group)), len(group)), LATER
     )
@@ -252,8 +253,8 @@ def load(
     full.notes.extend(notes)
     several = {name: runs for name, runs in chosen.items() if name != OURS and len(_sizes(runs)) > 1}
     variants = {name: _by_size(runs) for name, runs in several.items()}
-    others = [x for x in found if training(x) != first and x.setting("name", OURS) == OURS and _n_t(x) == n_t]
-    again = _trainings([x for x in chosen.get(OURS, []) if _n_t(x) == n_t], others)
+    alike = {name: [x for x in chosen.get(name, []) if _n_t(x) == n_t] for name in (OURS, OURS + ROUTED)}
+    again = _trainings(alike, [x for x in found if training(x) != first and _n_t(x) == n_t])
     return Loaded(full, n_t, _by_size(scaling), again, variants)
 
 
@@ -263,13 +264,22 @@ def _by_size(runs: list[Saved]) -> dict[int, Measured]:
     return {size: gather(map(read, (x for x in runs if _n_t(x) == size))) for size in sizes}
 
 
-def _trainings(first: list[Saved], others: list[Saved]) -> Measured | None:
-    """Runs of ours around agents of the first training, with those of others that differ in nothing else."""
-    if not first:
-        return None
+def _trainings(first: Mapping[str, list[Saved]], others: list[Saved]) -> Measured | None:
+    """Runs around agents of the first training, by name, with those of others that differ in nothing else."""
     free = {*FREE, "agents"}
-    alike = [x for x in others if len(collect.comparable([first[0], x], free, later=LATER)[0]) == 2]
-    return gather(map(read, [*first, *alike])) if alike else None
+    alike = [
+        other
+        for name, runs in first.items()
+        for other in others
+        if runs
+        and _name(other) == name
+        and len(collect.comparable([runs[0], other], free, later=LATER)[0]) == 2
+    ]
+    return gather(map(read, [*(run for runs in first.values() for run in runs), *alike])) if alike else None
+
+
+def _name(run: Saved) -> str:
+    return str(run.setting("name", OURS))
 
 
 def _n_t(run: Saved) -> int:

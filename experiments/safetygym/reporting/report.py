@@ -206,11 +206,13 @@ def record(
     if loaded.trainings is not None:
         pool = loaded.trainings
         seeds = f"agents of training {', '.join(map(str, sorted(set(pool.runs['training']))))}"
-        over = Claimant(
-            "safetygym", pool.saved, trainings.COMMAND, ledger, dirty, seeds=seeds, preset=preset, data=data
-        )
-        trainings.claim_agents(robot, trainings.agent_table({robot: pool}), over, r_t)
-        claim.missing += over.missing
+        over_agents = trainings.agent_table({robot: pool})
+        for command, methods in trainings.COMMANDS[robot].items():
+            over = Claimant(
+                "safetygym", pool.saved, command, ledger, dirty, seeds=seeds, preset=preset, data=data
+            )
+            trainings.claim_agents(robot, over_agents, methods, over, r_t)
+            claim.missing += over.missing
     rows = scaling_rows(loaded.by_n_t, r_t)
     fit = scaling_fit(rows) if len(rows) else None
     name = "scaling_slope" if robot == "point" else f"{robot}.scaling_slope"

@@ -9,13 +9,14 @@ episodes together (`rates.exact`), which alone is left where nothing was counted
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from experiments.safetygym.records import OURS, PER
+from experiments.safetygym.references import ROUTED
 from experiments.safetygym.reporting.comparison import PPO
 from experiments.safetygym.reporting.measured import Measured, same_point
 from experiments.safetygym.reporting.rates import RATES, curves, exact
@@ -24,7 +25,14 @@ from experiments.support.results.publish import Claimant
 ALL = "all"
 SHOWN = ("return", "cost", "entries", "unsafe", "default_share")
 COUNTS = ("steps", "episodes", "entries_total")
-COMMAND = "python run.py -m +sweep=figure-3-agents"
+NAMES = {OURS: "guarded", OURS + ROUTED: f"guarded{ROUTED}", PPO: "ppo"}
+"""What is claimed, by method."""
+_SWEEP = "python run.py -m +sweep=figure-3-agents"
+COMMANDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "point": {_SWEEP: (OURS, PPO), f"{_SWEEP} +ablation=routed agent.baselines=[]": (OURS + ROUTED,)},
+    "car": {f"{_SWEEP}-car": (OURS + ROUTED, PPO)},
+}
+"""By robot, the commands that make the runs around agents of other trainings, and the methods in them."""
 
 
 def of_training(measured: Measured, seed: int) -> Measured:
@@ -102,13 +110,16 @@ def agent_table(by_robot: Mapping[str, Measured]) -> pd.DataFrame:
     return table[[name for name in columns if name in table]]
 
 
-def claim_agents(robot: str, table: pd.DataFrame, claim: Claimant, r_t: float) -> None:
-    """Claim what holds over agents: ours at r_t, and PPO; n is the number of agents."""
+def claim_agents(
+    robot: str, table: pd.DataFrame, methods: Collection[str], claim: Claimant, r_t: float
+) -> None:
+    """Claim what holds over agents of some methods (keys of NAMES), guarded ones at r_t; n counts agents."""
     rows = table[(table["robot"] == robot) & (table["agent"] == ALL)] if len(table) else table
-    for method, name in ((OURS, "guarded"), (PPO, "ppo")):
+    for method in methods:
         found = rows[(rows["method"] == method)] if len(rows) else rows
-        if method == OURS and len(found):
+        if method != PPO and len(found):
             found = found[np.isclose(found["r_t"], r_t, rtol=1e-6)]
+        name = NAMES[method]
         if found.empty:
             claim.lacks(f"{robot}.agents.{name}_return", f"{name} was run around fewer than two agents")
             continue

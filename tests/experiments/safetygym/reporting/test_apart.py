@@ -120,4 +120,5 @@ def test_raw_files_keep_all_of_them_and_other_tasks_have_none(cars):
     assert loaded is not None
     assert loaded.n_t == 5_000_000
     assert ROUTED["point"].load("laptop", {}, cars) is None
-    assert [part.title for part in apart.PARTS[:3]] == ["goal2_point", "car_strict", "point_routed"]
+    titles = [part.title for part in apart.PARTS[:4]]
+    assert titles == ["goal2_point", "car_strict", "car_strict_routed", "point_routed"]

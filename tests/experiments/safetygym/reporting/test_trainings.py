@@ -7,7 +7,7 @@ import pytest
 import safetygym_fake as fake
 from scipy import stats
 
-from experiments.safetygym.reporting import measured, publication, rates, report, trainings
+from experiments.safetygym.reporting import apart, measured, publication, rates, report, trainings
 from experiments.support.results import claims
 
 TASK = fake.TASKS["point"]
@@ -98,7 +98,9 @@ def test_claims_are_over_agents_and_say_which(loaded, table, tmp_path):
     assert found["command"] == "python run.py -m +sweep=figure-3-agents"
     assert "safetygym.point.agents.ppo_entries_per_1e7" in ledger.index
     assert ledger.at["safetygym.point.guarded_return", "n"] == 2 * 60 * 1000  # the first training's runs
-    assert not any("agents" in text for text in missing)
+    assert [text.split(":")[0] for text in missing if "agents" in text] == [
+        "safetygym.point.agents.guarded_routed_return"
+    ]
     newest = max(loaded.kept, key=lambda run: run.finished)
     newest.manifest["commit"] = "d" * 40  # of a run around another agent
     report.record("point", loaded, "laptop", TASK, ledger=path)
@@ -106,6 +108,34 @@ def test_claims_are_over_agents_and_say_which(loaded, table, tmp_path):
     assert newest.run not in {run.run for run in loaded.saved}
     assert ledger.at["safetygym.point.agents.guarded_return", "commit"] == "d" * 12
     assert ledger.at["safetygym.point.guarded_return", "commit"] == "c" * 12
+
+
+def test_routed_agents_join_in_the_table_over_agents_alone(tmp_path):
+    for seed in range(2):
+        fake.write_run(tmp_path, seed, "car", n=40)
+        fake.write_run(tmp_path, seed, "car", n=40, name="ours_routed", baselines=("ppo_lag",))
+    fake.write_run(
+        tmp_path, 3, "car", n=30, name="ours_routed", training=1, baselines=("ppo",), plain=True, shift=2.0
+    )
+    loaded = measured.load(fake.TASKS["car"], "laptop", root=tmp_path)
+    assert loaded.full.seeds == [0, 1]
+    found = trainings.agent_table(report.trained_again({"car": loaded}))
+    assert list(at(found, "ours_routed", 1e-2).index) == ["0", "1", "all"]
+    assert list(at(found, "ppo").index) == ["0", "1", "all"]  # with a route or without it, it is one agent
+    assert list(at(found, "ours", 1e-2).index) == ["0"]
+    path = tmp_path / "claims.csv"
+    missing = report.record("car", loaded, "laptop", fake.TASKS["car"], ledger=path)
+    ledger = claims.read(path).set_index("claim")
+    mine = ledger.loc["safetygym.car.agents.guarded_routed_return"]
+    assert mine["value"] == pytest.approx(at(found, "ours_routed", 1e-4).loc["all", "return"])
+    assert mine["command"] == "python run.py -m +sweep=figure-3-agents-car"
+    assert "safetygym.car.agents.ppo_return" in ledger.index
+    assert not any("agents" in text for text in missing)
+    part = next(one for one in apart.PARTS if one.robot == "car" and one.name == "ours_routed")
+    again = part.load("laptop", {}, tmp_path)
+    assert again is not None
+    assert again.trainings is None  # they are the other table's
+    assert len(publication.runs("laptop", {}, tmp_path)) == 5
 
 
 def test_an_interval_over_agents_needs_two(loaded):
