@@ -40,12 +40,14 @@ class Apart:
         sweep: that makes the runs, and what else its command takes.
         name: of the runs (the configuration's), and behind it the table's ending.
         r_t: threshold that claims are of.
+        preset: that the sweep has.
     """
 
     robot: str
     sweep: str
     name: str = OURS
     r_t: float = TRAINED_AT
+    preset: str = "laptop"
 
     @property
     def task(self) -> str:
@@ -61,6 +63,10 @@ class Apart:
     def table(self) -> str:
         """Name of its table, and of its figure if it has one."""
         return "goal2" if self.title == "goal2_point" else self.title
+
+    def command(self, preset: str) -> str:
+        """What makes its runs."""
+        return SWEEP.format(self.sweep) + (f" preset={preset}" if preset != self.preset else "")
 
     def load(self, preset: str, where: Mapping[str, Any], root: Root) -> Loaded | None:
         """Its runs, their guarded method called ours; None if there are none, or if others are asked for."""
@@ -94,7 +100,7 @@ class Apart:
             paths += figures.figure_3a({self.robot: pool}, source, target.figures, f"figure_3_{self.table}")
         missing = report.record(
             self.title, loaded, preset, self.task, comparison.times_safer(pool), target.ledger, self.r_t,
-            target.dirty, SWEEP.format(self.sweep),
+            target.dirty, self.command(preset),
         )  # fmt: skip
         announce("not claimed", missing)
         self._claim_baselines(loaded, preset, target)
@@ -103,7 +109,7 @@ class Apart:
     def _claim_baselines(self, loaded: Loaded, preset: str, target: Target) -> None:
         """What every agent without a guard earns, costs and enters, useful or not."""
         claim = Claimant(
-            "safetygym", loaded.saved, SWEEP.format(self.sweep), target.ledger, target.dirty,
+            "safetygym", loaded.saved, self.command(preset), target.ledger, target.dirty,
             seeds=loaded.full.seeds, preset=preset, data=self.task,
         )  # fmt: skip
         for row in curves(loaded.full).to_dict("records"):
@@ -117,8 +123,8 @@ class Apart:
 
 PARTS = (
     Apart("goal2_point", "goal2"),
-    Apart("car", "strict", "ours_strict", 1e-6),
-    Apart("car", "strict +ablation=routed name=ours_strict_routed", "ours_strict_routed", 1e-6),
+    Apart("car", "strict", "ours_strict", 1e-6, "paper"),
+    Apart("car", "strict +ablation=routed name=ours_strict_routed", "ours_strict_routed", 1e-6, "paper"),
     Apart("point", "routed", OURS + ROUTED),
     Apart("car", "routed", OURS + ROUTED),
     Apart("goal2_point", "goal2 +ablation=routed agent.baselines=[]", OURS + ROUTED),
