@@ -207,7 +207,7 @@ def record(
         pool = loaded.trainings
         seeds = f"agents of training {', '.join(map(str, sorted(set(pool.runs['training']))))}"
         over_agents = trainings.agent_table({robot: pool})
-        for command, methods in trainings.COMMANDS[robot].items():
+        for command, methods in trainings.COMMANDS.get(robot, {}).items():
             over = Claimant(
                 "safetygym", pool.saved, command, ledger, dirty, seeds=seeds, preset=preset, data=data
             )

@@ -92,7 +92,9 @@ def cars(tmp_path_factory):
 
 def test_strict_thresholds_and_routed_agents_have_claims_of_their_own(cars, tmp_path, monkeypatch):
     monkeypatch.setattr(comparison, "times_safer", functools.partial(comparison.times_safer, draws=20))
-    monkeypatch.setattr(apart, "PARTS", (dataclasses.replace(STRICT, r_t=1e-5, preset="laptop"), ROUTED["car"]))
+    monkeypatch.setattr(
+        apart, "PARTS", (dataclasses.replace(STRICT, r_t=1e-5, preset="laptop"), ROUTED["car"])
+    )
     assert script.main(["figure-3", "--runs", str(cars), "--results", str(tmp_path)]) == 0
     together = pd.read_csv(tmp_path / "tables" / "safetygym_curves.csv")
     assert {"ours", "ours_routed", "ppo"} <= set(together["method"])
@@ -116,7 +118,9 @@ def test_raw_files_keep_all_of_them_and_other_tasks_have_none(cars):
     assert len(publication.runs("laptop", {}, cars)) == 5
     assert STRICT.load("laptop", {"task": fake.TASKS["point"]}, cars) is None
     assert STRICT.load("paper", {}, cars) is None
-    assert STRICT.command("paper") == "python run.py -m +sweep=figure-3-strict"  # it is of that size by itself
+    assert (
+        STRICT.command("paper") == "python run.py -m +sweep=figure-3-strict"
+    )  # it is of that size by itself
     assert ROUTED["car"].command("paper") == "python run.py -m +sweep=figure-3-routed preset=paper"
     loaded = STRICT.load("laptop", {}, cars)
     assert loaded is not None

@@ -98,9 +98,7 @@ def test_claims_are_over_agents_and_say_which(loaded, table, tmp_path):
     assert found["command"] == "python run.py -m +sweep=figure-3-agents"
     assert "safetygym.point.agents.ppo_entries_per_1e7" in ledger.index
     assert ledger.at["safetygym.point.guarded_return", "n"] == 2 * 60 * 1000  # the first training's runs
-    assert [text.split(":")[0] for text in missing if "agents" in text] == [
-        "safetygym.point.agents.guarded_routed_return"
-    ]
+    assert not any("agents" in text for text in missing)
     newest = max(loaded.kept, key=lambda run: run.finished)
     newest.manifest["commit"] = "d" * 40  # of a run around another agent
     report.record("point", loaded, "laptop", TASK, ledger=path)
@@ -129,7 +127,6 @@ def test_routed_agents_join_in_the_table_over_agents_alone(tmp_path):
     mine = ledger.loc["safetygym.car.agents.guarded_routed_return"]
     assert mine["value"] == pytest.approx(at(found, "ours_routed", 1e-4).loc["all", "return"])
     assert mine["command"] == "python run.py -m +sweep=figure-3-agents-car"
-    assert "safetygym.car.agents.ppo_return" in ledger.index
     assert not any("agents" in text for text in missing)
     part = next(one for one in apart.PARTS if one.robot == "car" and one.name == "ours_routed")
     again = part.load("laptop", {}, tmp_path)
