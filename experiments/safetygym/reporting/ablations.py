@@ -76,7 +76,8 @@ def panels(table: pd.DataFrame, r_t: float) -> Figure:
             _dots(axes, rows, name, np.arange(len(methods)) + shift, rail, robot)
         if logarithmic:
             high = table[[f"{name}_high", name]].max(axis=None)
-            figures.log_axis_with_zero(axes, rail, max(float(high), 10 * rail), "x")
+            shown = r_t if name == "unsafe" else 0.0
+            figures.log_axis_with_zero(axes, rail, max(float(high), 10 * rail, shown), "x")
         if name == "unsafe":
             axes.axvline(r_t, color=GREY, linestyle=":", linewidth=1.0)
             axes.annotate("$r_t$", (r_t, 1.0), (2, -7), ("data", "axes fraction"), textcoords="offset points",

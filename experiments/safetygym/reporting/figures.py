@@ -97,9 +97,9 @@ def panels(by_robot: Mapping[str, Measured]) -> Figure:
     for axes, (robot, table) in zip(grid[0], tables.items(), strict=True):
         for method in sorted(table["method"].unique(), key=lambda m: SHOWN.index(m) if m in SHOWN else 99):
             curve(axes, table[table["method"] == method], "return", "cost", rail)
-        _ends(axes, table[table["method"] == "ours"], rail)
         room = 0.08 * float(np.ptp(table["return"])) + 0.5  # bars of few runs may leave the frame
         axes.set_xlim(table["return"].min() - room, table["return"].max() + room)
+        _ends(axes, table[table["method"] == "ours"], rail)
         axes.set_title(robot_title(robot), loc="left", fontweight="bold")
         axes.set_xlabel("return per 1,000 steps")
         labels |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
@@ -151,14 +151,18 @@ def curve(axes: Axes, rows: pd.DataFrame, x: str, y: str, rail: float, shift: fl
 
 
 def _ends(axes: Axes, rows: pd.DataFrame, rail: float) -> None:
-    """r_t at the ends of ours' curve."""
+    """r_t at the ends of ours' curve: the strict one to its left where there is room, for what does better
+    with as few costs stands to its right."""
     if rows.empty:
         return
+    left, right = axes.get_xlim()
     for at, place in ((0, (5, 15)), (-1, (5, -9))):  # clear of the curve, which rises to the right
-        row = rows.iloc[at]
+        row, side = rows.iloc[at], "left"
+        if at == 0 and row["return"] - left > 0.3 * (right - left):
+            place, side = (-6, 6), "right"
         height = max(row["cost"], rail)
         text = f"$r_t$ = {power(row['r_t'])}"
-        axes.annotate(text, (row["return"], height), place, textcoords="offset points", ha="left",
+        axes.annotate(text, (row["return"], height), place, textcoords="offset points", ha=side,
                       fontsize=6.5, color=LOOKS["ours"]["color"], zorder=5,
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})  # fmt: skip
 
