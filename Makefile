@@ -120,7 +120,7 @@ decomposition: $(READY)
 	$(PY) scripts/figures.py figure-2 $(KEEP)
 
 figure-3: $(READY)
-	for sweep in figure-3 figure-3-n_t figure-3-ablations figure-3-agents figure-3-priced figure-3-routed figure-3-goal2; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
+	for sweep in figure-3 figure-3-n_t figure-3-ablations figure-3-agents figure-3-agents-car figure-3-priced figure-3-routed figure-3-goal2; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
 	$(PY) run.py -m +sweep=figure-3-goal2 +ablation=routed agent.baselines=[] $(ARGS)
 	$(PY) scripts/gather.py figure-3 $(KEEP)
 	$(PY) scripts/figures.py figure-3 $(KEEP)
