@@ -44,6 +44,8 @@ COLUMNS = (
     "commit",
 )
 KEY = ("claim", "preset", "data")
+DIGITS = 10
+"""Significant digits that are kept of a number: the last ones of a double depend on how sums were carried out."""
 CLEAN = re.compile(r"[0-9a-f]{7,40}")
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
 _waiting: dict[Path, list[dict[str, object]]] | None = None
@@ -77,7 +79,7 @@ def record(
 
     Args:
         claim: its name, dotted lower case.
-        value: the figure, a number.
+        value: the figure, a number; of it and of the interval's ends DIGITS significant digits are kept.
         experiment: that it is of.
         n: units behind the value, >= 0.
         seeds: of the runs, or a text that says which.
@@ -105,9 +107,9 @@ def record(
     row = {
         "claim": claim,
         "experiment": experiment,
-        "value": float(value),
-        "low": math.nan if low is None else float(low),
-        "high": math.nan if high is None else float(high),
+        "value": _kept(value),
+        "low": math.nan if low is None else _kept(low),
+        "high": math.nan if high is None else _kept(high),
         "n": int(n),
         "seeds": seeds if isinstance(seeds, str) else shown_seeds(seeds),
         "preset": preset,
@@ -120,6 +122,11 @@ def record(
         _write(path, [row])
     else:
         _waiting.setdefault(path, []).append(row)
+
+
+def _kept(value: float) -> float:
+    """A number with DIGITS significant digits."""
+    return float(f"{float(value):.{DIGITS}g}")
 
 
 @contextmanager
