@@ -45,7 +45,7 @@ COLUMNS = (
 )
 KEY = ("claim", "preset", "data")
 DIGITS = 10
-"""Significant digits that are kept of a number: the last ones of a double depend on how sums were carried out."""
+"""Significant digits that are kept of a number; the last ones of a double depend on how sums were made."""
 CLEAN = re.compile(r"[0-9a-f]{7,40}")
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
 _waiting: dict[Path, list[dict[str, object]]] | None = None
