@@ -162,8 +162,10 @@ def _against(
 
 def worst(measured: Measured, method: str = OURS) -> tuple[float, float, float, int]:
     """The largest share of unsafe accepted actions over r_t among a method's thresholds, as `largest_ratio`
-    gives it.
+    gives it, over the runs that have the method: others in the pool are no units of it.
     """
     at = measured.where(method)
+    here = np.flatnonzero(measured.sums["episodes"][:, at].sum(axis=(1, 2)) > 0)
     r_t = measured.points["r_t"].to_numpy(dtype=float)[at]
-    return largest_ratio(measured.sums["unsafe"][:, at], measured.sums["judged"][:, at], r_t)
+    unsafe, judged = (measured.sums[name][np.ix_(here, at)] for name in ("unsafe", "judged"))
+    return largest_ratio(unsafe, judged, r_t)

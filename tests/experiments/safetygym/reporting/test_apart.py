@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import safetygym_fake as fake
 
-from experiments.safetygym.reporting import apart, comparison, publication, rates
+from experiments.safetygym.reporting import apart, comparison, measured, publication, rates
 from experiments.support.results import claims
 from scripts import figures as script
 
@@ -128,3 +128,15 @@ def test_raw_files_keep_all_of_them_and_other_tasks_have_none(cars):
     assert ROUTED["point"].load("laptop", {}, cars) is None
     titles = [part.title for part in apart.PARTS[:4]]
     assert titles == ["goal2_point", "car_strict", "car_strict_routed", "point_routed"]
+
+
+def test_the_interval_of_the_largest_share_is_over_the_runs_that_have_the_method(tmp_path):
+    for seed in range(2):
+        fake.write_run(tmp_path / "alone", seed, "car", n=40)
+        fake.write_run(tmp_path / "mixed", seed, "car", n=40)
+        fake.write_run(tmp_path / "mixed", seed, "car", n=40, name="ours_routed", baselines=("ppo_lag",))
+    alone, mixed = (
+        measured.load(fake.TASKS["car"], "laptop", root=tmp_path / name).full for name in ("alone", "mixed")
+    )
+    assert len(mixed.runs) == 2 * len(alone.runs)
+    assert comparison.worst(mixed) == comparison.worst(alone)
