@@ -26,6 +26,7 @@ import pandas as pd
 
 from experiments.llm.reporting.measured import Measured
 from experiments.support.results.curves import ROUNDING, crossing, stretch
+from experiments.support.results.points import once
 
 OURS = "ours"
 BASELINES = (
@@ -72,6 +73,7 @@ def weights(measured: Measured, draws: int, seed: int) -> np.ndarray:
     return (of_runs[:, :, None] * of_blocks).astype(float)
 
 
+@once
 def times_safer(
     measured: Measured,
     ours: str = OURS,

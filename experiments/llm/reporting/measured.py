@@ -18,7 +18,7 @@ from experiments.llm.records import BLOCK_COLUMNS, BLOCKS_TABLE, POINT, SUMS
 from experiments.support.errors import ResultsError
 from experiments.support.results import collect
 from experiments.support.results.largest import largest_ratio
-from experiments.support.results.points import CurvePoints
+from experiments.support.results.points import CurvePoints, once
 from experiments.support.results.ratios import ratio, share_interval
 from experiments.support.results.saved import NoRuns, Saved
 
@@ -192,6 +192,7 @@ def trained_at(measured: Measured) -> float:
     return float(measured.saved[0].setting("r_t"))
 
 
+@once
 def curves(measured: Measured) -> pd.DataFrame:
     """One row per point: harmful share among answers (by label; `true`: by known probability), of prompts,
     mean reward and share of default answers, with intervals and the counts behind them.

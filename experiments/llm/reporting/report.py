@@ -13,7 +13,7 @@ from experiments.llm.reporting.comparison import BASELINES, FURTHER, OURS, times
 from experiments.llm.reporting.measured import Measured, curves
 from experiments.llm.reporting.scaling import scaling_fit, scaling_rows
 from experiments.llm.reporting.transferred import claim_worst
-from experiments.support.results.points import unique
+from experiments.support.results.points import once, unique
 from experiments.support.results.publish import RESULTS, Claimant, write_tables
 from experiments.support.results.ratios import mean_interval, share_interval
 
@@ -39,6 +39,7 @@ def write(by_n_t: Mapping[int, Measured], data: str, r_t: float, place: Path = R
     return write_tables({f"llm_{name}_{data}": table for name, table in tables.items()}, place)
 
 
+@once
 def rule_rows(measured: Measured) -> pd.DataFrame:
     """What further rules on ours' margins are worth: how many times safer than every baseline at its own
     reward, ours itself (gated, conservative) among them; column ours names the rule.

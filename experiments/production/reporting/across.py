@@ -18,10 +18,12 @@ from experiments.production.reporting.comparison import (
 )
 from experiments.production.reporting.measured import Measured
 from experiments.support.results.curves import stretch
+from experiments.support.results.points import once
 
 COLUMNS = ["method", "shares", "mean", "mean_low", "mean_high", "least", "largest", "note"]
 
 
+@once
 def over_range(
     measured: Measured,
     shares: tuple[float, ...] = SHARES,

@@ -30,6 +30,7 @@ from experiments.production.records import ORACLE
 from experiments.production.reporting.measured import Measured
 from experiments.support.results.curves import ROUNDING, crossing, stretch
 from experiments.support.results.largest import at_least, largest_ratio
+from experiments.support.results.points import once
 from experiments.support.results.ratios import ratio, share_interval
 from safeframe.certificates.cases import clopper_pearson_upper
 
@@ -94,6 +95,7 @@ def strictest_useful(measured: Measured, method: str, useful: float = USEFUL_SHA
     return min(places, key=lambda i: (violation[i], -share[i]), default=None)
 
 
+@once
 def times_safer(
     measured: Measured, useful: float = USEFUL_SHARE, draws: int = DRAWS, seed: int = 0
 ) -> pd.DataFrame:
@@ -114,6 +116,7 @@ def times_safer(
     return pd.DataFrame(rows).reindex(columns=columns)[["method", *[c for c in columns if c != "method"]]]
 
 
+@once
 def times_safer_at(
     measured: Measured, shares: tuple[float, ...] = SHARES, draws: int = DRAWS, seed: int = 0
 ) -> pd.DataFrame:
@@ -227,6 +230,7 @@ def sides(
     }
 
 
+@once
 def curves(measured: Measured) -> pd.DataFrame:
     """One row per point: pooled violation share, revenue (per hour, and as a share of the oracle's) and
     acceptance over runs, each with low and high, and the counts behind them.

@@ -12,6 +12,7 @@ from experiments.production.records import ORACLE, PRODUCTS
 from experiments.production.reporting.cells import LEVEL, cells
 from experiments.production.reporting.comparison import OURS, curves
 from experiments.production.reporting.measured import Measured
+from experiments.support.results.points import once
 
 KNOB = "ours_knob"
 """Our score behind a knob: a method without a promise."""
@@ -23,13 +24,19 @@ def promised(measured: Measured) -> list[str]:
     return [m for m in measured.methods if m.startswith((OURS, "binary")) and not m.startswith(KNOB)]
 
 
-def promises(measured: Measured, by_cell: pd.DataFrame | None = None) -> pd.DataFrame:
+@once
+def per_product(measured: Measured) -> pd.DataFrame:
+    """The runs' `cells`: one row per method, r_t, seed and product."""
+    return cells(measured.saved, PRODUCTS)
+
+
+@once
+def promises(measured: Measured) -> pd.DataFrame:
     """One row per method of the guard: the largest violation share over r_t of all products together and of
     any product and seed, cells above r_t and significantly so, and revenue at `SHOWN` as a share of the
     oracle's. r_t = 1 promises nothing and is left out.
     """
-    by_cell = cells(measured.saved, PRODUCTS) if by_cell is None else by_cell
-    pooled = curves(measured)
+    by_cell, pooled = per_product(measured), curves(measured)
     rows = []
     for method in dict.fromkeys(by_cell["method"]):
         mine = by_cell[(by_cell["method"] == method) & (by_cell["r_t"] < 1) & (by_cell["accepted"] > 0)]

@@ -20,7 +20,6 @@ from experiments.production.reporting import (
     report,
     scaling,
 )
-from experiments.production.reporting.comparison import times_safer
 from experiments.support.results.collect import Root
 from experiments.support.results.points import unique
 from experiments.support.results.publish import Target, announce, load_each
@@ -86,7 +85,7 @@ def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -
         paths += figures.curves_figure(full, source, directory=target.figures)
         paths += scaling.figure_2_scaling(by_n_t, source, directory=target.figures)
         paths += report.write(full, source, target.place)
-        missing = report.record(full, source, preset, times_safer(full), target.ledger, target.dirty)
+        missing = report.record(full, source, preset, target.ledger, target.dirty)
         announce("not claimed", missing)
     for source in SOURCES:
         for order, some in measured.other_orders(source, preset, where, root).items():

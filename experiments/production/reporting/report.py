@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.production.records import ORACLE, PRODUCTS
+from experiments.production.records import ORACLE
 from experiments.production.reporting.across import of_every_curve, over_range
-from experiments.production.reporting.cells import cells
 from experiments.production.reporting.comparison import (
     DRAWS,
     OURS,
@@ -23,7 +22,7 @@ from experiments.production.reporting.comparison import (
 )
 from experiments.production.reporting.measured import Measured, gather, read
 from experiments.production.reporting.promises import SHOWN as PROMISE_LEVELS
-from experiments.production.reporting.promises import promised, promises, worst_products
+from experiments.production.reporting.promises import per_product, promised, promises, worst_products
 from experiments.support.results.publish import RESULTS, Claimant, write_tables
 from experiments.support.results.ratios import mean_interval, ratio
 from experiments.support.results.saved import of_directory
@@ -102,14 +101,13 @@ def write(measured: Measured, source: str, place: Path = RESULTS, draws: int = D
     """tables/production_{times_safer,times_safer_at,times_safer_over,curves,per_product,promises}_<source>.csv;
     the paths. The last two need the runs' tables of products.
     """
-    by_cell = cells(measured.saved, PRODUCTS)
     tables = {
         "times_safer": times_safer(measured, draws=draws),
         "times_safer_at": times_safer_at(measured, draws=draws),
         "times_safer_over": of_every_curve(measured, draws),
         "curves": curves(measured),
-        "per_product": by_cell,
-        "promises": promises(measured, by_cell),
+        "per_product": per_product(measured),
+        "promises": promises(measured),
     }
     return write_tables({f"production_{name}_{source}": table for name, table in tables.items()}, place)
 
@@ -118,19 +116,18 @@ def record(
     measured: Measured,
     source: str,
     preset: str,
-    safer: pd.DataFrame | None = None,
     ledger: Path | None = None,
     dirty: bool = False,
 ) -> list[str]:
     """Write the claims of production to the ledger; what could not be claimed, and why, as texts.
 
-    `safer`: the table `times_safer`, computed if not given. `dirty`: from runs of a dirty tree too.
+    `dirty`: from runs of a dirty tree too.
     """
     claim = Claimant(
         "production", measured.saved, "make figure-2", ledger, dirty,
         seeds=measured.seeds, preset=preset, data=source,
     )  # fmt: skip
-    _times_safer(times_safer(measured) if safer is None else safer, claim)
+    _times_safer(times_safer(measured), claim)
     _over_range(over_range(measured), times_safer_at(measured), claim)
     for method in promised(measured):
         suffix = "" if method == OURS else f"_{method}"

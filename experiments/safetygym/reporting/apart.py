@@ -99,8 +99,8 @@ class Apart:
             source = f"preset {preset}"
             paths += figures.figure_3a({self.robot: pool}, source, target.figures, f"figure_3_{self.table}")
         missing = report.record(
-            self.title, loaded, preset, self.task, comparison.times_safer(pool), target.ledger, self.r_t,
-            target.dirty, self.command(preset),
+            self.title, loaded, preset, self.task, target.ledger, self.r_t, target.dirty,
+            self.command(preset),
         )  # fmt: skip
         announce("not claimed", missing)
         self._claim_baselines(loaded, preset, target)

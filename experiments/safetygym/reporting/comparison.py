@@ -34,6 +34,7 @@ from experiments.safetygym.reporting.measured import Measured
 from experiments.safetygym.reporting.rates import exact, floored
 from experiments.support.results.curves import ROUNDING, crossing, stretch
 from experiments.support.results.largest import at_least, largest_ratio
+from experiments.support.results.points import once
 
 PPO = "ppo"
 BASELINES = ("ppo", "ppo_gaussian", "ppo_lag", "ppo_lag_long", "ppo_barrier", "saute")
@@ -93,6 +94,7 @@ def useful(measured: Measured, method: str, by: str = "cost", share: float = USE
     return min(places, key=lambda i: (rates[i], -earned[i]), default=None)
 
 
+@once
 def times_safer(measured: Measured, ours: str = OURS, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
     """Every point of every baseline beside `ours` at the same return, by cost and by entries; see the
     module's text. `rate`, `ours_rate`: per 1,000 steps. `ratio`, `low`, `high`: rate over ours_rate.

@@ -13,7 +13,6 @@ from experiments.safetygym.reporting import (
     ablations,
     apart,
     classification,
-    comparison,
     figures,
     guarantee,
     measured,
@@ -71,13 +70,9 @@ def publish(preset: str, where: Mapping[str, Any], root: Root, target: Target) -
     paths += guarantee.figure_3c(full, source, place)
     paths += classification.figure_3d(full, source, place)
     paths += ablations.figure_ablations(full, source, place)
-    safer = {robot: comparison.times_safer(pool) for robot, pool in full.items()}
-    together = pd.concat([table.assign(robot=robot) for robot, table in safer.items()])
-    paths += report.write(by_robot, together, target.place)
+    paths += report.write(by_robot, target.place)
     for robot, loaded in by_robot.items():
-        missing = report.record(
-            robot, loaded, preset, report.TASKS[robot], safer[robot], target.ledger, dirty=target.dirty
-        )
+        missing = report.record(robot, loaded, preset, report.TASKS[robot], target.ledger, dirty=target.dirty)
         announce("not claimed", missing)
     for part in apart.PARTS:
         if (other := part.load(preset, where, root)) is not None:

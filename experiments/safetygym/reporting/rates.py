@@ -18,6 +18,7 @@ from scipy import stats
 
 from experiments.safetygym.records import PER
 from experiments.safetygym.reporting.measured import HALF_STEP, Measured
+from experiments.support.results.points import once
 from safeframe.certificates.cases import clopper_pearson_lower, clopper_pearson_upper
 
 SEEN = 30
@@ -119,6 +120,7 @@ def with_interval(measured: Measured, name: str, at: int) -> dict[str, float]:
     return {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)} | limit
 
 
+@once
 def curves(measured: Measured) -> pd.DataFrame:
     """One row per point: method, r_t, knob, runs, every rate of `RATES` with low, high (95 %) and limit,
     score = return - 10 log10(cost), and the counts: steps, episodes, episodes_with_cost, cost_total,

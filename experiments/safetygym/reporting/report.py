@@ -100,16 +100,14 @@ def report_text(directory: Path, pictures: Mapping[str, Path] | None = None, rob
     return "\n".join([summary(measured, robot), "", *(f"{name}: {path}" for name, path in shown.items())])
 
 
-def write(by_robot: Mapping[str, Loaded], safer: pd.DataFrame, place: Path = RESULTS) -> list[Path]:
+def write(by_robot: Mapping[str, Loaded], place: Path = RESULTS) -> list[Path]:
     """tables/safetygym_{curves,times_safer,scaling,variants,ablations,entries,gap,agents}.csv, with a column
     robot; the paths.
-
-    `safer`: `times_safer` of every robot, with that column.
     """
     full = {robot: loaded.full for robot, loaded in by_robot.items()}
     tables = {
         "curves": _stacked({robot: curves(measured) for robot, measured in full.items()}),
-        "times_safer": safer,
+        "times_safer": pd.concat([times_safer(full[robot]).assign(robot=robot) for robot in full]),
         "scaling": _stacked({robot: scaling_rows(loaded.by_n_t) for robot, loaded in by_robot.items()}),
         "variants": _stacked({robot: variant_rows(loaded) for robot, loaded in by_robot.items()}),
         "ablations": ablation_table(full),
@@ -152,7 +150,6 @@ def record(
     loaded: Loaded,
     preset: str,
     data: str,
-    safer: pd.DataFrame | None = None,
     ledger: Path | None = None,
     r_t: float = TRAINED_AT,
     dirty: bool = False,
@@ -165,7 +162,6 @@ def record(
         loaded: runs of its task.
         preset: of the runs.
         data: the task.
-        safer: the table `times_safer`; computed if not given.
         ledger: file of the claims; None: the repository's.
         r_t: threshold that the claims are of.
         dirty: whether runs of a dirty tree count too.
@@ -201,7 +197,7 @@ def record(
         of_point(f"guarded_{name}", guarded, rate, why=unguarded)
     lag = useful(measured, "ppo_lag") if len(measured.where("ppo_lag")) else None
     of_point("ppo_lag_entries_per_1e7", lag, "entries", ACTIONS / PER, "ppo_lag was not run")
-    _times_safer(robot, times_safer(measured) if safer is None else safer, claim)
+    _times_safer(robot, times_safer(measured), claim)
     _over_threshold(robot, measured, claim)
     if loaded.trainings is not None:
         pool = loaded.trainings

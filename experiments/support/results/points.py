@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from experiments.support.results.saved import Saved
+
+P = ParamSpec("P")
+Pool = TypeVar("Pool", bound="CurvePoints")
 
 
 def unique(runs: Iterable[Saved]) -> list[Saved]:
@@ -55,3 +61,23 @@ class CurvePoints:
     @property
     def seeds(self) -> list[int]:
         return sorted({int(seed) for seed in self.runs["seed"]})
+
+
+def once(table: Callable[Concatenate[Pool, P], pd.DataFrame]) -> Callable[Concatenate[Pool, P], pd.DataFrame]:
+    """The function, working out its table once for each pool of runs and arguments (which must be hashable).
+
+    Figures, tables and claims ask for the same ones. Each gets a copy; they are kept as long as the pool is.
+    """
+    signature = inspect.signature(table)
+
+    @functools.wraps(table)
+    def found(pool: Pool, /, *args: P.args, **options: P.kwargs) -> pd.DataFrame:
+        kept = vars(pool).setdefault("_tables", {})
+        bound = signature.bind(pool, *args, **options)
+        bound.apply_defaults()
+        key = (table, *list(bound.arguments.values())[1:])
+        if key not in kept:
+            kept[key] = table(pool, *args, **options)
+        return kept[key].copy()
+
+    return found

@@ -40,7 +40,7 @@ def test_cells_count_every_product_hour(runs):
 
 def test_promises_summarise_the_cells(runs):
     by_cell = cells(runs.saved, PRODUCTS)
-    table = promises.promises(runs, by_cell).set_index("method")
+    table = promises.promises(runs).set_index("method")
     for method, row in table.iterrows():
         mine = by_cell[(by_cell["method"] == method) & (by_cell["r_t"] < 1) & (by_cell["accepted"] > 0)]
         assert row["cells"] == len(mine)
