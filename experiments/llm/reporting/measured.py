@@ -164,27 +164,20 @@ def load(
     every = [run for run in best if run.setting("evaluation.n_t") is None]
     found: dict[int, Measured] = {}
     if every:
-        full = gather(_one_a_seed(every))
+        full = gather(collect.one_a_seed(every, _points))
         found[int(full.frame.loc[full.frame["method"] == "ours", "n_t"].max())] = full
     sizes = {int(run.setting("evaluation.n_t")) for run in best if run not in every}
     for size in sorted(sizes, reverse=True):
-        found[size] = gather(_one_a_seed([run for run in best if run.setting("evaluation.n_t") == size]))
+        some = [run for run in best if run.setting("evaluation.n_t") == size]
+        found[size] = gather(collect.one_a_seed(some, _points))
     for measured in found.values():
         measured.notes.extend(notes)
     return dict(sorted(found.items(), reverse=True))
 
 
-def _one_a_seed(runs: list[Saved]) -> list[Saved]:
-    """Of runs of one seed that differ in baselines or transfer, the one with most points: their prompts and
-    classifiers are the same and must not count twice.
-    """
-    best: dict[int, tuple[tuple[int, str], Saved]] = {}
-    for run in runs:
-        points = len(checked(run.table(BLOCKS_TABLE), run.run)[POINT].drop_duplicates())
-        rank = (points, run.run)
-        if run.seed not in best or best[run.seed][0] < rank:
-            best[run.seed] = (rank, run)
-    return [run for _, run in best.values()]
+def _points(run: Saved) -> int:
+    """How many points a run has: runs of one seed may differ in baselines and transfer."""
+    return len(checked(run.table(BLOCKS_TABLE), run.run)[POINT].drop_duplicates())
 
 
 def trained_at(measured: Measured) -> float:

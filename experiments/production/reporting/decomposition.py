@@ -55,8 +55,7 @@ def load(
     chosen = {}
     for order, runs in sorted(found.items()):
         alike, _ = collect.comparable(runs, ("seed", "data.path", "service.methods"))
-        newest = {run.seed: run for run in sorted(alike, key=lambda one: one.finished)}
-        chosen[order] = [newest[seed] for seed in sorted(newest)]
+        chosen[order] = sorted(collect.one_a_seed(alike), key=lambda run: run.seed)
     return chosen
 
 

@@ -69,7 +69,9 @@ def load(
     for run in runs:
         found.setdefault(tuple(run.setting("data.order")), []).append(run)
     chosen = {
-        order: collect.comparable(_fullest(some), ("seed", "data.path", "service.methods"))[0]
+        order: collect.one_a_seed(
+            collect.comparable(_fullest(some), ("seed", "data.path", "service.methods"))[0]
+        )
         for order, some in found.items()
     }
     return dict(sorted(chosen.items()))

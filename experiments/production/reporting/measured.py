@@ -211,7 +211,7 @@ def load(
         some = [run for run in best if n_t(run) == size and (size < most or set(_parts(run)) == set(PARTS))]
         if not some:
             raise NoRuns(f"no run of figure 2 on {source} with n_t = {size:,} and every method")
-        found[size] = gather(read(run) for run in some)
+        found[size] = gather(read(run) for run in collect.one_a_seed(some, _points))
         found[size].notes.extend(notes)
     return found
 
@@ -227,11 +227,16 @@ def other_orders(
         return found
     for order in sorted({_order(run) for run in runs} - {COMMITTED_ORDER}):
         best, _ = collect.comparable([run for run in runs if _order(run) == order], _FREE)
-        found[order] = best
+        found[order] = collect.one_a_seed(best, _points)
     return found
 
 
 _FREE = ("seed", "data.path", "evaluation.parts")
+
+
+def _points(run: Saved) -> int:
+    """How many points a run has: runs of one seed may differ in what they measure and where the data lie."""
+    return len(run.table(WEEKLY)[["method", "r_t", "knob"]].drop_duplicates())
 
 
 def _figure_2(source: str, preset: str, where: Mapping[str, Any] | None, root: collect.Root) -> list[Saved]:

@@ -26,7 +26,7 @@ def load(source: str, preset: str, where: Mapping[str, Any], root: collect.Root)
     """Runs with mended training on `source`; empty if there are none."""
     wanted = {"data.source": source, "preset": preset, **where}
     runs = [run for run in collect.finished("production", wanted, root) if is_mended(run)]
-    return collect.comparable(runs, _FREE)[0]
+    return collect.one_a_seed(collect.comparable(runs, _FREE)[0])
 
 
 def claimed(results: pd.DataFrame) -> np.ndarray:

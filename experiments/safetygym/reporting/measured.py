@@ -111,6 +111,31 @@ def read(saved: Saved) -> dict[str, Any]:
     }
 
 
+def each_once(parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Parts of `gather` in which no episode counts twice.
+
+    Runs of one seed around the same agents, which differ in their baselines or thresholds, repeat one
+    another: of such runs the one with most points of a method, then with most episodes of it, gives the
+    method. A run that is left without any method is left out.
+    """
+    parts = [dict(part) for part in parts]
+    best: dict[tuple, tuple[tuple[int, int], int]] = {}
+    for index, part in enumerate(parts):
+        for method, rows in part["episodes"].groupby("method", observed=True):
+            episodes = rows["episodes"].sum() if "episodes" in rows else len(rows)
+            rank = (len(rows[POINT].drop_duplicates()), int(episodes))
+            key = (part["seed"], part["training"], method)
+            if key not in best or best[key][0] < rank:
+                best[key] = (rank, index)
+    for index, part in enumerate(parts):
+        mine = (part["seed"], part["training"])
+        others = [key[2] for key, (_, at) in best.items() if key[:2] == mine and at != index]
+        for key in ("episodes", "frame"):
+            if others and part.get(key) is not None:
+                part[key] = part[key][~part[key]["method"].isin(others)]
+    return [part for part in parts if len(part["episodes"])]
+
+
 def gather(parts: Iterable[Mapping[str, Any]]) -> Measured:
     """Pool runs, each a mapping with run, seed, episodes (table) and perhaps frame (tidy) and saved.
 
@@ -249,7 +274,7 @@ def load(
                 for key in ("episodes", "frame"):
                     part[key] = part[key][part[key]["method"] == name]
             parts.append(part)
-    full = gather(parts)
+    full = gather(each_once(parts))
     full.notes.extend(notes)
     several = {name: runs for name, runs in chosen.items() if name != OURS and len(_sizes(runs)) > 1}
     variants = {name: _by_size(runs) for name, runs in several.items()}
@@ -261,7 +286,7 @@ def load(
 def _by_size(runs: list[Saved]) -> dict[int, Measured]:
     """Runs pooled by n_t, largest first."""
     sizes = sorted(_sizes(runs), reverse=True)
-    return {size: gather(map(read, (x for x in runs if _n_t(x) == size))) for size in sizes}
+    return {size: gather(each_once(map(read, (x for x in runs if _n_t(x) == size)))) for size in sizes}
 
 
 def _trainings(first: Mapping[str, list[Saved]], others: list[Saved]) -> Measured | None:
@@ -275,7 +300,8 @@ def _trainings(first: Mapping[str, list[Saved]], others: list[Saved]) -> Measure
         and _name(other) == name
         and len(collect.comparable([runs[0], other], free, later=LATER)[0]) == 2
     ]
-    return gather(map(read, [*(run for runs in first.values() for run in runs), *alike])) if alike else None
+    whole = [*(run for runs in first.values() for run in runs), *alike]
+    return gather(each_once(map(read, whole))) if alike else None
 
 
 def _name(run: Saved) -> str:

@@ -128,6 +128,18 @@ def comparable(
     return groups[best], [f"{len(groups[x])} runs left out: other {_differences(x, best)}" for x in ranked]
 
 
+def one_a_seed(runs: Iterable[Saved], size: Callable[[Saved], int] = lambda run: 0) -> list[Saved]:
+    """Of runs of one seed, which measured the same cases, the one with the largest size, of equals the one
+    finished last: the cases must not count twice.
+    """
+    best: dict[int, tuple[tuple[int, str, str], Saved]] = {}
+    for run in runs:
+        rank = (size(run), run.finished, run.run)
+        if run.seed not in best or best[run.seed][0] < rank:
+            best[run.seed] = (rank, run)
+    return [run for _, run in best.values()]
+
+
 def _without(config: Any, free: set[str], later: Mapping[str, Sequence[Any]], path: str = "") -> Any:
     """The configuration without free settings, those that are null, later ones at values that mean nothing
     new, and sections that are empty without them."""

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import production_fake as fake
 import pytest
+from omegaconf import OmegaConf
 
 from experiments.production.reporting import figures, measured, mended, publication, report, scaling
 from experiments.support.errors import ResultsError
@@ -183,6 +184,21 @@ def test_claims(runs, tmp_path):
     assert found.loc["production.violation_over_threshold_max", "value"] == pytest.approx(worst)
     assert found.loc["production.violation_over_threshold_max_binary_xi_0", "value"] > worst
     assert 0.4 < found.loc["production.revenue_share_of_oracle", "value"] < 0.5
+
+
+def test_a_run_repeated_from_another_place_does_not_count_twice(tmp_path):
+    for seed in range(2):
+        fake.write_run(tmp_path, seed, "eia")
+    once = measured.load("eia", "laptop", root=tmp_path)[8760]
+    again = fake.write_run(tmp_path, 0, "eia", steps=400, tag="elsewhere")
+    config = OmegaConf.load(again / "config.yaml")
+    del config.training["tag"]
+    config.data.path = "/elsewhere/demand.csv.gz"
+    OmegaConf.save(config, again / "config.yaml")
+    twice = measured.load("eia", "laptop", root=tmp_path)[8760]
+    assert twice.seeds == once.seeds
+    assert len(twice.runs) == len(once.runs) == 2
+    assert twice.produced.sum() == once.produced.sum()
 
 
 def test_what_cannot_be_claimed_is_said(tmp_path):

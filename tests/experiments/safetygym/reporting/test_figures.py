@@ -72,6 +72,20 @@ def test_runs_with_other_settings_are_left_out_and_named(tmp_path):
         measured.load(fake.TASKS["car"], "laptop", root=tmp_path)
 
 
+def test_runs_that_repeat_others_do_not_count_twice(tmp_path):
+    fake.write_run(tmp_path, 0, n=20, baselines=("ppo",))
+    fake.write_run(tmp_path, 1, n=20, baselines=("ppo",))
+    once = measured.load(fake.TASKS["point"], "laptop", root=tmp_path).full
+    fake.write_run(tmp_path, 0, n=20, baselines=("ppo", "saute"), baseline_steps=7)
+    twice = measured.load(fake.TASKS["point"], "laptop", root=tmp_path).full
+    for method, r_t in (("ours", 1e-4), ("ours", 1e-2)):
+        assert twice.total("steps", twice.at(method, r_t)) == once.total("steps", once.at(method, r_t))
+    of_ppo = [pool.total("steps", int(pool.where("ppo")[0])) for pool in (once, twice)]
+    assert of_ppo[0] == of_ppo[1]
+    assert len(twice.having(int(twice.where("saute")[0]))) == 1
+    assert len(twice.rows("unsafe")) <= len(once.rows("unsafe")) + len(twice.rows("unsafe", "saute"))
+
+
 def test_a_sweep_over_n_t_may_have_settings_of_its_own(tmp_path):
     for seed in range(2):
         fake.write_run(tmp_path, seed, n=20)
