@@ -19,7 +19,7 @@ from pathlib import Path
 
 from toy_experiments.toy.config import ToyConfig
 
-from experiments.support import manifest, registry
+from experiments.support import manifest, registry, seeding
 from experiments.support.results import frames
 from experiments.support.runs import running
 
@@ -80,6 +80,7 @@ def main(scratch: Path, everything: bool) -> None:
     # what every child would find out anew
     running.code_of(registry.get("toy"))
     manifest.git_commit(), manifest.git_dirty(), manifest.versions()
+    seeding.limit_threads(1)  # loads torch
     reference = scratch / "reference"
     assert in_child(run(reference)) == 0
     expected = outcome(reference)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.safetygym.records import OURS, PER
+from experiments.safetygym.references import ROUTED
 from experiments.safetygym.reporting.comparison import worst
 from experiments.safetygym.reporting.figures import GREY, LOOKS, curve, rail_below, robot_title, units
 from experiments.safetygym.reporting.measured import Measured
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHOWN = (OURS, "ours_xi_0", "ours_unguarded_data", "ours_logged", "guarded_ppo")
+SHOWN = (OURS, OURS + ROUTED, "ours_xi_0", "ours_unguarded_data", "ours_logged", "guarded_ppo")
 UNGUARDED = ("ppo", "ppo_lag")
 
 
@@ -107,7 +108,8 @@ def caption(by_robot: Mapping[str, Measured], source: str) -> str:
             f"; {judged.min():,} to {judged.max():,} accepted actions judged per point" if len(judged) else ""
         )
         parts.append(f"{robot_title(robot)}: {units(measured)}{looked}.")
-        parts.append(sentence("unsafe share of ours", worst(measured), "runs and episodes"))
+        for name, method in (("ours", OURS), ("ours with routed agents", OURS + ROUTED)):
+            parts.append(sentence(f"unsafe share of {name}", worst(measured, method), "runs and episodes"))
     parts.append(
         "On the line marked 0: none was seen; the bar ends at the one-sided 95 % upper limit. Points are "
         "shifted "

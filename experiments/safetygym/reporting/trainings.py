@@ -30,7 +30,7 @@ NAMES = {OURS: "guarded", OURS + ROUTED: f"guarded{ROUTED}", PPO: "ppo"}
 _SWEEP = "python run.py -m +sweep=figure-3-agents"
 COMMANDS: dict[str, dict[str, tuple[str, ...]]] = {
     "point": {_SWEEP: (OURS, PPO)},
-    "car": {f"{_SWEEP}-car": (OURS + ROUTED,)},
+    "car": {f"{_SWEEP}-car": (OURS + ROUTED, PPO)},
 }
 """By robot, the commands that make the runs around agents of other trainings, and the methods in them."""
 

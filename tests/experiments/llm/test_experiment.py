@@ -226,7 +226,8 @@ def test_a_set_that_coverage_refuses_wholly(tmp_path, tiny_minilm, monkeypatch):
     table = transferred.transfer_rows(found, "pku").set_index(["answers", "method"])
     assert (table.loc[("diasafety", "ours_covered"), "refused"] == 1.0).all()
     assert table.loc[("diasafety", "ours_covered"), "harmful"].isna().all()
-    missing = report.record({int(found.frame["n_t"].max()): found}, "pku", "smoke", 0.1, tmp_path / "c.csv")
+    by_n_t = {int(found.frame["n_t"].max()): found}
+    missing = report.record(by_n_t, "pku", "smoke", 0.1, tmp_path / "c.csv", dirty=True)
     assert (
         "llm.transfer.violation_over_threshold_max.ours_covered: gave no answer at any threshold" in missing
     )
