@@ -217,12 +217,16 @@ def normalised(code: str | ast.AST, contents: bool = False) -> str:
     return ast.dump(tree)
 
 
-@functools.cache
 def _content(name: str) -> str:
     """A hash of the source of a module, or of the one that a name comes from; the name for `MACHINERY`."""
     for one in (name, name.rpartition(".")[0]):
         if one in MACHINERY:
             return one
         if one and file_of(one) is not None:
-            return hashlib.sha256(normalised(_source(one)).encode()).hexdigest()[:16]
+            return _content_of(one)
     return ""
+
+
+@functools.cache
+def _content_of(module: str) -> str:
+    return hashlib.sha256(normalised(_source(module)).encode()).hexdigest()[:16]
