@@ -25,6 +25,7 @@ NAMES = {
     "ours": "ours",
     "ours_priced": "ours, risk priced",
     "ours_priced_certified": "ours, risk priced, price certified",
+    "ours_shrinkage": "ours, shrinkage bound",
     "ours_accepted": "ours, calibrated per accepted candidate",
     "ours_paper": "ours, the paper's event and sampling",
     "ours_xi_0": r"ours, $\xi$ = 0",
@@ -43,6 +44,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "ours": {"color": "#0072B2", "marker": "o"},
     "ours_priced": {"color": "#CC3311", "marker": "o"},
     "ours_priced_certified": {"color": "#AA3377", "marker": "d"},
+    "ours_shrinkage": {"color": "#332288", "marker": "s"},
     "ours_accepted": {"color": "#56B4E9", "marker": "o", **HOLLOW},
     "ours_paper": {"color": "#009E73", "marker": "^", **HOLLOW},
     "ours_xi_0": {"color": "#E69F00", "marker": "D", **HOLLOW},
@@ -56,13 +58,14 @@ LOOKS: dict[str, dict[str, Any]] = {
     "best_of_k": {"color": "#000000", "marker": "D"},
 }
 IN_A = (
-    "ours", "ours_priced", "ours_priced_certified", "cross_entropy_accepted", "learn_then_test",
-    "rejection_sampling", "rejection_best", "ppo_lag", "ai", "best_of_k",
+    "ours", "ours_priced", "ours_priced_certified", "ours_shrinkage", "cross_entropy_accepted",
+    "learn_then_test", "rejection_sampling", "rejection_best", "ppo_lag", "ai", "best_of_k",
 )  # fmt: skip
 IN_B = (
     "ours",
     "ours_priced",
     "ours_priced_certified",
+    "ours_shrinkage",
     "ours_accepted",
     "ours_paper",
     "ours_xi_0",
