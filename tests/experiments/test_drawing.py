@@ -149,6 +149,7 @@ def test_a_raw_file_of_another_version_is_one_clear_error(kept, tmp_path, monkey
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_gathering_without_runs_or_of_uncommitted_code_is_one_clear_error(tmp_path, capsys):
     options = ["figure-2", "--runs", str(tmp_path / "runs"), "--raw", str(tmp_path / "raw")]
     assert gather.main(options) == 1
