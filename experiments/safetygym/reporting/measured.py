@@ -111,20 +111,25 @@ def read(saved: Saved) -> dict[str, Any]:
     }
 
 
+def _unit(rows: pd.DataFrame) -> pd.Series:
+    """What a run measures whole or not at all: a method, one with a knob for each of its values."""
+    return rows["method"].astype(str) + rows["knob"].map(lambda knob: f" {knob:.6g}" if knob >= 0 else "")
+
+
 def each_once(parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Parts of `gather` in which no episode counts twice.
 
     Runs of one seed around the same agents, which differ in their baselines or thresholds, repeat one
-    another: of such runs the one with most points of a method, then with most episodes of it, gives the
-    method. A run that is left without any method is left out.
+    another: of such runs the one with most thresholds of a method (with its knob, if it has one), then with
+    most episodes, gives it. A run that is left without anything is left out.
     """
     parts = [dict(part) for part in parts]
     best: dict[tuple, tuple[tuple[int, int], int]] = {}
     for index, part in enumerate(parts):
-        for method, rows in part["episodes"].groupby("method", observed=True):
+        for name, rows in part["episodes"].groupby(_unit(part["episodes"])):
             episodes = rows["episodes"].sum() if "episodes" in rows else len(rows)
             rank = (len(rows[POINT].drop_duplicates()), int(episodes))
-            key = (part["seed"], part["training"], method)
+            key = (part["seed"], part["training"], name)
             if key not in best or best[key][0] < rank:
                 best[key] = (rank, index)
     for index, part in enumerate(parts):
@@ -132,26 +137,28 @@ def each_once(parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         others = [key[2] for key, (_, at) in best.items() if key[:2] == mine and at != index]
         for key in ("episodes", "frame"):
             if others and part.get(key) is not None:
-                part[key] = part[key][~part[key]["method"].isin(others)]
+                part[key] = part[key][~_unit(part[key]).isin(others)]
     return [part for part in parts if len(part["episodes"])]
 
 
 def gather(parts: Iterable[Mapping[str, Any]]) -> Measured:
     """Pool runs, each a mapping with run, seed, episodes (table) and perhaps frame (tidy) and saved.
 
-    Points that some, not all, of the runs that have the method lack are left out, with a note. Raises
-    `ResultsError` for no runs, missing columns, points given twice and counts that cannot be.
+    Points that some, not all, of the runs that have the method (with its knob) lack are left out, with a
+    note. Raises `ResultsError` for no runs, missing columns, points given twice and counts that cannot be.
     """
     parts = [dict(part) for part in parts]
     if not parts:
         raise ResultsError("no runs to pool")
     tables = [checked(part["episodes"], part["run"]) for part in parts]
     points = [set(map(tuple, table[POINT].fillna(-1.0).drop_duplicates().to_numpy())) for table in tables]
-    having: dict[str, int] = {}
+    having: dict[tuple[str, float], int] = {}
     for found in points:
-        for method in {point[0] for point in found}:
-            having[method] = having.get(method, 0) + 1
-    everywhere = [p for p in set().union(*points) if sum(p in found for found in points) == having[p[0]]]
+        for unit in {(method, knob) for method, _, knob in found}:
+            having[unit] = having.get(unit, 0) + 1
+    everywhere = [
+        p for p in set().union(*points) if sum(p in found for found in points) == having[p[0], p[2]]
+    ]
     lacking = sorted(set().union(*points) - set(everywhere))
     shorter = [f"{m} at {r:.3g}" if r >= 0 else f"{m} at {k:.3g}" if k >= 0 else m for m, r, k in lacking]
     order = list(dict.fromkeys(method for table in tables for method in table["method"].unique()))

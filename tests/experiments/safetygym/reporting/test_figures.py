@@ -86,6 +86,26 @@ def test_runs_that_repeat_others_do_not_count_twice(tmp_path):
     assert len(twice.rows("unsafe")) <= len(once.rows("unsafe")) + len(twice.rows("unsafe", "saute"))
 
 
+@pytest.mark.parametrize("none", [np.nan, -1.0])  # as a run has it, and as raw files do
+def test_a_run_of_one_more_knob_joins_with_that_alone(none):
+    rng, one, two = np.random.default_rng(0), ("ours", 1e-4, np.nan), ("ours", 1e-2, np.nan)
+    has = {"a": [one, two, ("ppo_lag", np.nan, 1.0)], "b": [one, ("ppo_lag", np.nan, 0.5)]}
+    parts = []
+    for run, points in has.items():
+        episodes = pd.concat([fake.point(rng, *point, 20.0, 0.1, 5, 30) for point in points])
+        episodes[["r_t", "knob"]] = episodes[["r_t", "knob"]].fillna(none)
+        parts.append({"run": run, "seed": 5, "training": 0, "episodes": episodes})
+    pool = measured.gather(measured.each_once(reversed(parts)))
+    assert not pool.notes
+    steps = {tuple(p): pool.total("steps", at) for at, p in pool.points.fillna(-1.0).iterrows()}
+    assert steps == {
+        ("ours", 1e-4, -1.0): 30_000,
+        ("ours", 1e-2, -1.0): 30_000,
+        ("ppo_lag", -1.0, 0.5): 30_000,
+        ("ppo_lag", -1.0, 1.0): 30_000,
+    }
+
+
 def test_a_sweep_over_n_t_may_have_settings_of_its_own(tmp_path):
     for seed in range(2):
         fake.write_run(tmp_path, seed, n=20)
