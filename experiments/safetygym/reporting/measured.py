@@ -281,7 +281,11 @@ def load(
                 for key in ("episodes", "frame"):
                     part[key] = part[key][part[key]["method"] == name]
             parts.append(part)
-    full = gather(each_once(parts))
+    once = each_once(parts)
+    repeated = {part["run"] for part in parts} - {part["run"] for part in once}
+    if repeated:
+        notes.append(f"{len(repeated)} runs left out: others of their seed have all of them")
+    full = gather(once)
     full.notes.extend(notes)
     several = {name: runs for name, runs in chosen.items() if name != OURS and len(_sizes(runs)) > 1}
     variants = {name: _by_size(runs) for name, runs in several.items()}

@@ -84,6 +84,10 @@ def test_runs_that_repeat_others_do_not_count_twice(tmp_path):
     assert of_ppo[0] == of_ppo[1]
     assert len(twice.having(int(twice.where("saute")[0]))) == 1
     assert len(twice.rows("unsafe")) <= len(once.rows("unsafe")) + len(twice.rows("unsafe", "saute"))
+    fake.write_run(tmp_path, 1, n=20, baselines=("ppo",), baseline_steps=8)
+    again = measured.load(fake.TASKS["point"], "laptop", root=tmp_path).full
+    assert again.notes == ["1 runs left out: others of their seed have all of them"]
+    assert again.total("steps", again.at("ours", 1e-4)) == once.total("steps", once.at("ours", 1e-4))
 
 
 @pytest.mark.parametrize("none", [np.nan, -1.0])  # as a run has it, and as raw files do
