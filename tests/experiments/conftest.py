@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from matplotlib.figure import Figure
 
 from experiments.support import registry
 from experiments.support.config import to_object
@@ -26,12 +25,6 @@ TOY_CONFIGS = HELPERS / "toy_configs"
 def clean_tree(monkeypatch):
     """Claims are recorded as from a clean tree, whatever is being edited."""
     monkeypatch.setattr(claims, "here", lambda: "c" * 12)
-
-
-@pytest.fixture
-def without_pictures(monkeypatch):
-    """Figures are made and captions written; pictures hold one byte, since to render them takes longest."""
-    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: Path(path).write_bytes(b"-"))
 
 
 @pytest.fixture

@@ -236,7 +236,7 @@ _FREE = ("seed", "data.path", "evaluation.parts")
 
 def _points(run: Saved) -> int:
     """How many points a run has: runs of one seed may differ in what they measure and where the data lie."""
-    return len(run.table(WEEKLY)[["method", "r_t", "knob"]].drop_duplicates())
+    return len(run.table(WEEKLY)[POINT].drop_duplicates())
 
 
 def _figure_2(source: str, preset: str, where: Mapping[str, Any] | None, root: collect.Root) -> list[Saved]:

@@ -68,11 +68,8 @@ def test_interval_seeds_and_command_are_kept(path):
         "a.b", 0.1 + 0.2, **OPTIONS, seeds=[3, 1, 2], low=0, high=1, command="make figure-2", path=path
     )
     row = claims.read(path).iloc[0]
-    assert (row["value"], row["low"], row["high"]) == (
-        0.3,
-        0.0,
-        1.0,
-    )  # the last bits of 0.1 + 0.2 are not kept
+    # the last bits of 0.1 + 0.2 are not kept
+    assert (row["value"], row["low"], row["high"]) == (0.3, 0.0, 1.0)
     assert (row["seeds"], row["command"]) == ("1-3", "make figure-2")
     assert claims.shown_seeds([0, 5]) == "0 5"
     assert claims.shown_seeds([]) == ""

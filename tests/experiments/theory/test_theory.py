@@ -326,7 +326,6 @@ def finished(tmp_path_factory) -> Path:
     return running.perform(experiment, to_object(composed, experiment.schema))
 
 
-@pytest.mark.usefixtures("without_pictures")
 def test_tables_figures_and_claims_of_a_run(finished, tmp_path):
     run = saved.of_directory(finished)
     tables = report.read(run)
