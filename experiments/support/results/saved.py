@@ -9,6 +9,7 @@ belongs to.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -147,7 +148,7 @@ def write_raw(
             path = place / f"{name}.parquet"
             with atomic_path(path) as temporary:
                 table = pd.concat(parts, ignore_index=True).astype({"run": "category"})
-                table.to_parquet(temporary, index=False, compression="zstd", compression_level=19)
+                _write(table, temporary, _split(table))
             sums[path.name] = checksum(path)
             paths.append(path)
     kept = [
@@ -172,6 +173,27 @@ def write_raw(
         if old.name not in sums:
             old.unlink()
     return [place / INDEX, *paths]
+
+
+def _write(table: pd.DataFrame, where: Any, split: Iterable[str]) -> None:
+    """Parquet; of columns in `split` the first bytes of all numbers come first, then the second ones, ..."""
+    split = set(split)
+    table.to_parquet(
+        where, index=False, compression="zstd", compression_level=19,
+        use_dictionary=[name for name in table if name not in split],
+        column_encoding=dict.fromkeys(split, "BYTE_STREAM_SPLIT"),
+    )  # fmt: skip
+
+
+def _split(table: pd.DataFrame) -> list[str]:
+    """Columns of numbers that take less room so: those that hardly repeat."""
+
+    def room(name: str, split: Iterable[str]) -> int:
+        file = io.BytesIO()
+        _write(table[[name]], file, split)
+        return file.tell()
+
+    return [name for name in table.select_dtypes("floating") if room(name, [name]) < room(name, [])]
 
 
 def portable(value: Any) -> Any:

@@ -65,6 +65,22 @@ def test_written_twice_they_are_the_same_bytes(root, tmp_path):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
+def test_numbers_come_back_bit_for_bit_in_the_encoding_that_takes_least_room(tmp_path):
+    noisy = np.append(np.random.default_rng(0).normal(size=4000) + 9, [np.nan, np.inf, -0.0, 5e-324])
+    few = np.where(np.arange(len(noisy)) % 7, 0.1, np.nan)
+    table = pd.DataFrame({"noisy": noisy, "few": few, "name": "x"})
+    run = saved.Saved("a", {}, {"commit": "c" * 40, "dirty": False}, {"results": table, "plain": table}.get)
+    saved.write_raw([run], ["plain"], tmp_path / "raw")
+    found = pd.read_parquet(tmp_path / "raw" / "plain.parquet")
+    for name in ("noisy", "few"):
+        assert found[name].to_numpy().tobytes() == table[name].to_numpy().tobytes()
+    plain = tmp_path / "as_pandas_does.parquet"
+    table.assign(run="a").astype({"run": "category"}).to_parquet(
+        plain, index=False, compression="zstd", compression_level=19
+    )
+    assert (tmp_path / "raw" / "plain.parquet").stat().st_size < 0.95 * plain.stat().st_size
+
+
 def test_a_raw_file_of_another_version_is_refused(raw):
     index = raw / "toy" / "runs.json"
     content = json.loads(index.read_text())
