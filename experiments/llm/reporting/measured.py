@@ -50,6 +50,7 @@ SYNTHETIC: dict[str, dict[str, str | None]] = {
     "synthetic_ppo_lag": {"models.ai": "ppo_lag_0.05", "models.labels": "cost_model"},
     "synthetic_truth": {"models.ai": None, "models.labels": "world"},
     "synthetic_capacity": {"models.ai": None, "models.labels": "cost_model"},
+    "synthetic_capacity_named": {"models.ai": None, "models.labels": "cost_model"},
     "synthetic_capacity_ppo_lag": {"models.ai": "ppo_lag_0.05", "models.labels": "cost_model"},
 }
 """What tells runs on synthetic conversations apart (configs/sweep/figure-4*.yaml): the cost model's labels,
@@ -57,6 +58,10 @@ the guard around the PPO-Lag model, labels drawn from the known P(harm); and wit
 weights.
 """
 CAPACITY = "synthetic_capacity"
+SEEDS = {"synthetic_capacity": range(10), "synthetic_capacity_named": range(10, 20)}
+"""Seeds on which further rules were compared, and seeds that ran after one of them, the shrinkage bound, had
+been named.
+"""
 PEOPLE = "diasafety_people"
 """DiaSafety with promises about people's labels (configs/sweep/figure-4-people.yaml)."""
 MENDED = "_mended"
@@ -157,9 +162,10 @@ def load(
         if (mended or not run.setting("tailoring.relative"))
         and run.setting("capacity.weights", "lora") == trained
         and bool(run.setting("people.calibrate", False)) == (source == PEOPLE)
+        and run.seed in SEEDS.get(source, (run.seed,))
     ]
     if not runs:
-        raise NoRuns(f"no finished run of llm on {data}: all differ in loss, weights or promise")
+        raise NoRuns(f"no finished run of llm on {data}: all differ in loss, weights, promise or seed")
     best, notes = collect.comparable(runs, FREE, later=LATER if source in SYNTHETIC else None)
     every = [run for run in best if run.setting("evaluation.n_t") is None]
     found: dict[int, Measured] = {}

@@ -7,6 +7,7 @@ from experiments.support.page.parts import Axis, Frontier, Part
 METHODS = {
     "ours": "ours",
     "ours_priced": "ours, risk priced",
+    "ours_shrinkage": "ours, shrinkage bound",
     "ours_accepted": "ours, calibrated per accepted candidate",
     "ours_paper": "ours, the paper's event and sampling",
     "cross_entropy": "cross-entropy, guarded as ours",
@@ -24,6 +25,7 @@ SOURCES = {
     "pku": "PKU-SafeRLHF, people's labels",
     "diasafety": "DiaSafety, a judge's labels",
     "synthetic_capacity": "synthetic conversations, all weights of the classifier tuned",
+    "synthetic_capacity_named": "synthetic conversations, all weights tuned, seeds after the rule was named",
     "synthetic_capacity_ppo_lag": "synthetic conversations, all weights tuned, guard around PPO-Lag",
     "chat": "a small chat model, cost model's labels",
 }

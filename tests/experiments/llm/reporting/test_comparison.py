@@ -74,6 +74,7 @@ def write_run(
         "evaluation": {"n_t": n_t},
         "tailoring": {"relative": mended},
         "models": {key.split(".")[1]: value for key, value in measured.SYNTHETIC[data].items()},
+        "capacity": {"weights": "all" if data.startswith(measured.CAPACITY) else "lora"},
     }
     OmegaConf.save(OmegaConf.create(config), directory / "config.yaml")
     (directory / "manifest.json").write_text(
@@ -109,6 +110,15 @@ def test_runs_around_another_model_or_with_other_labels_are_kept_apart(root):
     write_run(root, 9, data="synthetic_truth")
     for data, seeds in (("synthetic", [5, 6, 7]), ("synthetic_ppo_lag", [8]), ("synthetic_truth", [9])):
         assert measured.load(data, "laptop", root=root)[8000].seeds == seeds
+
+
+def test_seeds_after_a_rule_was_named_are_kept_apart_from_those_it_was_chosen_on(root):
+    for seed in (8, 9, 10, 11):
+        write_run(root, seed, data="synthetic_capacity")
+    assert measured.load("synthetic_capacity", "laptop", root=root)[8000].seeds == [8, 9]
+    assert measured.load("synthetic_capacity_named", "laptop", root=root)[8000].seeds == [10, 11]
+    write_run(root, 20, data="synthetic_capacity")
+    assert measured.load("synthetic_capacity_named", "laptop", root=root)[8000].seeds == [10, 11]
 
 
 def test_runs_with_the_mended_loss_are_kept_apart(root):
