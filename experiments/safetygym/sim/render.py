@@ -114,7 +114,7 @@ def draw(frame: Frame, extent: float | None = None) -> np.ndarray:
     if frame.path is not None and len(frame.path) > 1:
         pen.line(frame.path, (*_INK, 110))
     _draw_robot(pen, frame)
-    picture = scene.resize((SCENE, SCENE), Image.Resampling.LANCZOS)
+    picture = scene.reduce(_SCALE)
     if frame.candidates is not None:
         wide = Image.new("RGB", (SCENE + PANEL, SCENE), _WHITE)
         wide.paste(picture, (0, 0))
@@ -147,7 +147,7 @@ def save_gif(frames: Sequence[Frame], path: str | Path, seconds_per_frame: float
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures = [
         Image.fromarray(draw(frame, extent)).quantize(
-            64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
+            128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
         )
         for frame in frames
     ]
