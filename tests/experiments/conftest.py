@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
+from matplotlib.figure import Figure
 
 from experiments.support import registry
 from experiments.support.config import to_object
@@ -19,12 +21,59 @@ from experiments.support.runs import running
 
 HELPERS = Path(__file__).resolve().parents[1] / "helpers"
 TOY_CONFIGS = HELPERS / "toy_configs"
+SAVEFIG = Figure.savefig
 
 
 @pytest.fixture(autouse=True)
 def clean_tree(monkeypatch):
     """Claims are recorded as from a clean tree, whatever is being edited."""
     monkeypatch.setattr(claims, "here", lambda: "c" * 12)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_pdf():
+    """A PDF takes as long again as a PNG: tests of this folder put a word in its place, but where
+    `rendered_pdf` is asked for.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", _without_pdf)
+        yield
+
+
+@pytest.fixture(scope="module")
+def rendered_pdf(quick_pdf):
+    """In this module from here on figures are saved as users have them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", SAVEFIG)
+        yield
+
+
+def _without_pdf(figure: Figure, path: Path, **options) -> None:
+    if options.get("format") == "pdf":
+        Path(path).write_bytes(b"%PDF")
+    else:
+        SAVEFIG(figure, path, **options)
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory) -> Callable:
+    """`smoke("theory")`: the directory of a finished run of the smallest preset, made once for all tests and
+    all processes that run them; it is only read.
+    """
+    spread = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if spread else base) / "smoke"
+
+    def smoke_(name: str) -> Path:
+        registry.register_schemas()
+        words = [f"experiment={name}", "preset=smoke", f"output={root}", "threads=1", "progress=false"]
+        with initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
+            composed = compose("config", overrides=words)
+        experiment = registry.get(name)
+        with FileLock(str(root.parent / f"smoke_{name}.lock")):
+            return running.perform(experiment, to_object(composed, experiment.schema))
+
+    return smoke_
 
 
 @pytest.fixture

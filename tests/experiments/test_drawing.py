@@ -51,7 +51,7 @@ def kept(runs, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def drawn(kept, tmp_path_factory):
+def drawn(kept, rendered_pdf, tmp_path_factory):
     """What is drawn from raw files, and what was said."""
     place, said = tmp_path_factory.mktemp("drawn"), io.StringIO()
     with contextlib.redirect_stdout(said):
@@ -214,6 +214,7 @@ def test_what_is_committed_is_what_is_drawn(tmp_path, preset, name):
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("rendered_pdf")
 @pytest.mark.parametrize(("preset", "name"), COMMITTED)
 def test_committed_pictures_are_those_that_are_drawn(tmp_path, preset, name):
     """Where matplotlib is the version that is pinned."""

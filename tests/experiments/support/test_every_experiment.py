@@ -13,7 +13,6 @@ from experiments.support import registry
 from experiments.support.config import PRESETS, run_id, to_object
 from experiments.support.files import REPOSITORY
 from experiments.support.results import frames
-from experiments.support.runs import running
 
 NAMES = sorted(registry.discover())
 SWEEPS = sorted(path.stem for path in (REPOSITORY / "configs" / "sweep").glob("*.yaml"))
@@ -43,11 +42,8 @@ def test_presets_are_different_runs_and_cost_is_no_part_of_them(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_smoke_preset_runs_from_end_to_end(name, tmp_path):
-    experiment = registry.get(name)
-    overrides = [f"experiment={name}", "preset=smoke", f"output={tmp_path}", "threads=1", "progress=false"]
-    directory = running.perform(experiment, to_object(composed(*overrides), experiment.schema))
-    frame = frames.read(directory)
+def test_the_smoke_preset_runs_from_end_to_end(name, smoke):
+    frame = frames.read(smoke(name))
     assert len(frame)
     assert set(frame["experiment"]) == {name}
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from experiments.support.results import figures
+
+pytestmark = pytest.mark.usefixtures("rendered_pdf")
 
 
 def draw(directory):

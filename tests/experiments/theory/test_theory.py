@@ -9,12 +9,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from experiments.support import registry
-from experiments.support.config import to_object
 from experiments.support.errors import ConfigError, ResultsError
 from experiments.support.results import claims, saved
 from experiments.support.results.publish import Target
-from experiments.support.runs import running
 from experiments.theory import (
     certificates,
     coverage,
@@ -313,17 +310,9 @@ def test_repetition_costs_zeta():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
+def finished(smoke) -> Path:
     """A run of the smoke preset."""
-    from hydra import compose, initialize_config_dir
-
-    registry.register_schemas()
-    output = tmp_path_factory.mktemp("theory")
-    words = ["experiment=theory", "preset=smoke", f"output={output}", "threads=1", "progress=false", "seed=5"]
-    with initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
-        composed = compose("config", overrides=words)
-    experiment = registry.get("theory")
-    return running.perform(experiment, to_object(composed, experiment.schema))
+    return smoke("theory")
 
 
 def test_tables_figures_and_claims_of_a_run(finished, tmp_path):
@@ -334,7 +323,7 @@ def test_tables_figures_and_claims_of_a_run(finished, tmp_path):
     assert len(paths) == 45
     assert all(path.stat().st_size > 0 for path in paths)
     captions = [path.read_text() for path in paths if path.suffix == ".txt"]
-    assert all("Seed 5, preset smoke" in text for text in captions)
+    assert all("Seed 0, preset smoke" in text for text in captions)
     for path in report.write(run, tmp_path):
         name = path.name.removeprefix("theory_")
         assert path.read_bytes() == (finished / name).read_bytes()  # rounded once, by the run
@@ -354,6 +343,7 @@ def test_tables_figures_and_claims_of_a_run(finished, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("rendered_pdf")
 def test_raw_files_draw_the_same_bytes(finished, tmp_path):
     root = finished.parents[1]
     saved.write_raw(publication.runs("smoke", {}, root), records.TABLES, tmp_path / "theory", dirty=True)

@@ -265,6 +265,7 @@ def test_command_draws_everything_from_raw_files_alone(raw, tmp_path, capsys):
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("rendered_pdf")
 def test_raw_files_and_runs_give_the_same_bytes(raw, runs, tmp_path):
     for name, source in (("a", ["--raw", str(raw)]), ("b", ["--runs", str(runs)])):
         assert script.main(["figure-2", *source, "--results", str(tmp_path / name)]) == 0
