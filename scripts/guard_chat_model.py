@@ -14,6 +14,10 @@ as soon as it is there, so that a machine that is taken away costs the running s
    rewards, margins), runs.tar (results), classifiers.tar (of --keep seeds)
 4. bench: `bench_llm.py` of OPT shapes -> bench.csv
 
+With --pool the first two stages are left out: the seeds share a pool that is there, and the model is their
+classifier (--default-reward: the reward of the default answer; results/tables/llm_chat_pool.csv has that of
+the committed pool).
+
 The device tests run beside the first stage (--tests). log.json says what was done when. A stage that would
 begin after --budget-seconds is left out, and what runs then is stopped. Called again with the same --work it
 goes on: what is there is not made again.
@@ -171,14 +175,20 @@ def harmless(work: Work) -> Path:
     return file
 
 
-def seeds(work: Work, models: dict[str, Path]) -> None:
-    """Runs side by side on one pool; what is there is collected, also when the budget ends."""
+def seeds(work: Work, models: dict[str, Path]) -> bool:
+    """Runs side by side on one pool; what is there is collected, also when the budget ends. Whether all were
+    finished.
+    """
     import pandas as pd
 
     o, runs = work.options, work.work / "runs"
+    answers = (
+        [f"prepared.pool={o.pool}", f"models.default_reward={o.default_reward}"]
+        if o.pool
+        else [f"models.prompts={o.everyday}+{o.red_team}", f"models.shares=[{o.shares}]"]
+    )
     settings = [
-        "experiment=llm", "source=chat", "progress=false", "threads=1", f"output={runs}",
-        f"models.prompts={o.everyday}+{o.red_team}", f"models.shares=[{o.shares}]",
+        "experiment=llm", "source=chat", "progress=false", "threads=1", f"output={runs}", *answers,
         *(f"models.{name}={folder}" for name, folder in models.items()),
         f"models.device={o.device}", f"models.precision={o.precision}", f"models.batch={o.answers_at_once}",
         "models.top_k=50", "models.top_p=0.95", "models.shard=512", f"pools.candidates={o.candidates}",
@@ -186,13 +196,14 @@ def seeds(work: Work, models: dict[str, Path]) -> None:
         "classifier.checkpoint_every=100000", "classifier.learning_rate=4e-4",
         "classifier.full_learning_rate=5e-5", "tailored.learning_rate=1e-4", "rules.scale=logistic",
         "models.max_prompt_tokens=160", f"models.max_answer_tokens={o.answer_tokens}",
-        f"models.template={o.template}", *o.setting,
+        f"models.template={o.template}",
     ]  # fmt: skip
     for key in ("ai", "classifier"):
         if o.model != "smollm2-135m-instruct":
             settings.append(f"models.{key}={o.model}")
     for split, count in zip(("train", "internal_test", "validation"), o.prompts, strict=True):
         settings.append(f"pools.{split}={count}")
+    settings += o.setting  # the last one holds
     pool = work.out / "pool.npz"
 
     def keep_pool() -> None:
@@ -204,7 +215,7 @@ def seeds(work: Work, models: dict[str, Path]) -> None:
     names = [f"seed_{seed}" for seed in o.seeds]
     for name, seed in zip(names, o.seeds, strict=True):
         work.begin(name, "run.py", *settings, f"seed={seed}")
-    work.wait(names, reserve=25.0, each=keep_pool)
+    done = work.wait(names, reserve=25.0, each=keep_pool)
     keep_pool()
     tables = []
     for file in sorted((runs / "llm").glob("*/candidates.parquet")):
@@ -231,6 +242,7 @@ def seeds(work: Work, models: dict[str, Path]) -> None:
     files = [file for folder in small[: o.keep] for file in sorted(folder.iterdir()) if file.is_file()]
     if files:
         work.pack("classifiers.tar", runs, files)
+    return all(done.values())
 
 
 def halve(file: Path) -> None:
@@ -242,17 +254,23 @@ def halve(file: Path) -> None:
 
 
 def main() -> int:
-    """0 if everything was done."""
+    """0 if every seed was finished."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--red-team", required=True, help="labelled answers: prompt, response, unsafe")
-    add("--everyday", required=True, help="prompts")
-    add("--comparisons", required=True, help="prompt, response_0, response_1, better_response_id")
+    add("--red-team", help="labelled answers: prompt, response, unsafe")
+    add("--everyday", help="prompts")
+    add("--comparisons", help="prompt, response_0, response_1, better_response_id")
+    add("--pool", default="", help="a pool that is there, pool.npz: only the runs of the seeds are done")
+    add("--default-reward", type=float, help="of the default answer, with --pool")
     add("--more-labels", default="", help="further labelled answers, of other prompts")
     add("--out", required=True)
-    add("--work", default="results/runs/guard_chat_model", help="models, caches and logs")
+    add(
+        "--work",
+        default="results/runs/guard_chat_model",
+        help="models, caches, logs and runs of one set of settings",
+    )
     add("--model", default="smollm2-135m-instruct")
     add("--device", default="cpu")
     add("--precision", default="bfloat16", choices=("float32", "bfloat16"))
@@ -285,8 +303,16 @@ def main() -> int:
     add("--tests", action="store_true", help="run the device tests")
     add("--bench", default=None, help="arguments of bench_llm.py, in one text; it runs last")
     add("--budget-seconds", type=float, default=1e9)
-    work = Work(parser.parse_args())
-    o = work.options
+    o = parser.parse_args()
+    if o.pool and o.default_reward is None:
+        parser.error("--pool needs --default-reward: no model rates the default answer")
+    if not o.pool and not (o.red_team and o.everyday and o.comparisons):
+        parser.error("--red-team, --everyday and --comparisons are needed, or --pool")
+    for name in ("red_team", "everyday", "comparisons", "more_labels", "pool", "model"):
+        typed = getattr(o, name)
+        if typed and Path(typed).exists():  # the stages run in the repository's folder
+            setattr(o, name, str(Path(typed).resolve()))
+    work = Work(o)
     sys.path.insert(0, str(ROOT))
     from experiments.llm.models.sources import model_folder
 
@@ -294,11 +320,10 @@ def main() -> int:
     if o.tests:
         plain = ("-c", os.devnull, "--rootdir", ".", "-o", f"pythonpath={ROOT} {ROOT / 'tests' / 'helpers'}")
         work.begin("tests", "-m", "pytest", "-q", "--import-mode=importlib", *plain, *TESTS)
-    models = scores(work)
+    models = {} if o.pool else scores(work)
     if o.tests:
         work.wait(["tests"], reserve=max(0.0, work.left - 30))
-    if models is not None and work.left > 60:
-        seeds(work, models)
+    finished = models is not None and work.left > 60 and seeds(work, models)
     if o.bench is not None and work.left > 20:
         work.begin(
             "bench",
@@ -310,7 +335,7 @@ def main() -> int:
         )
         work.wait(["bench"], reserve=2.0)
     work.note("end")
-    return 0 if models is not None else 1
+    return 0 if finished else 1
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class Experiment:
         self.backend = backend_of(self.source, settings)
         tables = {split: self.backend.table(pool) for split, pool in self.pool.items()}
         self.table = {split: table for split, (table, _) in tables.items()}
-        states = getattr(self.source, "hidden", None)
+        states = getattr(self.backend, "hidden", None)
         self.cut = states.cut if states is not None else sum(cut for _, cut in tables.values())
 
     def lora(self, name: str) -> bool:

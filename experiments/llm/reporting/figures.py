@@ -77,7 +77,7 @@ TITLES = {
     "synthetic_ppo_lag": "synthetic conversations, guard around PPO-Lag",
     "synthetic_truth": "synthetic conversations, labels drawn from the known probability of harm",
     "synthetic_capacity": "synthetic conversations, ours trains all weights",
-    "synthetic_capacity_named": "synthetic conversations, ours trains all weights, seeds after the rule was named",
+    "synthetic_capacity_named": "synthetic conversations, all weights tuned, seeds after the rule was named",
     "synthetic_capacity_ppo_lag": "synthetic conversations, guard around PPO-Lag, ours trains all weights",
     "pku": "PKU-SafeRLHF, human labels",
     "diasafety": "DiaSafety, judge's labels",

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tarfile
+
 import numpy as np
 import pandas as pd
 import pytest
+from decoders import base, tokenizer_of
 from llm_recorded_fake import tiny_minilm  # noqa: F401
 
-from experiments.llm.answers import features
+from experiments.llm.answers import features, prepared
 from experiments.llm.answers.features import MiniLM
 from experiments.llm.answers.packing import States
 from experiments.llm.answers.pools import Pool
 from experiments.llm.config import LLMConfig
+from experiments.llm.models.language_model import save_pretrained
 from experiments.llm.records import CANDIDATES_TABLE
 from experiments.support import registry
 from experiments.support.config import run_id, to_object
 from experiments.support.errors import ConfigError
+from experiments.support.files import REPOSITORY
 from experiments.support.results import frames
 from experiments.support.runs import running
+from scripts import guard_chat_model
 
 
 def pool(n: int = 60, k: int = 4, seed: int = 0) -> Pool:
@@ -69,6 +77,26 @@ def test_a_run_on_a_prepared_pool(tmp_path, tiny_minilm):  # noqa: F811
     assert run_id(config) != directory.name  # its content counts
 
 
+@pytest.mark.parametrize("layers", [None, 1])
+def test_a_decoder_classifies_a_prepared_pool_without_minilm(tmp_path, monkeypatch, layers):
+    pool().save(tmp_path / "pool.npz")
+    tokenizer = tokenizer_of("llama")
+    save_pretrained(base("llama", tokenizer), tokenizer, tmp_path / "model")
+
+    def absent(*_, **__):
+        raise AssertionError("MiniLM is not asked for")
+
+    monkeypatch.setattr(prepared, "MiniLM", absent)
+    config = configured(
+        tmp_path, tmp_path / "pool.npz", frozen={"layers": layers},
+        models={"classifier": str(tmp_path / "model"), "max_prompt_tokens": 12, "max_answer_tokens": 8},
+    )  # fmt: skip
+    frame = frames.read(running.perform(registry.get("llm"), config))
+    assert {"ours", "rejection_best", "ours_shrinkage"} <= set(frame["method"])
+    cut = frame[frame["metric"] == "truncated"]["value"].item()
+    assert cut > 0  # answers of about twenty bytes, each a token
+
+
 def test_what_is_wrong_is_said(tmp_path, tiny_minilm):  # noqa: F811
     file = tmp_path / "pool.npz"
     pool().save(file)
@@ -105,3 +133,44 @@ def test_states_in_parts_are_those_of_all_together(tmp_path, tiny_minilm, monkey
     monkeypatch.setattr(features.MiniLM, "hidden", only_the_last)
     again = mini.in_parts(prompts, answers, 32, tmp_path)
     assert np.array_equal(again.state, parts.state)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--pool", "pool.npz"], "--pool needs --default-reward"),
+        (["--red-team", "a.jsonl", "--everyday", "b.jsonl"], "--comparisons are needed, or --pool"),
+    ],
+)
+def test_the_script_says_what_it_lacks(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["guard_chat_model.py", *arguments, "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit):
+        guard_chat_model.main()
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.long
+def test_the_script_runs_seeds_on_a_pool_that_is_there(tmp_path):
+    pool().save(tmp_path / "pool.npz")
+    tokenizer = tokenizer_of("llama")
+    save_pretrained(base("llama", tokenizer), tokenizer, tmp_path / "model")
+    settings = ("preset=smoke", "evaluation.xi=0", "evaluation.thresholds=[0.3, 1.0]", "tailored.steps=2",
+                "tailored.inputs=4", "tailored.test_cases=16", "capacity.weights=all")  # fmt: skip
+    command = [
+        sys.executable, str(REPOSITORY / "scripts" / "guard_chat_model.py"), "--pool", "pool.npz",
+        "--default-reward", "-1", "--model", "model", "--precision", "float32", "--prompts", "20", "20", "20",
+        "--candidates", "3", "--seeds", "0", "1", "--keep", "0", "--work", "work", "--out", "out",
+        "--setting", *settings,
+    ]  # fmt: skip
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=600)
+    table = pd.read_parquet(tmp_path / "out" / "candidates.parquet")
+    assert table.groupby("seed").size().to_dict() == {0: 180, 1: 180}
+    assert np.isfinite(table.loc[table["split"] == "validation", "margin.ours"]).all()
+    with tarfile.open(tmp_path / "out" / "runs.tar") as archive:
+        assert sum(name.endswith("/results.parquet") for name in archive.getnames()) == 2
+    assert not (tmp_path / "out" / "cost.tar").exists()  # no score model was trained
+    wrong = [*command, "pools.train=1"]
+    failed = subprocess.run(wrong, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert failed.returncode == 1
+    assert "pools.train" in failed.stdout
