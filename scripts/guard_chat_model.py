@@ -304,6 +304,8 @@ def main() -> int:
     add("--bench", default=None, help="arguments of bench_llm.py, in one text; it runs last")
     add("--budget-seconds", type=float, default=1e9)
     o = parser.parse_args()
+    if o.pool and not Path(o.pool).is_file():
+        parser.error(f"--pool {o.pool}: no such file")
     if o.pool and o.default_reward is None:
         parser.error("--pool needs --default-reward: no model rates the default answer")
     if not o.pool and not (o.red_team and o.everyday and o.comparisons):

@@ -7,6 +7,7 @@ nothing that an interval over prompts needs.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,8 +59,8 @@ the guard around the PPO-Lag model, labels drawn from the known P(harm); and wit
 weights.
 """
 CAPACITY = "synthetic_capacity"
-SEEDS = {"synthetic_capacity": range(10), "synthetic_capacity_named": range(10, 20)}
-"""Seeds on which further rules were compared, and seeds that ran after one of them, the shrinkage bound, had
+SEEDS = {"synthetic_capacity": range(10), "synthetic_capacity_named": range(10, sys.maxsize)}
+"""Seeds on which further rules were compared, and those that ran after one of them, the shrinkage bound, had
 been named.
 """
 PEOPLE = "diasafety_people"

@@ -138,7 +138,8 @@ def test_states_in_parts_are_those_of_all_together(tmp_path, tiny_minilm, monkey
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--pool", "pool.npz"], "--pool needs --default-reward"),
+        (["--pool", "nowhere.npz"], "--pool nowhere.npz: no such file"),
+        (["--pool", __file__], "--pool needs --default-reward"),
         (["--red-team", "a.jsonl", "--everyday", "b.jsonl"], "--comparisons are needed, or --pool"),
     ],
 )

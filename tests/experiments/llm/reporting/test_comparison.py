@@ -117,8 +117,6 @@ def test_seeds_after_a_rule_was_named_are_kept_apart_from_those_it_was_chosen_on
         write_run(root, seed, data="synthetic_capacity")
     assert measured.load("synthetic_capacity", "laptop", root=root)[8000].seeds == [8, 9]
     assert measured.load("synthetic_capacity_named", "laptop", root=root)[8000].seeds == [10, 11]
-    write_run(root, 20, data="synthetic_capacity")
-    assert measured.load("synthetic_capacity_named", "laptop", root=root)[8000].seeds == [10, 11]
 
 
 def test_runs_with_the_mended_loss_are_kept_apart(root):
