@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 
@@ -58,7 +57,7 @@ def _without_pdf(figure: Figure, path: Path, **options) -> None:
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> Callable:
     """`smoke("theory")`: the directory of a finished run of the smallest preset, made once for all tests and
-    all processes that run them; it is only read.
+    all processes that run them (one waits for another that is at work on it); it is only read.
     """
     spread = "PYTEST_XDIST_WORKER" in os.environ
     base = tmp_path_factory.getbasetemp()
@@ -70,8 +69,7 @@ def smoke(tmp_path_factory) -> Callable:
         with initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
             composed = compose("config", overrides=words)
         experiment = registry.get(name)
-        with FileLock(str(root.parent / f"smoke_{name}.lock")):
-            return running.perform(experiment, to_object(composed, experiment.schema))
+        return running.perform(experiment, to_object(composed, experiment.schema))
 
     return smoke_
 

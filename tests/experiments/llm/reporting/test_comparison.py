@@ -204,6 +204,9 @@ def test_figures_tables_and_claims_are_written(root, tmp_path):
     assert ledger["llm.acceptance_gain_over_cross_entropy"] == pytest.approx(0.006)
     assert ledger["llm.scaling_slope"] == pytest.approx(0.1, abs=0.01)
     assert "llm.times_safer.best_of_k: ours earns at most 0.800" in " ".join(missing)
+    for preset, command in (("laptop", "make figure-4"), ("paper", "python run.py -m +sweep=figure-4-paper")):
+        report.record(found, "synthetic", preset, 0.01, out / f"{preset}.csv")
+        assert set(claims.read(out / f"{preset}.csv")["command"]) == {command}
     assert len(publication.runs("laptop", {}, root)) >= 9
 
 
