@@ -120,7 +120,7 @@ decomposition: $(READY)
 	$(PY) scripts/figures.py figure-2 $(KEEP)
 
 figure-3: $(READY)
-	for sweep in figure-3 figure-3-n_t figure-3-ablations figure-3-agents figure-3-agents-car figure-3-priced figure-3-routed figure-3-goal2; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
+	for sweep in figure-3 figure-3-n_t figure-3-ablations figure-3-agents figure-3-agents-car figure-3-agents-routed figure-3-priced figure-3-routed figure-3-goal2; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
 	$(PY) run.py -m +sweep=figure-3-goal2 +ablation=routed agent.baselines=[] $(ARGS)
 	$(PY) scripts/gather.py figure-3 $(KEEP)
 	$(PY) scripts/figures.py figure-3 $(KEEP)
@@ -131,13 +131,15 @@ theory: $(READY)
 	$(PY) scripts/figures.py theory $(KEEP)
 
 figure-4: $(READY)
-	for sweep in figure-4 figure-4-ppo_lag figure-4-truth figure-4-capacity figure-4-capacity-ppo_lag; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
+	for sweep in figure-4 figure-4-ppo_lag figure-4-truth figure-4-capacity figure-4-capacity-ppo_lag figure-4-best; do $(PY) run.py -m +sweep=$$sweep $(ARGS) || exit 1; done
 	$(PY) run.py -m +sweep=figure-4 seed=10,11,12,13,14 evaluation.n_t=null $(ARGS)
 	if test -n "$(PKU)"; then $(PY) run.py -m +sweep=figure-4-recorded data.path="$(PKU)" \
-	  transfer.path=$(if $(DIASAFETY),"$(DIASAFETY)",null) $(ARGS); fi
+	  transfer.path=$(if $(DIASAFETY),"$(DIASAFETY)",null) $(ARGS) && \
+	  $(PY) run.py -m +sweep=figure-4-best-recorded data.path="$(PKU)" $(ARGS); fi
 	if test -n "$(DIASAFETY)"; then $(PY) run.py -m +sweep=figure-4-recorded data.format=diasafety data.path="$(DIASAFETY)" \
 	  transfer.format=pku transfer.path=$(if $(PKU),"$(PKU)",null) $(ARGS) && \
-	  $(PY) run.py -m +sweep=figure-4-people data.path="$(DIASAFETY)" $(ARGS); fi
+	  $(PY) run.py -m +sweep=figure-4-people data.path="$(DIASAFETY)" $(ARGS) && \
+	  $(PY) run.py -m +sweep=figure-4-best-recorded data.format=diasafety data.path="$(DIASAFETY)" $(ARGS); fi
 	$(PY) scripts/gather.py figure-4 $(KEEP)
 	$(PY) scripts/figures.py figure-4 $(KEEP)
 

@@ -42,6 +42,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from experiments.llm.capacity import Capacity
 from experiments.llm.config import ClassifierConfig
 from experiments.llm.guard.classifier import decoder_classifier
 from experiments.llm.guard.frozen import UpperClassifier, layers_of, split
@@ -243,7 +244,9 @@ def _over_states(model: Any, ids: torch.Tensor) -> tuple[Any, torch.Tensor, torc
     _, base = split(model, max(1, len(layers_of(model)) // 4))
     precision = "bfloat16" if model.dtype == torch.bfloat16 else "float32"
     settings = ClassifierConfig(rank=8)
-    upper = decoder_classifier(base, settings, True, 0, precision, len(ids), UpperClassifier, False)
+    upper = decoder_classifier(
+        base, settings, Capacity("lora", 8), 0, precision, len(ids), UpperClassifier, False
+    )
     states = torch.randn((*ids.shape, model.config.hidden_size), device=ids.device)
     return upper, states, torch.ones(ids.shape, dtype=torch.bool, device=ids.device)
 

@@ -15,10 +15,10 @@ from experiments.llm.answers.pools import Source
 from experiments.llm.answers.prepared import PreparedSource
 from experiments.llm.answers.recorded_source import RecordedSource
 from experiments.llm.answers.synthetic import SyntheticSource
+from experiments.llm.capacity import Capacity
 from experiments.llm.config import MINILM, LLMConfig
 from experiments.llm.guard.backends import Backend, DecoderBackend, MiniLMBackend
 from experiments.llm.guard.judge import judge_of
-from experiments.llm.guard.minilm import minilm_classifier
 from experiments.llm.models.runtime import DTYPES
 from experiments.support import registry
 from experiments.support.runs.running import RunContext
@@ -37,17 +37,15 @@ def make_source(settings: LLMConfig, context: RunContext) -> Source:
     return kind(settings.models, settings.pools.candidates, context)
 
 
-def untrained(settings: LLMConfig, lora: bool) -> nn.Module:
+def untrained(settings: LLMConfig, capacity: Capacity) -> nn.Module:
     """A classifier as `Backend.new` makes it, without the texts of a run: for weights trained elsewhere."""
     if settings.source == "recorded" or settings.models.classifier == MINILM:
         mini = MiniLM(dtype=DTYPES[settings.models.precision]) if settings.prepared.pool else MiniLM()
-        return minilm_classifier(
-            mini.last_layer, mini.model.config.hidden_size, settings.classifier, lora, seed=0
-        )
+        return MiniLMBackend(mini, None, None, settings.classifier).new(capacity, seed=0)
     nowhere = Path(tempfile.gettempdir())  # sources keep nothing when they only name their models
     context = RunContext(registry.get("llm"), settings, nowhere, nowhere, NoTracker())
     source = make_source(settings, context)
-    return DecoderBackend(source, settings.classifier, settings.frozen.layers).new(lora, seed=0)
+    return DecoderBackend(source, settings.classifier, settings.frozen.layers).new(capacity, seed=0)
 
 
 def backend_of(source: Any, settings: LLMConfig) -> Backend:

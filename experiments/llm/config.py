@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.llm.capacity import Capacity
 from experiments.llm.later_settings import (
     AnswerTailoringSettings,
     CapacityConfig,
@@ -19,6 +20,7 @@ from experiments.support import common_settings as common
 from experiments.support.config import BaseConfig
 from experiments.support.errors import ConfigError
 from experiments.support.settings import section, setting
+from safeframe.types import SafeframeError
 
 SOURCES = ("synthetic", "recorded", "hub", "chat")
 FORMATS = ("pku", "diasafety")
@@ -186,6 +188,7 @@ class LLMConfig(BaseConfig):
             raise ConfigError(
                 "capacity.weights=all begins with the fully tuned classifier: set classifier.fully_tuned=true"
             )
+        self._validate_capacities()
         if self.prepared.pool and self.source != "chat":
             raise ConfigError("prepared.pool needs source=chat")
         if self.models.classifier == MINILM and not self.prepared.pool:
@@ -201,6 +204,32 @@ class LLMConfig(BaseConfig):
             raise ConfigError("people.calibrate is for source=recorded; others have no labels by people")
         if self.transfer.path and self.source != "recorded":
             raise ConfigError("transfer.path is for source=recorded; other sources have no recorded answers")
+
+    def capacities(self) -> list[Capacity]:
+        """Those of capacity.among. SafeframeError for what is none."""
+        return [Capacity.of(text) for text in self.capacity.among]
+
+    def _validate_capacities(self) -> None:
+        """Those that are compared: written right, each once, and such as the classification model has."""
+        if self.capacity.weights != "best":
+            return
+        for index, text in enumerate(self.capacity.among):
+            key = f"capacity.among[{index}]"
+            try:
+                one = Capacity.of(text)
+            except SafeframeError as error:
+                raise ConfigError(f"{key}={error}") from error
+            if text in self.capacity.among[:index]:
+                raise ConfigError(f"{key}={text!r} is named twice")
+            if one.body != "ai":
+                continue
+            if self.source == "recorded" or self.models.classifier == MINILM:
+                raise ConfigError(f"{key}={text!r}: answers are judged by MiniLM; ai: is for decoders")
+            if self.frozen.layers:
+                raise ConfigError(
+                    f"{key}={text!r}: frozen.layers keeps states of models.classifier's lower layers; set it"
+                    " to null, or leave out ai:"
+                )
 
     def fixed_radius(self) -> float | None:
         """The configured xi, or None where it is to be measured."""

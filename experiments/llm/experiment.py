@@ -43,7 +43,7 @@ from experiments.llm.guard.calibration import Calibrator
 from experiments.llm.guard.judge import judge_of, recorded_rows
 from experiments.llm.guard.people import People
 from experiments.llm.guard.rules import Rules, fitting_part
-from experiments.llm.preparation import Experiment, classifiers_ahead, tailored_ahead
+from experiments.llm.preparation import Experiment, classifiers_ahead, compared_rows, tailored_ahead
 from experiments.llm.records import BLOCKS_TABLE, CANDIDATES_TABLE
 from experiments.llm.transfer import Calibrated, other_configuration, transfer
 from experiments.support.files import atomic_path
@@ -63,18 +63,14 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
         coverage.require_enough(len(this.pool["internal_test"].prompt), settings.transfer.epsilon)
 
     classifiers_ahead(this)
-    warm = this.classifier("cross_entropy")
-    full = this.classifier("fully_tuned") if settings.classifier.fully_tuned else None
+    names = this.classifiers()
     with context.stage("margins of the warm-up"):
-        warm_train = this.margin("cross_entropy", warm, "train")
-        start, before = warm, warm_train
-        if full is not None and settings.capacity.weights == "all":
-            start, before = full, this.margin("fully_tuned", full, "train")
+        warm_train = this.margin("cross_entropy", names["cross_entropy"], "train")
+        before = this.margin(this.start, names[this.start], "train")
     tailored_ahead(this)
-    ours = this.tailored(start, before)
+    names["ours"] = ours = this.tailored(names[this.start], before)
 
     with context.stage("margins"):
-        names = {"ours": ours, "cross_entropy": warm} | ({"fully_tuned": full} if full else {})
         validation = {name: this.margin(name, module, "validation") for name, module in names.items()}
         calibration = this.calibration_pool()
         n = len(calibration.prompt)
@@ -116,7 +112,8 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
                 counting.further(
                     by, validation[by], rules, thresholds, fixed, share, settings.evaluation.delta
                 )
-        for name, rule in (("rejection_sampling", "sample"), ("rejection_best", "rank")) if full else ():
+        rejecting = (("rejection_sampling", "sample"), ("rejection_best", "rank"))
+        for name, rule in rejecting if "fully_tuned" in names else ():
             levels = baselines.rejection_thresholds()
             counting.with_knob(name, validation["fully_tuned"], levels, rule)
         counting.count("ai", baselines.first_answer(pool))
@@ -134,6 +131,7 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
                     counting.guarded(name, validation["ours"], choices)
                 counting.rows += people.rows({"ours": chosen["ours"]} | promised)
             counting.rows += recorded_rows(this.source, ours, chosen["ours"], counting.n_t)
+        counting.rows += compared_rows(this)
         counting.rows += [{"method": "texts", "metric": "truncated", "value": float(this.cut), "n": this.cut}]
         if real:
             cut = this.source.cut_prompts(pool) if isinstance(this.source, HubSource) else None

@@ -92,7 +92,22 @@ class CapacityConfig:
 
     weights: str = setting(
         "lora",
-        "What ours trains, by cross-entropy and then by the approximate loss: LoRA's adapters, or all "
-        "weights (the fully tuned baseline is then its warm-up).",
-        choices=("lora", "all"),
+        "What ours trains, by cross-entropy and then by the approximate loss: LoRA's adapters, all weights "
+        "(the fully tuned baseline is then its warm-up), or best, whichever of capacity.among earns most on "
+        "held-out training prompts at the run's r_t; the baselines' classifiers are then of that capacity "
+        "too.",
+        choices=("lora", "all", "best"),
+    )
+    among: list[str] = setting(
+        ["lora16", "lora64", "all", "all*3"],
+        "Capacities that capacity.weights=best compares: lora<rank>, all (weights), head (over states that "
+        "stay as they are); ai: before it takes the AI model's body, *3 behind it the mean logits of three "
+        "classifiers.",
+        at_least_one="capacity",
+    )
+    folds: int = setting(
+        2,
+        "Parts of the training prompts; each is judged by a classifier that was trained on the others.",
+        low=2,
+        high=10,
     )

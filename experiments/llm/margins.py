@@ -16,6 +16,7 @@ from torch import nn
 
 from experiments.llm.answers.packing import Table
 from experiments.llm.assembly import untrained
+from experiments.llm.capacity import Capacity
 from experiments.llm.config import LLMConfig
 from experiments.llm.guard import classifier, trained_weights
 from experiments.support.engine.engine import Engine
@@ -35,25 +36,31 @@ class Judge:
 
     Attributes:
         config: of the run: its source and its classification model.
-        lora: whether adapters were trained, or all weights.
+        capacity: what of it was trained.
         weights: task whose result holds the weights that were trained.
         store: where that is.
     """
 
     config: LLMConfig
-    lora: bool
+    capacity: Capacity
     weights: Task
     store: TaskStore
 
     def build(self) -> nn.Module:
         """The classifier."""
-        module = untrained(self.config, self.lora)
+        module = untrained(self.config, self.capacity)
         trained_weights.put(module, self.store.load(self.weights), str(self.store.record(self.weights)))
         return module.eval()
 
 
 def spread_margins(
-    stage: Stage, engine: Engine, config: LLMConfig, module: nn.Module, lora: bool, table: Table, batch: int
+    stage: Stage,
+    engine: Engine,
+    config: LLMConfig,
+    module: nn.Module,
+    capacity: Capacity,
+    table: Table,
+    batch: int,
 ) -> np.ndarray:
     """As `classifier.margins`, some batches a task.
 
@@ -62,7 +69,7 @@ def spread_margins(
         engine: does them.
         config: of the run.
         module: the classifier.
-        lora: whether adapters of it were trained, or all weights.
+        capacity: what of it was trained.
         table: c texts.
         batch: of them that are judged at once.
 
@@ -74,7 +81,7 @@ def spread_margins(
     if not store.done(weights):
         store.keep(weights, trained_weights.trained(module), 0.0)
     alone = dataclasses.replace(config, engine=EngineConfig(), threads=1, progress=False)
-    judge = Judge(alone, lora, weights, store)
+    judge = Judge(alone, capacity, weights, store)
     order = np.argsort(table.length, kind="stable")
     size = max(1, TEXTS // batch) * batch
     parts = [order[first : first + size] for first in range(0, len(order), size)]

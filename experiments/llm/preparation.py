@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from experiments.llm.answers.features import save_array
 from experiments.llm.answers.pools import SPLITS, Pool
 from experiments.llm.answers.recorded_source import RecordedSource
 from experiments.llm.assembly import backend_of, make_source
+from experiments.llm.capacity import Capacity
 from experiments.llm.config import LLMConfig
 from experiments.llm.guard import classifier, tailored, trained_weights
 from experiments.llm.guard.backends import place_of, spread
 from experiments.llm.guard.calibration import Calibrator
+from experiments.llm.guard.held_out import HeldOut, best, held_out
 from experiments.llm.margins import spread_margins
 from experiments.support.runs.ahead import Part, ahead
 from experiments.support.runs.running import RunContext
@@ -28,6 +31,8 @@ from safeframe.training.never_harm import SelectionFold
 from safeframe.training.tailored import Fold, tailor
 from safeframe.types import SQRT2
 
+CHOSEN = "chosen"
+"""The classifier of the best capacity (`capacity.weights=best`)."""
 HELD_OUT = "held_out"
 """Training prompts that no training sees (`tailoring.selection_share`)."""
 _KEYS = ("source", "data", "pools", "seed", "classifier", "models")
@@ -58,28 +63,106 @@ class Experiment:
         states = getattr(self.backend, "hidden", None)
         self.cut = states.cut if states is not None else sum(cut for _, cut in tables.values())
 
-    def lora(self, name: str) -> bool:
-        """Whether adapters of a classifier are trained, or all of its weights."""
-        all_of_ours = self.config.classifier.fully_tuned and self.config.capacity.weights == "all"
-        return name != "fully_tuned" and not (name == "ours" and all_of_ours)
+    @property
+    def start(self) -> str:
+        """The classifier that ours begins with."""
+        return {"lora": "cross_entropy", "all": "fully_tuned", "best": CHOSEN}[self.config.capacity.weights]
+
+    def classifiers(self) -> dict[str, nn.Module]:
+        """What is trained by cross-entropy alone: "cross_entropy" and, if it is wanted, "fully_tuned". Where
+        the best capacity is wanted, both are the one of that capacity.
+        """
+        if self.start == CHOSEN:
+            return dict.fromkeys((CHOSEN, "cross_entropy", "fully_tuned"), self.classifier(CHOSEN))
+        names = ["cross_entropy"] + ["fully_tuned"] * self.config.classifier.fully_tuned
+        return {name: self.classifier(name) for name in names}
+
+    def capacity(self, name: str) -> Capacity:
+        """What is trained of a classifier: "cross_entropy", "fully_tuned", `CHOSEN` or "ours"."""
+        if self.config.capacity.weights == "best":
+            return self.chosen
+        name = self.start if name == "ours" else name
+        return Capacity("all") if name == "fully_tuned" else Capacity("lora", self.config.classifier.rank)
+
+    @cached_property
+    def compared(self) -> dict[Capacity, HeldOut]:
+        """What each of capacity.among comes to on training prompts that it has not seen; empty unless the
+        best of them is wanted.
+        """
+        settings, pool = self.config, self.pool["train"]
+        if settings.capacity.weights != "best":
+            return {}
+        default = self.source.default_reward(pool.prompt)
+        return {
+            one: held_out(self.unseen(one), pool, default, self._folds, settings.r_t)
+            for one in settings.capacities()
+        }
+
+    @cached_property
+    def chosen(self) -> Capacity:
+        """The best of them."""
+        return best(self.compared)
+
+    @cached_property
+    def _folds(self) -> np.ndarray:
+        """(n,) to which fold a training prompt belongs, by chance and evenly."""
+        n = len(self.pool["train"].prompt)
+        return self.context.seeds.generator("folds").permutation(np.arange(n) % self.config.capacity.folds)
+
+    def unseen(self, capacity: Capacity) -> np.ndarray:
+        """(n, k) margins of the training prompts, by classifiers that were trained on the other folds."""
+        modules = [self.of_fold(capacity, fold) for fold in range(self.config.capacity.folds)]
+        table, mask = self.table["train"], self.pool["train"].mask
+
+        def compute(stage: Stage) -> np.ndarray:
+            flat, belongs = np.empty(len(table)), np.nonzero(mask)[0]
+            for fold, module in enumerate(modules):
+                rows = np.flatnonzero(self._folds[belongs] == fold)
+                progress = self._progress(f"{capacity}, fold {fold}")
+                flat[rows] = classifier.margins(module, table.take(rows), self.backend.rows, progress)
+            return flat
+
+        depends = self._keys() | {"weights": [trained_weights.digest(module) for module in modules]}
+        flat = self.context.cache("held_out_margins", depends, compute, save_array, np.load, ".npy")
+        return spread(flat, self.pool["train"])
+
+    def of_fold(self, capacity: Capacity, fold: int) -> nn.Module:
+        """A classifier of a capacity, trained on the training prompts of all folds but one."""
+        return self._fitted(f"{capacity.slug}_without_fold_{fold}", capacity, self._folds != fold)
 
     def classifier(self, name: str) -> nn.Module:
         """A classifier trained by cross-entropy on the training prompts, from the cache if there is one."""
-        settings, pool, lora = self.config.classifier, self.pool["train"], self.lora(name)
-        rate = settings.learning_rate if lora else settings.full_learning_rate
-        steps = max(1, round(settings.epochs * len(self.table["train"]) / settings.batch))
+        return self._fitted(name, self.capacity(name))
+
+    def _fitted(self, name: str, capacity: Capacity, prompts: np.ndarray | None = None) -> nn.Module:
+        """A classifier trained by cross-entropy on some training prompts, (n,) bool; None: all of them."""
+        if capacity.members > 1:
+            each = [f"{name}_{member}" for member in range(capacity.members)]
+            return classifier.Ensemble([self._fitted(one, capacity.one, prompts) for one in each])
+        settings, table, pool = self.config.classifier, self.table["train"], self.pool["train"]
+        label = pool.harmful[pool.mask]
+        if prompts is not None:
+            rows = np.flatnonzero(prompts[np.nonzero(pool.mask)[0]])
+            table, label = table.take(rows), label[rows]
+        rate = settings.full_learning_rate if capacity.training == "all" else settings.learning_rate
+        steps = max(1, round(settings.epochs * len(table) / settings.batch))
 
         def compute(stage: Stage) -> nn.Module:
-            loss = classifier.cross_entropy(self.table["train"], pool.harmful[pool.mask], settings.batch)
+            loss = classifier.cross_entropy(table, label, settings.batch)
             schedule = loop.TrainingSettings(
                 steps, rate, settings.weight_decay, checkpoint_every=settings.checkpoint_every
             )
             seed = self.context.seeds.integer(name)
-            fresh = self.backend.new(lora, seed)
+            fresh = self.backend.new(capacity, seed)
             watched = self.context.watched(name, loss)
             return loop.train(fresh, watched, schedule, seed, stage.checkpoint, self._progress(name))
 
-        return self._cached(name, lora, compute, {})
+        depends: dict[str, Any] = (
+            {} if name in ("cross_entropy", "fully_tuned") else {"capacity": str(capacity)}
+        )
+        if prompts is not None:
+            depends["prompts"] = prompts
+        return self._cached(name, capacity, compute, depends)
 
     def tailored(self, warm: nn.Module, margin: np.ndarray) -> nn.Module:
         """The warm-up classifier trained on by the approximate loss at the run's r_t; margin (n, k): its own
@@ -116,7 +199,7 @@ class Experiment:
         depends = {name: self.context.value(name) for name in ("r_t", "tailored")}
         depends |= {"xi": self.config.evaluation.xi, "xi_mass": self.config.evaluation.xi_mass}
         depends |= {"warm": trained_weights.digest(warm), "margin": margin}
-        return self._cached("tailored", self.lora("ours"), compute, depends)
+        return self._cached("tailored", self.capacity("ours"), compute, depends)
 
     def _fold(self) -> Fold | None:
         """Candidates of the prompts that no training saw, to choose among checkpoints; prompts are blocks."""
@@ -141,8 +224,10 @@ class Experiment:
         def compute(stage: Stage) -> np.ndarray:
             started, table = time.process_time(), self.table[split]
             if self.context.engine.elsewhere:
-                lora, rows = self.lora(name), self.backend.rows
-                return spread_margins(stage, self.context.engine, self.config, module, lora, table, rows)
+                return spread_margins(
+                    stage, self.context.engine, self.config, module, self.capacity(name), table,
+                    self.backend.rows,
+                )  # fmt: skip
             flat = classifier.margins(module, table, self.backend.rows, self._progress(f"{name}, {split}"))
             seconds = max(time.process_time() - started, 1e-9)
             if split == "validation":
@@ -161,12 +246,11 @@ class Experiment:
         counts = np.cumsum(pool.mask.sum(axis=1))
         return pool.subset(np.arange(max(2, int(np.searchsorted(counts, n_t, side="right")))))
 
-    def _cached(self, name: str, lora: bool, compute: Any, depends: dict) -> nn.Module:
-        keys = self._keys() | depends
-        seed = self.context.seeds.integer("tailored" if name == "tailored" else name)
+    def _cached(self, name: str, capacity: Capacity, compute: Any, depends: dict) -> nn.Module:
+        keys, seed = self._keys() | depends, self.context.seeds.integer(name)
 
         def load(path: Path) -> nn.Module:
-            return trained_weights.load_trained(self.backend.new(lora, seed), path)
+            return trained_weights.load_trained(self.backend.new(capacity, seed), path)
 
         return self.context.cache(name, keys, compute, trained_weights.save_trained, load, ".pt")
 
@@ -181,6 +265,11 @@ class Experiment:
 
 def classifiers_ahead(this: Experiment) -> None:
     """Train the classifiers that begin from nothing on an engine's workers."""
+    if this.config.capacity.weights == "best":
+        folds = range(this.config.capacity.folds)
+        each = [(one, fold) for one in this.config.capacities() for fold in folds]
+        ahead(this.context, [Part(f"{one}, fold {fold}", _train_fold, (one, fold)) for one, fold in each])
+        return
     names = ["cross_entropy"] + ["fully_tuned"] * this.config.classifier.fully_tuned
     ahead(this.context, [Part(name, _train, (name,)) for name in names])
 
@@ -196,6 +285,22 @@ def _train(settings: LLMConfig, context: RunContext, name: str) -> None:
     if name != "ours":
         this.classifier(name)
         return
-    start = "cross_entropy" if this.lora("ours") else "fully_tuned"
-    module = this.classifier(start)
-    this.tailored(module, this.margin(start, module, "train"))
+    module = this.classifier(this.start)
+    this.tailored(module, this.margin(this.start, module, "train"))
+
+
+def _train_fold(settings: LLMConfig, context: RunContext, capacity: Capacity, fold: int) -> None:
+    """In a worker: a classifier that has not seen one fold, into the cache."""
+    Experiment(settings, context).of_fold(capacity, fold)
+
+
+def compared_rows(this: Experiment) -> list[dict[str, Any]]:
+    """Results: what each capacity came to on held-out training prompts, and which was taken."""
+    rows: list[dict[str, Any]] = []
+    n, r_t = len(this.pool["train"].prompt), this.config.r_t
+    for one, found in this.compared.items():
+        values = {"reward": found.reward, "auc": found.auc, "chosen": float(one == this.chosen)}
+        for metric, value in values.items():
+            at = {"method": f"capacity.{one}", "metric": f"held_out.{metric}", "r_t": r_t, "n": n}
+            rows.append(at | {"value": value})
+    return rows

@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from scipy import stats
 from torch import nn
 
 from experiments.llm.answers.packing import Chosen
@@ -28,7 +27,7 @@ from experiments.llm.evaluation import Evaluation
 from experiments.llm.guard import baselines, coverage
 from experiments.llm.guard.backends import spread
 from experiments.llm.guard.calibration import Calibrator, Choice
-from experiments.llm.guard.classifier import margins
+from experiments.llm.guard.classifier import margins, ranking
 from experiments.llm.guard.judge import recorded_rows
 from experiments.llm.records import COVERED, TRANSFER
 
@@ -37,17 +36,6 @@ def other_configuration(config: LLMConfig) -> LLMConfig:
     """The run's configuration with the data of `transfer`."""
     data = dataclasses.replace(config.data, path=config.transfer.path, format=config.transfer.format)
     return dataclasses.replace(config, data=data)
-
-
-def ranking(margin: np.ndarray, pool: Pool) -> tuple[float, int]:
-    """P(the margin of a harmful candidate exceeds that of a harmless one), ties half (0.5: the classifier
-    knows nothing; NaN: a class is absent), and the candidates it is counted on.
-    """
-    flat, harmful = margin[pool.mask], pool.harmful[pool.mask] == 1
-    pairs = int(harmful.sum()) * int((~harmful).sum())
-    if not pairs:
-        return np.nan, len(flat)
-    return float(stats.mannwhitneyu(flat[harmful], flat[~harmful]).statistic) / pairs, len(flat)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import OPTConfig, OPTForSequenceClassification, PreTrainedTokenizerFast
 
 from experiments.llm.answers.pools import SPLITS, Pool
+from experiments.llm.models.model_settings import ModelsConfig
 
 ASKED = ("bread", "lock", "paint", "door")
 SAID = ("bake", "open", "mix", "wait", "call")
@@ -29,13 +30,17 @@ class FakeSource:
         return "float32", micro or 4096
 
     def __init__(self, candidates: int = 4, seed: int = 0):
-        self.candidates, self.seed = candidates, seed
+        self.candidates, self.seed, self.models = candidates, seed, ModelsConfig()
         words = [*SPECIAL, *ASKED, *SAID, *FILLER]
         core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
         core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        self.tokenizer = PreTrainedTokenizerFast(
+        self.words = PreTrainedTokenizerFast(
             tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
         )
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        return self.words
 
     def pool(self, split: str, n: int, model: str = "ai", candidates: int | None = None) -> Pool:
         rng = np.random.default_rng([self.seed, SPLITS.index(split)])
@@ -62,16 +67,21 @@ class FakeSource:
     def default_reward(self, prompt: list[str]) -> np.ndarray:
         return np.zeros(len(prompt), dtype=np.float32)
 
+    def place(self, name: str) -> str:
+        return f"{name} of the tests"
+
     def classifier_model(self) -> OPTForSequenceClassification:
+        """The AI model's body is wider."""
         import torch
 
+        width = 48 if self.models.classifier == self.place("ai") else 32
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return OPTForSequenceClassification(
                 OPTConfig(
                     vocab_size=len(self.tokenizer),
-                    hidden_size=32,
-                    word_embed_proj_dim=32,
+                    hidden_size=width,
+                    word_embed_proj_dim=width,
                     num_hidden_layers=1,
                     num_attention_heads=2,
                     ffn_dim=64,

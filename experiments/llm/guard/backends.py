@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -11,41 +14,49 @@ from torch import nn
 from experiments.llm.answers.features import MiniLM, save_array
 from experiments.llm.answers.packing import Chosen, States, Table, Tokens
 from experiments.llm.answers.pools import Pool
+from experiments.llm.capacity import Capacity
 from experiments.llm.config import ClassifierConfig
 from experiments.llm.guard import frozen
-from experiments.llm.guard.classifier import decoder_classifier, tokens_of
+from experiments.llm.guard.classifier import Ensemble, decoder_classifier, tokens_of
 from experiments.llm.guard.frozen import UpperClassifier
 from experiments.llm.guard.minilm import minilm_classifier
 from experiments.support.runs.stages import Stage
+from safeframe.types import SafeframeError
 
 
-class Backend(Protocol):
+class Backend(ABC):
     """A classification model and its way of reading texts; `rows` of them at once for margins."""
 
     rows: int
 
+    @abstractmethod
     def table(self, pool: Pool) -> tuple[Table, int]:
         """The labelled candidates as a table, in the order of `pool.mask`, and how many were cut."""
-        ...
 
-    def new(self, lora: bool, seed: int) -> nn.Module:
+    @abstractmethod
+    def one(self, capacity: Capacity, seed: int) -> nn.Module:
+        """An untrained member of a capacity."""
+
+    def new(self, capacity: Capacity, seed: int) -> nn.Module:
         """An untrained classifier."""
-        ...
+        if capacity.members == 1:
+            return self.one(capacity, seed)
+        return Ensemble([self.one(capacity, seed + i) for i in range(capacity.members)])
 
 
-class DecoderBackend:
+class DecoderBackend(Backend):
     """A decoder with the tokenizer and template of a source of language models (synthetic, hub, chat);
     trained: its uppermost layers that are trained over kept states of those below (`frozen`), None: all.
     """
 
     def __init__(self, source: Any, settings: ClassifierConfig, trained: int | None = None):
         self.source, self.settings, self.trained = source, settings, trained
-        self.base = source.classifier_model()
+        self.bodies = {"classifier": source.classifier_model()}
         self.precision, self.micro = source.reading(settings.micro)
         self.rows = source.margin_rows
         self.lower: Any = None
         if trained is not None:
-            self.lower, self.base = frozen.split(self.base, trained)
+            self.lower, self.bodies["classifier"] = frozen.split(self.bodies["classifier"], trained)
 
     def table(self, pool: Pool) -> tuple[Table, int]:
         prompts, answers, _, _ = pool.pairs()
@@ -73,30 +84,58 @@ class DecoderBackend:
         state = context.cache("lower_layers", depends, compute, save_array, frozen.load_states, ".npy")
         return States(tokens.start, tokens.cut, state)
 
-    def new(self, lora: bool, seed: int) -> nn.Module:
+    def one(self, capacity: Capacity, seed: int) -> nn.Module:
+        if capacity.body not in self.bodies:
+            self.bodies[capacity.body] = judging_with(self.source, capacity.body).classifier_model()
+        base = self.bodies[capacity.body]
         if self.lower is None:
-            return decoder_classifier(self.base, self.settings, lora, seed, self.precision, self.micro)
+            return decoder_classifier(base, self.settings, capacity, seed, self.precision, self.micro)
         return decoder_classifier(
-            self.base, self.settings, lora, seed, self.precision, self.micro, UpperClassifier, False
+            base, self.settings, capacity, seed, self.precision, self.micro, UpperClassifier, False
         )
 
 
-class MiniLMBackend:
-    """MiniLM's last layer over the states `hidden` of recorded answers, of which `rows_of` tells a pool's."""
+def judging_with(source: Any, name: str) -> Any:
+    """A source of language models as it is where another one of them, "ai", is the classification model.
+    SafeframeError where that one reads texts with another tokenizer.
+    """
+    other, place = copy.copy(source), source.place(name)
+    other.models = dataclasses.replace(source.models, classifier=place)
+    vars(other).pop("tokenizer", None)  # that of the model before
+    if other.tokenizer.get_vocab() != source.tokenizer.get_vocab():
+        raise SafeframeError(
+            f"capacity.among: texts are read with the tokenizer of models.classifier, and models.{name}"
+            f" ({place}) has another one; leave out capacities that begin with {name}:"
+        )
+    return other
+
+
+class MiniLMBackend(Backend):
+    """MiniLM's last layer over the states `hidden` of recorded answers, of which `rows_of` tells a pool's;
+    without these it makes classifiers alone.
+    """
 
     rows = 512
 
     def __init__(
-        self, mini: MiniLM, hidden: States, rows_of: Callable[[Pool], np.ndarray], settings: ClassifierConfig
+        self,
+        mini: MiniLM,
+        hidden: States | None,
+        rows_of: Callable[[Pool], np.ndarray] | None,
+        settings: ClassifierConfig,
     ):
         self.mini, self.hidden, self.rows_of, self.settings = mini, hidden, rows_of, settings
 
     def table(self, pool: Pool) -> tuple[Table, int]:
+        assert self.hidden is not None
+        assert self.rows_of is not None
         return Chosen(self.hidden, self.rows_of(pool)), 0
 
-    def new(self, lora: bool, seed: int) -> nn.Module:
+    def one(self, capacity: Capacity, seed: int) -> nn.Module:
         mini = self.mini
-        return minilm_classifier(mini.last_layer, mini.model.config.hidden_size, self.settings, lora, seed)
+        return minilm_classifier(
+            mini.last_layer, mini.model.config.hidden_size, self.settings, capacity, seed
+        )
 
 
 def place_of(pool: Pool) -> np.ndarray:

@@ -8,8 +8,8 @@ Two of them, behind one interface (a module from a batch of a table to logits (b
   at the first token; beside it the mean of these states. Training through all layers would take hours on a
   laptop.
 
-Fully fine-tuned variants (`lora=False`) are a baseline: all weights of the decoder, all weights of MiniLM's
-last layer.
+What of them is trained is a `capacity.Capacity`: all weights (of the decoder, of MiniLM's last layer) in the
+place of LoRA's are a baseline; an `Ensemble` averages several.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from experiments.llm.answers.packing import Table, Tokens
+from experiments.llm.answers.pools import Pool
+from experiments.llm.capacity import Capacity
 from experiments.llm.config import ClassifierConfig
 from experiments.llm.models.preference_models import body, plain
 from experiments.llm.models.runtime import computing_in
@@ -114,15 +117,15 @@ class DecoderClassifier(nn.Module):
 def decoder_classifier(
     model: nn.Module,
     settings: ClassifierConfig,
-    lora: bool,
+    capacity: Capacity,
     seed: int,
     precision: str = "float32",
     micro: int = 4096,
     kind: type[DecoderClassifier] = DecoderClassifier,
     embeddings: bool = True,
 ) -> DecoderClassifier:
-    """A copy of `model` (for sequence classification) in single precision with a new head, to train: with
-    LoRA, or all of it (but embeddings, if they are not to be trained). precision, micro: as of
+    """A copy of `model` (for sequence classification) in single precision with a new head, to train: one
+    member of the capacity, without embeddings if they are not to be trained. precision, micro: as of
     `DecoderClassifier`; kind: of the classifier.
     """
     from peft import LoraConfig, TaskType, get_peft_model
@@ -133,26 +136,46 @@ def decoder_classifier(
         weight = adapted.score.weight
         with torch.no_grad():  # drawn on the CPU: the same head on every device
             weight.copy_(nn.init.normal_(torch.empty(weight.shape), std=0.02))
-        if lora:
+        if capacity.training == "lora":
             targets: Any = OPT_TARGETS if adapted.config.model_type == "opt" else "all-linear"
             if not embeddings and targets is OPT_TARGETS:
                 targets = [name for name in OPT_TARGETS if name != "embed_tokens"]
-            adapted = get_peft_model(adapted, lora_of(LoraConfig, settings, targets, TaskType.SEQ_CLS))
+            adapted = get_peft_model(
+                adapted, lora_of(LoraConfig, settings, capacity, targets, TaskType.SEQ_CLS)
+            )
+        elif capacity.training == "head":
+            adapted.requires_grad_(False)
+            adapted.score.requires_grad_(True)
         elif not embeddings:
             for name, weight in adapted.named_parameters():
                 weight.requires_grad_("embed" not in name and "project_in" not in name)
     return kind(adapted, precision, micro)
 
 
-def lora_of(kind: Any, settings: ClassifierConfig, targets: list[str] | str, task: Any = None) -> Any:
-    """peft's configuration (kind: its class) of the adapters of some layers."""
+def lora_of(
+    kind: Any, settings: ClassifierConfig, capacity: Capacity, targets: list[str] | str, task: Any = None
+) -> Any:
+    """peft's configuration (kind: its class) of the adapters of some layers; adapters of every rank are
+    multiplied by the configured alpha / rank.
+    """
     return kind(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
+        r=capacity.rank,
+        lora_alpha=settings.alpha / settings.rank * capacity.rank,
         target_modules=targets,
         task_type=task,
         bias="none",
     )
+
+
+class Ensemble(nn.Module):
+    """Mean logits (b, 2) of classifiers that read the same texts."""
+
+    def __init__(self, members: Sequence[nn.Module]):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, *texts: Tensor) -> Tensor:
+        return torch.stack([member(*texts) for member in self.members]).mean(dim=0)
 
 
 def trained_share(module: nn.Module) -> tuple[int, int]:
@@ -188,3 +211,14 @@ def margins(
         logits = module(*table.batch(rows))
         out[rows] = (logits[:, 1] - logits[:, 0]).double().numpy()
     return out
+
+
+def ranking(margin: np.ndarray, pool: Pool) -> tuple[float, int]:
+    """P(the margin of a harmful candidate exceeds that of a harmless one), ties half (0.5: the classifier
+    knows nothing; NaN: a class is absent), and the candidates it is counted on.
+    """
+    flat, harmful = margin[pool.mask], pool.harmful[pool.mask] == 1
+    pairs = int(harmful.sum()) * int((~harmful).sum())
+    if not pairs:
+        return np.nan, len(flat)
+    return float(stats.mannwhitneyu(flat[harmful], flat[~harmful]).statistic) / pairs, len(flat)

@@ -18,6 +18,7 @@ from torch import nn
 from experiments.llm.answers import recorded
 from experiments.llm.answers.packing import Chosen
 from experiments.llm.answers.recorded_source import FEATURE_KEYS, RecordedSource
+from experiments.llm.capacity import Capacity
 from experiments.llm.guard.classifier import cross_entropy, margins
 from experiments.llm.guard.minilm import minilm_classifier
 from experiments.support.results.ratios import exact
@@ -62,7 +63,7 @@ def judge_of(source: RecordedSource) -> Judge:
         settings = source.config.classifier
         mini = source.mini
         fresh = minilm_classifier(
-            mini.last_layer, mini.model.config.hidden_size, settings, lora=False, seed=_SEED
+            mini.last_layer, mini.model.config.hidden_size, settings, Capacity("all"), _SEED
         )
         rows = np.flatnonzero(~held_out)
         loss = cross_entropy(Chosen(source.human_hidden, rows), human.label[rows], settings.batch)

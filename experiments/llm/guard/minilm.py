@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiments.llm.capacity import Capacity
 from experiments.llm.config import ClassifierConfig
 from experiments.llm.guard.classifier import lora_of
 
@@ -57,18 +58,19 @@ def effective_weight(linear: Any) -> Tensor:
 
 
 def minilm_classifier(
-    layer: nn.Module, hidden: int, settings: ClassifierConfig, lora: bool, seed: int
+    layer: nn.Module, hidden: int, settings: ClassifierConfig, capacity: Capacity, seed: int
 ) -> MiniLMClassifier:
-    """A copy of MiniLM's last layer with a new head, to train: with LoRA, or all of it."""
+    """A copy of MiniLM's last layer with a new head, to train: one member of the capacity."""
     from peft import LoraConfig, inject_adapter_in_model
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         found = MiniLMClassifier(copy.deepcopy(layer), hidden)
-        if lora:
-            adapted: Any = inject_adapter_in_model(lora_of(LoraConfig, settings, BERT_TARGETS), found.layer)
+        if capacity.training == "lora":
+            adapters = lora_of(LoraConfig, settings, capacity, BERT_TARGETS)
+            adapted: Any = inject_adapter_in_model(adapters, found.layer)
             found.layer = adapted
         else:
-            found.layer.requires_grad_(True)
+            found.layer.requires_grad_(capacity.training == "all")
         found.head.requires_grad_(True)
     return found

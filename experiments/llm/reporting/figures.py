@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from experiments.llm.reporting import capacities
 from experiments.llm.reporting.measured import MENDED, Measured, curves, gather, worst
 from experiments.support.results import figures
 from experiments.support.results.largest import sentence
@@ -79,9 +80,12 @@ TITLES = {
     "synthetic_capacity": "synthetic conversations, ours trains all weights",
     "synthetic_capacity_named": "synthetic conversations, all weights tuned, seeds after the rule was named",
     "synthetic_capacity_ppo_lag": "synthetic conversations, guard around PPO-Lag, ours trains all weights",
+    "synthetic_best": "synthetic conversations, capacity chosen on training prompts",
     "pku": "PKU-SafeRLHF, human labels",
     "diasafety": "DiaSafety, judge's labels",
     "diasafety_people": "DiaSafety, judge's labels",
+    "pku_best": "PKU-SafeRLHF, human labels, capacity chosen on training prompts",
+    "diasafety_best": "DiaSafety, judge's labels, capacity chosen on training prompts",
     "hub": "pretrained models",
     "chat": "a small chat model, cost model's labels",
 }
@@ -182,7 +186,8 @@ def draw(directory: Path) -> list[Path]:
 
 def summary(directory: Path) -> str:
     """A run's table: every method and setting with harmful shares, reward and default answers."""
-    table = curves(gather([of_directory(directory, finished=False)]))
+    measured = gather([of_directory(directory, finished=False)])
+    table = curves(measured)
     width = max(map(len, table["method"]))
     lines = [
         f"{'method':{width}s} {'setting':>10s} {'harmful':>9s} {'of accepted':>11s} {'reward':>8s} "
@@ -196,5 +201,6 @@ def summary(directory: Path) -> str:
             f"{row['method']:{width}s} {setting:>10s} {cells[0]:>9s} {cells[1]:>11s} {row['reward']:>8.3f} "
             f"{row['default_share']:>8.1%}"
         )
+    lines += capacities.lines(measured)
     lines.append("harmful: share among the answers given, by label; of accepted: among accepted candidates")
     return "\n".join(lines)

@@ -26,6 +26,8 @@ from experiments.support.results.saved import NoRuns, Saved
 FREE = ("seed", "evaluation.n_t", "evaluation.cost_limits", "data.path", "transfer.path", "transfer.format")
 """Settings that pooled runs may differ in."""
 LATER: dict[str, list[Any]] = {
+    "capacity.among": [["lora16", "lora64", "all", "all*3"]],
+    "capacity.folds": [2],
     "capacity.weights": ["lora"],
     "classifier.checkpoint_every": [200],
     "classifier.fully_tuned": [True],
@@ -53,10 +55,15 @@ SYNTHETIC: dict[str, dict[str, str | None]] = {
     "synthetic_capacity": {"models.ai": None, "models.labels": "cost_model"},
     "synthetic_capacity_named": {"models.ai": None, "models.labels": "cost_model"},
     "synthetic_capacity_ppo_lag": {"models.ai": "ppo_lag_0.05", "models.labels": "cost_model"},
+    "synthetic_best": {"models.ai": None, "models.labels": "cost_model"},
 }
 """What tells runs on synthetic conversations apart (configs/sweep/figure-4*.yaml): the cost model's labels,
 the guard around the PPO-Lag model, labels drawn from the known P(harm); and with `CAPACITY` ours trains all
-weights.
+weights, with `BEST` the best capacity.
+"""
+BEST = "_best"
+"""Ends the name of a source where each run chooses the classifier's capacity
+(configs/sweep/figure-4-best*.yaml).
 """
 CAPACITY = "synthetic_capacity"
 SEEDS = {"synthetic_capacity": range(10), "synthetic_capacity_named": range(10, sys.maxsize)}
@@ -148,15 +155,16 @@ def load(
     """
     wanted: dict[str, Any] = {"preset": preset, **(where or {})}
     source, mended = data.removesuffix(MENDED), data.endswith(MENDED)
-    if source in ("pku", "diasafety", PEOPLE):
-        wanted |= {"source": "recorded", "data.format": source.removesuffix("_people")}
+    recorded = source.removesuffix(BEST).removesuffix("_people")
+    if recorded in ("pku", "diasafety"):
+        wanted |= {"source": "recorded", "data.format": recorded}
     elif source in SYNTHETIC:
         wanted |= {"source": "synthetic"} | SYNTHETIC[source]
     else:
         wanted |= {"source": source}
     if mended:
         wanted |= {"tailoring.relative": True}
-    trained = "all" if source.startswith(CAPACITY) else "lora"
+    trained = "best" if source.endswith(BEST) else "all" if source.startswith(CAPACITY) else "lora"
     runs = [
         run
         for run in collect.required("llm", wanted, root)

@@ -17,7 +17,7 @@ METHODS = {
     "ai": "model alone",
     "best_of_k": "best of k",
 }
-PROMISED = ("ours", "ours_priced", "ours_accepted", "ours_paper", "learn_then_test")
+PROMISED = ("ours", "ours_priced", "ours_shrinkage", "ours_accepted", "ours_paper", "learn_then_test")
 SOURCES = {
     "synthetic": "synthetic conversations",
     "synthetic_ppo_lag": "synthetic conversations, guard around PPO-Lag",
@@ -27,6 +27,9 @@ SOURCES = {
     "synthetic_capacity": "synthetic conversations, all weights of the classifier tuned",
     "synthetic_capacity_named": "synthetic conversations, all weights tuned, seeds after the rule was named",
     "synthetic_capacity_ppo_lag": "synthetic conversations, all weights tuned, guard around PPO-Lag",
+    "synthetic_best": "synthetic conversations, capacity chosen on training prompts",
+    "pku_best": "PKU-SafeRLHF, capacity chosen on training prompts",
+    "diasafety_best": "DiaSafety, capacity chosen on training prompts",
     "chat": "a small chat model, cost model's labels",
 }
 HARMFUL = Axis("harmful", "harmful answers (share of answers given)", True, "harmful_low", "harmful_high")

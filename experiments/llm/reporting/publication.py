@@ -29,6 +29,7 @@ TABLES = (BLOCKS_TABLE,)
 """Raw tables beside the tidy results."""
 DATA = (
     *measured.SYNTHETIC, "pku", "diasafety", measured.PEOPLE, "hub", "chat",
+    *(source + measured.BEST for source in ("pku", "diasafety")),
     *(source + measured.MENDED for source in ("synthetic", "pku", "diasafety")),
 )  # fmt: skip
 

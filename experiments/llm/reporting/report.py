@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.llm.reporting import labels, transferred
+from experiments.llm.reporting import capacities, labels, transferred
 from experiments.llm.reporting.comparison import BASELINES, FURTHER, OURS, times_safer
 from experiments.llm.reporting.measured import Measured, curves
 from experiments.llm.reporting.scaling import scaling_fit, scaling_rows
@@ -24,8 +24,8 @@ CONSERVATIVE = ("ours", "ours_accepted", "ours_paper")
 
 
 def write(by_n_t: Mapping[int, Measured], data: str, r_t: float, place: Path = RESULTS) -> list[Path]:
-    """tables/llm_{curves,times_safer,rules,groups,scaling,labels,transfer}_<data>.csv; paths of those with
-    rows.
+    """tables/llm_{curves,times_safer,rules,groups,capacities,scaling,labels,transfer}_<data>.csv; paths of
+    those with rows.
     """
     full = by_n_t[max(by_n_t)]
     tables = {
@@ -33,6 +33,7 @@ def write(by_n_t: Mapping[int, Measured], data: str, r_t: float, place: Path = R
         "times_safer": times_safer(full),
         "rules": rule_rows(full),
         "groups": group_rows(full),
+        "capacities": capacities.capacity_rows(full),
         "scaling": scaling_rows(by_n_t, r_t) if len(by_n_t) > 1 else pd.DataFrame(),
         "labels": labels.label_rows(full),
         "transfer": transferred.transfer_rows(full, data),

@@ -29,7 +29,7 @@ NAMES = {OURS: "guarded", OURS + ROUTED: f"guarded{ROUTED}", PPO: "ppo"}
 """What is claimed, by method."""
 _SWEEP = "python run.py -m +sweep=figure-3-agents"
 COMMANDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "point": {_SWEEP: (OURS, PPO)},
+    "point": {_SWEEP: (OURS, PPO), f"{_SWEEP}-routed": (OURS + ROUTED,)},
     "car": {f"{_SWEEP}-car": (OURS + ROUTED, PPO)},
 }
 """By robot, the commands that make the runs around agents of other trainings, and the methods in them."""

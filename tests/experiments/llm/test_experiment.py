@@ -13,8 +13,10 @@ from llm_recorded_fake import pku_rows, tiny_minilm, write_diasafety, write_line
 from experiments.llm import assembly, experiment, preparation
 from experiments.llm.answers.pools import Pool
 from experiments.llm.assembly import backend_of, make_source
+from experiments.llm.capacity import Capacity
 from experiments.llm.config import LLMConfig
 from experiments.llm.guard import coverage, judge
+from experiments.llm.guard.classifier import ranking
 from experiments.llm.guard.people import People
 from experiments.llm.guard.rules import GATES, PRICES
 from experiments.llm.models.model_settings import REFERENCE
@@ -22,7 +24,6 @@ from experiments.llm.records import BLOCKS_TABLE, ERRORS
 from experiments.llm.reporting import report, transferred
 from experiments.llm.reporting.labels import label_rows
 from experiments.llm.reporting.measured import gather
-from experiments.llm.transfer import ranking
 from experiments.support import registry
 from experiments.support.config import run_id, to_object
 from experiments.support.errors import ConfigError
@@ -49,6 +50,11 @@ METHODS = {
     "cross_entropy_xi_0", "cross_entropy_accepted", "learn_then_test", "rejection_sampling", "rejection_best",
     "ai", "best_of_k", "oracle", "default",
 }  # fmt: skip
+
+
+def best_of(*among: str) -> dict:
+    """The configuration that takes the best of some capacities."""
+    return {"capacity": {"weights": "best", "among": list(among)}}
 
 
 def configured(tmp_path, **change) -> LLMConfig:
@@ -294,7 +300,7 @@ def test_spared_pairs_are_no_ones_but_the_calibrations(tmp_path, tiny_minilm, mo
     found = judge.judge_of(source)
     known = {*source.index, *source.spared}
     assert found.held_out.tolist() == [text in known for text in source.human.prompt]
-    module = backend_of(source, config).new(True, 0)
+    module = backend_of(source, config).new(Capacity("lora", config.classifier.rank), 0)
     people = People(source, found, module, 0.05)
     sizes = [len(part) for part in (people.measure, people.calibrate, people.count)]
     counts = [2 * len(source.rows[split]) for split in ("train", "internal_test", "validation")]
@@ -344,6 +350,16 @@ def test_splits_share_no_prompt_and_depend_on_the_seed(tmp_path, tiny_minilm):  
             {"capacity": {"weights": "all"}, "classifier": {"fully_tuned": False}},
             "capacity.weights=all begins with the fully tuned classifier",
         ),
+        (best_of("lora"), r"capacity\.among\[0\]='lora' is no capacity; one is lora<rank>, all or head"),
+        (best_of("all", "lora0"), r"capacity\.among\[1\]='lora0' is no capacity"),
+        (best_of("all", "all"), r"capacity\.among\[1\]='all' is named twice"),
+        (best_of(), r"capacity\.among=\[\]: name at least one capacity"),
+        (best_of("ai:all") | {"source": "recorded", "data": {"path": "x"}}, "ai: is for decoders"),
+        (
+            best_of("ai:all") | {"frozen": {"layers": 1}},
+            "frozen.layers keeps states of",
+        ),
+        ({"capacity": {"folds": 1}}, r"capacity\.folds=1 is out of range"),
         ({"prepared": {"pool": "x.npz"}}, "prepared.pool needs source=chat"),
         ({"rules": {"scale": "linear"}}, "rules.scale"),
         ({"pools": {"candidates": 1}}, "pools.candidates=1 is out of range"),
@@ -387,3 +403,63 @@ def test_all_weights_and_further_rules_are_another_run_and_leave_the_usual_metho
     mine = {"ours", "ours_accepted", "ours_paper", "ours_xi_0", "ours_accepted_xi_0", "learn_then_test"}
     ours = [frame[frame["method"].isin(mine)][["value", "xi"]].to_numpy(float) for frame in (before, after)]
     assert not np.array_equal(*ours, equal_nan=True)  # other margins
+
+
+def test_the_best_capacity_is_taken_for_ours_and_for_the_baselines(tmp_path, fake):
+    """It is the one of largest reward on held-out training prompts; the results hold what each came to."""
+    config = configured(tmp_path, **best_of("lora2", "all", "ai:head", "ai:all", "all*2"))
+    frame, _, directory = perform(config)
+    table = frame[frame["method"].str.startswith("capacity.")].pivot(
+        index="method", columns="metric", values="value"
+    )
+    assert set(table.index) == {f"capacity.{name}" for name in config.capacity.among}
+    assert table["held_out.chosen"].sum() == 1
+    order = table.sort_values(["held_out.reward", "held_out.auc"])
+    assert order["held_out.chosen"].iloc[-1] == 1
+    assert set(frame["method"]) >= METHODS
+    of = {name: frame[frame["method"] == name].set_index(["metric", "r_t"])["value"] for name in METHODS}
+    loosest = of["cross_entropy_xi_0"].xs(1.0, level="r_t")
+    assert loosest["reward"] == pytest.approx(of["best_of_k"].xs("reward").iloc[0])
+    assert "chosen" in {name.split("_member_")[0] for name in stages_of(directory)}
+
+
+def stages_of(directory) -> set[str]:
+    return set(json.loads((directory / "manifest.json").read_text())["stages"])
+
+
+def test_a_killed_comparison_of_capacities_goes_on(tmp_path, fake, monkeypatch):
+    change = best_of("all", "lora2")
+    whole, _, _ = perform(configured(tmp_path / "a", **change))
+    train, calls = loop.train, []
+
+    def killed(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return train(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        perform(configured(tmp_path / "b", **change))
+    again, _, _ = perform(configured(tmp_path / "b", **change))
+    assert len(calls) == 4 + 2  # the last fold again, and the one that is chosen
+    assert whole.equals(again)
+
+
+def test_every_training_prompt_is_judged_by_who_has_not_seen_it(tmp_path, fake):
+    config = configured(tmp_path, **best_of("head", "all*2"))
+    context = running.RunContext(
+        registry.get("llm"), config, tmp_path, tmp_path / "cache", running.tracking.NoTracker()
+    )
+    this = preparation.Experiment(config, context)
+    pool = this.pool["train"]
+    for text in ("head", "all*2"):
+        capacity = Capacity.of(text)
+        margin = this.unseen(capacity)
+        for fold in range(config.capacity.folds):
+            module, rows = this.of_fold(capacity, fold), this._folds == fold
+            own = this.margin("cross_entropy", module, "train")
+            np.testing.assert_allclose(margin[rows], own[rows], atol=1e-5)
+            assert not np.allclose(margin[~rows], own[~rows])
+    assert sorted(np.bincount(this._folds)) == [30, 30]
+    assert len(pool.prompt) == 60

@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from experiments.llm import margins
 from experiments.llm.answers.packing import Chosen, States, Tokens
 from experiments.llm.assembly import untrained
+from experiments.llm.capacity import Capacity
 from experiments.llm.guard import classifier, trained_weights
 from experiments.support import registry
 from experiments.support.config import to_object
@@ -34,7 +35,7 @@ def config():
 @pytest.fixture(scope="module")
 def module(config):
     """A classifier whose adapters are not what they were in the beginning."""
-    made = untrained(config, lora=True)
+    made = untrained(config, Capacity("lora", 4))
     torch.manual_seed(5)
     with torch.no_grad():
         for value in made.parameters():
@@ -55,7 +56,7 @@ def table() -> Tokens:
 def spread(tmp_path, config, module, table) -> tuple[np.ndarray, int]:
     """(margins by tasks, number of tasks)."""
     stage = Stage(tmp_path, "llm", "margins", {}, "code")
-    found = margins.spread_margins(stage, helper.engine(), config, module, True, table, BATCH)
+    found = margins.spread_margins(stage, helper.engine(), config, module, Capacity("lora", 4), table, BATCH)
     return found, len(list((stage.directory / "tasks").glob("*.npy")))
 
 
@@ -97,5 +98,5 @@ def test_weights_of_another_classifier_are_refused(tmp_path, config, module, tab
     weights = trained_weights.trained(module)
     weights.pop(next(iter(weights)))
     with pytest.raises(SafeframeError, match=r"holds \d+ weights, \d+ other ones are needed"):
-        trained_weights.put(untrained(other, lora=True), weights, "x")
+        trained_weights.put(untrained(other, Capacity("lora", 4)), weights, "x")
     assert not stage.directory.exists()

@@ -8,6 +8,7 @@ import torch
 from llm_fake import FakeSource, harm_of
 from transformers import BertConfig, BertModel
 
+from experiments.llm.capacity import Capacity
 from experiments.llm.config import ClassifierConfig
 from experiments.llm.guard.backends import DecoderBackend, place_of, spread
 from experiments.llm.guard.classifier import (
@@ -24,6 +25,7 @@ from safeframe.training import loop
 from safeframe.types import SafeframeError
 
 SETTINGS = ClassifierConfig(rank=4)
+LORA = Capacity("lora", SETTINGS.rank)
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +38,9 @@ def layer():
         return BertModel(config).eval().encoder.layer[0]
 
 
-@pytest.mark.parametrize("lora", [True, False])
-def test_the_first_token_reads_what_the_layer_itself_computes(layer, lora):
-    found = minilm_classifier(layer, 24, SETTINGS, lora, seed=1)
+@pytest.mark.parametrize("capacity", ["lora4", "all"])
+def test_the_first_token_reads_what_the_layer_itself_computes(layer, capacity):
+    found = minilm_classifier(layer, 24, SETTINGS, Capacity.of(capacity), seed=1)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for name, weight in found.named_parameters():
@@ -56,7 +58,7 @@ def test_the_first_token_reads_what_the_layer_itself_computes(layer, lora):
 def test_lora_starts_as_the_base_and_trains_a_small_share():
     source = FakeSource()
     base = source.classifier_model()
-    adapted, whole = (decoder_classifier(base, SETTINGS, lora, seed=0) for lora in (True, False))
+    adapted, whole = (decoder_classifier(base, SETTINGS, one, seed=0) for one in (LORA, Capacity("all")))
     table = tokens_of(source.tokenizer, source.template, ["lock please now"], ["open then"], 32)
     assert torch.allclose(adapted.eval()(*table.batch([0])), whole.eval()(*table.batch([0])), atol=1e-6)
     few, many = trained_share(adapted), trained_share(whole)
@@ -67,7 +69,7 @@ def test_lora_starts_as_the_base_and_trains_a_small_share():
 @pytest.mark.parametrize("micro", [2, 8])
 def test_it_never_trains_through_the_attention_of_cudnn(micro):
     """Its backward pass can give NaN (see `runtime.computing_in`); parts are computed again in that pass."""
-    found = decoder_classifier(FakeSource().classifier_model(), SETTINGS, True, 0, "bfloat16", micro)
+    found = decoder_classifier(FakeSource().classifier_model(), SETTINGS, LORA, 0, "bfloat16", micro)
     seen, enabled = [], torch.backends.cuda.cudnn_sdp_enabled
     before = enabled()
     body(found.model).register_forward_pre_hook(lambda *_: seen.append(enabled()))
@@ -83,12 +85,12 @@ def test_trained_weights_are_saved_and_loaded(tmp_path):
     backend = DecoderBackend(source, SETTINGS)
     table, _ = backend.table(pool)
     loss = cross_entropy(table, pool.harmful[pool.mask], 16)
-    trained = loop.train(backend.new(True, 3), loss, loop.TrainingSettings(3, 1e-2), 3)
+    trained = loop.train(backend.new(LORA, 3), loss, loop.TrainingSettings(3, 1e-2), 3)
     save_trained(trained, tmp_path / "w.pt")
-    again = load_trained(backend.new(True, 3), tmp_path / "w.pt")
+    again = load_trained(backend.new(LORA, 3), tmp_path / "w.pt")
     assert np.array_equal(margins(again, table), margins(trained, table))
     with pytest.raises(SafeframeError, match="weights"):
-        load_trained(backend.new(False, 3), tmp_path / "w.pt")
+        load_trained(backend.new(Capacity("all"), 3), tmp_path / "w.pt")
 
 
 def test_margins_do_not_depend_on_batches():
@@ -96,7 +98,7 @@ def test_margins_do_not_depend_on_batches():
     pool = source.pool("train", 25)
     backend = DecoderBackend(source, SETTINGS)
     table, _ = backend.table(pool)
-    module = backend.new(True, 0)
+    module = backend.new(LORA, 0)
     assert np.allclose(margins(module, table, batch=7), margins(module, table, batch=512), atol=1e-5)
     back = spread(margins(module, table), pool)
     assert back.shape == pool.shape
@@ -127,7 +129,7 @@ def test_a_classifier_learns_harm_that_no_word_shows_alone():
     backend = DecoderBackend(source, ClassifierConfig(rank=8))
     table, _ = backend.table(pool)
     loss = cross_entropy(table, pool.harmful[pool.mask], 64)
-    module = loop.train(backend.new(False, 0), loss, loop.TrainingSettings(250, 5e-3), 0)
+    module = loop.train(backend.new(Capacity("all"), 0), loss, loop.TrainingSettings(250, 5e-3), 0)
     fresh = source.pool("validation", 100)
     margin = margins(module, backend.table(fresh)[0])
     truth = fresh.true_harm[fresh.mask] > 0.5

@@ -11,6 +11,7 @@ from decoders import KINDS, tokenizer_of
 from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
 
 from experiments.llm.answers.packing import States
+from experiments.llm.capacity import Capacity
 from experiments.llm.config import ClassifierConfig
 from experiments.llm.guard.classifier import (
     DecoderClassifier,
@@ -66,7 +67,8 @@ def made(kind: str, lora: bool = True, precision: str = "float32", micro: int = 
     lower, upper = split(model, TRAINED)
     states = States(tokens.start, tokens.cut, states_of(lower, tokens, precision, 2))
     settings = ClassifierConfig(rank=2)
-    short = decoder_classifier(upper, settings, lora, 0, precision, micro, UpperClassifier, False)
+    capacity = Capacity("lora", 2) if lora else Capacity("all")
+    short = decoder_classifier(upper, settings, capacity, 0, precision, micro, UpperClassifier, False)
     with torch.no_grad():  # LoRA begins as nothing
         for name, weight in short.named_parameters():
             if "lora_B" in name:
@@ -116,7 +118,7 @@ def test_only_what_lies_above_is_trained_and_the_model_stays_as_it_was():
     shared = {p.data_ptr() for p in model.parameters()}
     assert all(p.data_ptr() in shared for p in lower.parameters())  # no copy of the weights
     short = decoder_classifier(
-        upper, ClassifierConfig(rank=2), False, 0, kind=UpperClassifier, embeddings=False
+        upper, ClassifierConfig(rank=2), Capacity("all"), 0, kind=UpperClassifier, embeddings=False
     )
     trained = {name for name, p in short.named_parameters() if p.requires_grad}
     assert not any("embed" in name for name in trained)

@@ -8,6 +8,7 @@ import torch
 from llm_fake import FakeSource
 
 from experiments.llm.answers.pools import Pool
+from experiments.llm.capacity import Capacity
 from experiments.llm.config import ClassifierConfig, TailoredConfig
 from experiments.llm.guard import tailored
 from experiments.llm.guard.backends import DecoderBackend, place_of
@@ -87,7 +88,7 @@ def test_a_step_gives_a_finite_gradient_and_draws_by_its_generator():
     table, _ = backend.table(pool)
     settings = TailoredConfig(inputs=20, test_cases=100, temperature=0.5, temperature_output=0.5)
     step = step_with(table, pool, source, settings)
-    module = backend.new(False, 0)
+    module = backend.new(Capacity("all"), 0)
     value = step(module, torch.Generator().manual_seed(0))
     value.backward()
     weight = module.model.score.weight.grad
@@ -134,7 +135,7 @@ def step_of(pool, **change):
     table, _ = backend.table(pool)
     settings = TailoredConfig(inputs=20, test_cases=100, **change)
     return step_with(table, pool, source, settings)(
-        backend.new(False, 0), torch.Generator().manual_seed(0)
+        backend.new(Capacity("all"), 0), torch.Generator().manual_seed(0)
     ).item()
 
 
@@ -144,7 +145,7 @@ def test_the_anchor_adds_the_cross_entropy_in_natural_proportions():
     added = [step_of(pool, anchor=value) - alone for value in (1.0, 2.0)]
     assert added[1] == pytest.approx(2 * added[0], rel=1e-4)
     backend = DecoderBackend(FakeSource(candidates=4), ClassifierConfig())
-    logits = backend.new(False, 0)(*backend.table(pool)[0].batch(np.arange(240)))
+    logits = backend.new(Capacity("all"), 0)(*backend.table(pool)[0].batch(np.arange(240)))
     natural = torch.nn.functional.cross_entropy(logits, torch.tensor(pool.harmful[pool.mask]).long())
     assert added[0] == pytest.approx(float(natural.detach()), rel=0.05)
 
@@ -169,7 +170,7 @@ def test_parts_of_a_step_give_the_same_gradient():
         problem = AnswerProblem(
             table, place_of(pool), pool.harmful[pool.mask], content, 0.0, 20, 100, micro_batch=size
         )
-        module = backend.new(False, 0)
+        module = backend.new(Capacity("all"), 0)
         chosen = TailoringSettings().of(0.1, TrainingSettings(1, 1e-3), 0.3, 1.5, 1.0, 1.0, 2.0)
         chosen.loss(problem.cases(module, torch.Generator().manual_seed(0))).backward()
         found.append(module.model.score.weight.grad)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from decoders import KINDS, SPECIAL, base, tokenizer_of
 
+from experiments.llm.capacity import Capacity
 from experiments.llm.config import ClassifierConfig
 from experiments.llm.guard.classifier import decoder_classifier, margins, tokens_of, trained_share
 from experiments.llm.models import fine_tune
@@ -139,7 +140,8 @@ def test_classifiers_with_lora_in_every_linear_layer_and_in_parts(kind):
     model.score = torch.nn.Linear(model.config.hidden_size, 2, bias=False)
     table = tokens_of(tokenizer, template(kind), PROMPTS, ANSWERS, 64)
     whole, parts = (
-        decoder_classifier(model, ClassifierConfig(rank=2), True, 0, micro=micro) for micro in (64, 2)
+        decoder_classifier(model, ClassifierConfig(rank=2), Capacity("lora", 2), 0, micro=micro)
+        for micro in (64, 2)
     )
     assert np.allclose(margins(whole, table, 1), margins(whole, table, 4), atol=1e-5)
     names = {name for name, p in whole.named_parameters() if p.requires_grad and "lora_A" in name}

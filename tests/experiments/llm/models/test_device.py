@@ -10,6 +10,7 @@ import pytest
 import torch
 from decoders import KINDS, base, tokenizer_of
 
+from experiments.llm.capacity import Capacity
 from experiments.llm.config import ClassifierConfig
 from experiments.llm.guard.classifier import cross_entropy, decoder_classifier, margins, tokens_of
 from experiments.llm.models.conversations import Conversations
@@ -54,8 +55,8 @@ def test_answers_repeat_and_end(kind):
     assert np.isfinite(first.log_probability).all()
 
 
-@pytest.mark.parametrize("lora", [True, False])
-def test_a_classifier_trains_and_judges_on_the_device(lora):
+@pytest.mark.parametrize("capacity", ["lora4", "all", "head"])
+def test_a_classifier_trains_and_judges_on_the_device(capacity):
     tokenizer = tokenizer_of("llama")
     model = new_score_model(base("llama", tokenizer), 0)
     model.score = torch.nn.Linear(model.config.hidden_size, 2, bias=False)
@@ -65,7 +66,9 @@ def test_a_classifier_trains_and_judges_on_the_device(lora):
     made = {}
     for device in ("cpu", "cuda"):
         precision = "bfloat16" if device == "cuda" else "float32"
-        fresh = decoder_classifier(model.to(device), ClassifierConfig(rank=4), lora, 0, precision, micro=8)
+        fresh = decoder_classifier(
+            model.to(device), ClassifierConfig(rank=4), Capacity.of(capacity), 0, precision, micro=8
+        )
         start = margins(fresh, table, 16)
         settings = loop.TrainingSettings(30, 1e-2)
         made[device] = start, margins(loop.train(fresh, cross_entropy(table, label, 16), settings), table, 16)

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from experiments.llm.records import BLOCK_COLUMNS, BLOCKS_TABLE, ERRORS
 from experiments.llm.reporting import (
+    capacities,
     comparison,
     figures,
     labels,
@@ -39,6 +40,12 @@ POINTS = {  # (method, r_t, knob): share answered, harmful share of answers, mea
     ("oracle", NAN, NAN): (1.0, 0.0, 1.0),
     ("default", NAN, NAN): (0.0, 0.0, 0.0),
 }
+
+
+WEIGHTS = {"synthetic_best": "best"} | {
+    data: "all" for data in measured.SYNTHETIC if data.startswith(measured.CAPACITY)
+}
+"""What of a classifier runs on some data train; LoRA's adapters on the others."""
 
 
 def write_run(
@@ -74,7 +81,7 @@ def write_run(
         "evaluation": {"n_t": n_t},
         "tailoring": {"relative": mended},
         "models": {key.split(".")[1]: value for key, value in measured.SYNTHETIC[data].items()},
-        "capacity": {"weights": "all" if data.startswith(measured.CAPACITY) else "lora"},
+        "capacity": {"weights": WEIGHTS.get(data, "lora")},
     }
     OmegaConf.save(OmegaConf.create(config), directory / "config.yaml")
     (directory / "manifest.json").write_text(
@@ -117,6 +124,35 @@ def test_seeds_after_a_rule_was_named_are_kept_apart_from_those_it_was_chosen_on
         write_run(root, seed, data="synthetic_capacity")
     assert measured.load("synthetic_capacity", "laptop", root=root)[8000].seeds == [8, 9]
     assert measured.load("synthetic_capacity_named", "laptop", root=root)[8000].seeds == [10, 11]
+
+
+def compared(reward: dict[str, float], taken: str) -> list[dict]:
+    """Results of a run that compared capacities."""
+    of = {name: {"reward": value, "auc": 0.9 + value / 100, "chosen": float(name == taken)}
+          for name, value in reward.items()}  # fmt: skip
+    return [
+        {"method": f"capacity.{name}", "metric": f"held_out.{metric}", "value": value, "r_t": 0.01, "n": 400}
+        for name, values in of.items() for metric, value in values.items()
+    ]  # fmt: skip
+
+
+def test_runs_that_choose_a_capacity_are_kept_apart_and_their_choices_tabulated(root):
+    write_run(root, 8, data="synthetic_best", extra=compared({"lora16": 0.5, "all*3": 0.8}, "all*3"))
+    write_run(root, 9, data="synthetic_best", extra=compared({"lora16": 0.7, "all*3": 0.6}, "lora16"))
+    found = measured.load("synthetic_best", "laptop", root=root)[8000]
+    assert found.seeds == [8, 9]
+    assert not any(name.startswith("capacity") for name in measured.curves(found)["method"])
+    table = capacities.capacity_rows(found).set_index("capacity")
+    assert list(table.index) == ["lora16", "all*3"]
+    assert table["taken"].tolist() == [1, 1]
+    assert table["reward"].tolist() == pytest.approx([0.6, 0.7])
+    assert table["behind"].tolist() == pytest.approx([0.15, 0.05])  # what a fixed choice would have lost
+    assert table.at["lora16", "behind_high"] == pytest.approx(0.15 + 12.7062 * 0.15, rel=1e-4)
+    assert table["prompts"].tolist() == [400, 400]
+    assert capacities.capacity_rows(measured.load("synthetic", "laptop", root=root)[8000]).empty
+    single = capacities.lines(measured.gather([found.saved[0]]))
+    assert single == ["capacity lora16: held-out reward 0.500, AUC 0.905",
+                      "capacity all*3: held-out reward 0.800, AUC 0.908, taken"]  # fmt: skip
 
 
 def test_runs_with_the_mended_loss_are_kept_apart(root):
