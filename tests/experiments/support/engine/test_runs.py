@@ -30,8 +30,13 @@ def test_an_engine_is_no_part_of_a_run(name):
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "more"),
-    [("production", []), ("safetygym", []), ("llm", ["models.shard=40"])],
-    ids=["production", "safetygym", "llm"],
+    [
+        ("production", []),
+        ("safetygym", []),
+        ("llm", ["models.shard=40"]),
+        ("llm", ["capacity.weights=best", "capacity.among=[lora2,all*2]"]),
+    ],
+    ids=["production", "safetygym", "llm", "capacities"],
 )
 def test_a_run_on_an_engine_leaves_the_same_results(tmp_path, name, more):
     experiment, found = registry.get(name), []
