@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.llm.reporting import capacities
-from experiments.llm.reporting.measured import MENDED, Measured, curves, gather, worst
+from experiments.llm.reporting.measured import BEST, MENDED, Measured, curves, gather, worst
 from experiments.support.results import figures
 from experiments.support.results.largest import sentence
 from experiments.support.results.saved import of_directory
@@ -172,6 +172,8 @@ def caption(measured: Measured, data: str, note: str = "") -> str:
         "on the line marked 0: no harmful answer, the bar ends at the upper limit.",
         "Thresholds at which nothing but the default answer was given have no point.",
     ]
+    if data.endswith(BEST):
+        parts.append("Every classifier, those of the baselines too, is of the capacity that its run chose.")
     parts.append(sentence("harmful share of ours", worst(measured, "ours"), "runs and prompts"))
     if len(refused):
         parts.append("Ours refused at r_t = " + ", ".join(f"{r_t:.2g}" for r_t in refused) + ".")
