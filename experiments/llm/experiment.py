@@ -43,7 +43,13 @@ from experiments.llm.guard.calibration import Calibrator
 from experiments.llm.guard.judge import judge_of, recorded_rows
 from experiments.llm.guard.people import People
 from experiments.llm.guard.rules import Rules, fitting_part
-from experiments.llm.preparation import Experiment, classifiers_ahead, compared_rows, tailored_ahead
+from experiments.llm.preparation import (
+    Experiment,
+    choose_capacity,
+    classifiers_ahead,
+    compared_rows,
+    tailored_ahead,
+)
 from experiments.llm.records import BLOCKS_TABLE, CANDIDATES_TABLE
 from experiments.llm.transfer import Calibrated, other_configuration, transfer
 from experiments.support.files import atomic_path
@@ -63,6 +69,7 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
         coverage.require_enough(len(this.pool["internal_test"].prompt), settings.transfer.epsilon)
 
     classifiers_ahead(this)
+    compared = choose_capacity(this)
     names = this.classifiers()
     with context.stage("margins of the warm-up"):
         warm_train = this.margin("cross_entropy", names["cross_entropy"], "train")
@@ -131,7 +138,7 @@ def run(settings: LLMConfig, context: RunContext) -> pd.DataFrame:
                     counting.guarded(name, validation["ours"], choices)
                 counting.rows += people.rows({"ours": chosen["ours"]} | promised)
             counting.rows += recorded_rows(this.source, ours, chosen["ours"], counting.n_t)
-        counting.rows += compared_rows(this)
+        counting.rows += compared_rows(this, compared)
         counting.rows += [{"method": "texts", "metric": "truncated", "value": float(this.cut), "n": this.cut}]
         if real:
             cut = this.source.cut_prompts(pool) if isinstance(this.source, HubSource) else None

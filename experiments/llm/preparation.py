@@ -39,7 +39,13 @@ _KEYS = ("source", "data", "pools", "seed", "classifier", "models")
 
 
 class Experiment:
-    """One run: pools, tables and classifiers at hand."""
+    """One run: pools, tables and classifiers at hand.
+
+    Attributes:
+        chosen: the capacity of all classifiers, once `choose_capacity` has found it.
+    """
+
+    chosen: Capacity | None = None
 
     def __init__(self, settings: LLMConfig, context: RunContext):
         self.config, self.context = settings, context
@@ -80,31 +86,13 @@ class Experiment:
     def capacity(self, name: str) -> Capacity:
         """What is trained of a classifier: "cross_entropy", "fully_tuned", `CHOSEN` or "ours"."""
         if self.config.capacity.weights == "best":
+            assert self.chosen is not None, "choose_capacity comes first"
             return self.chosen
         name = self.start if name == "ours" else name
         return Capacity("all") if name == "fully_tuned" else Capacity("lora", self.config.classifier.rank)
 
     @cached_property
-    def compared(self) -> dict[Capacity, HeldOut]:
-        """What each of capacity.among comes to on training prompts that it has not seen; empty unless the
-        best of them is wanted.
-        """
-        settings, pool = self.config, self.pool["train"]
-        if settings.capacity.weights != "best":
-            return {}
-        default = self.source.default_reward(pool.prompt)
-        return {
-            one: held_out(self.unseen(one), pool, default, self._folds, settings.r_t)
-            for one in settings.capacities()
-        }
-
-    @cached_property
-    def chosen(self) -> Capacity:
-        """The best of them."""
-        return best(self.compared)
-
-    @cached_property
-    def _folds(self) -> np.ndarray:
+    def folds(self) -> np.ndarray:
         """(n,) to which fold a training prompt belongs, by chance and evenly."""
         n = len(self.pool["train"].prompt)
         return self.context.seeds.generator("folds").permutation(np.arange(n) % self.config.capacity.folds)
@@ -117,7 +105,7 @@ class Experiment:
         def compute(stage: Stage) -> np.ndarray:
             flat, belongs = np.empty(len(table)), np.nonzero(mask)[0]
             for fold, module in enumerate(modules):
-                rows = np.flatnonzero(self._folds[belongs] == fold)
+                rows = np.flatnonzero(self.folds[belongs] == fold)
                 progress = self._progress(f"{capacity}, fold {fold}")
                 flat[rows] = classifier.margins(module, table.take(rows), self.backend.rows, progress)
             return flat
@@ -128,7 +116,7 @@ class Experiment:
 
     def of_fold(self, capacity: Capacity, fold: int) -> nn.Module:
         """A classifier of a capacity, trained on the training prompts of all folds but one."""
-        return self._fitted(f"{capacity.slug}_without_fold_{fold}", capacity, self._folds != fold)
+        return self._fitted(f"{capacity.slug}_without_fold_{fold}", capacity, self.folds != fold)
 
     def classifier(self, name: str) -> nn.Module:
         """A classifier trained by cross-entropy on the training prompts, from the cache if there is one."""
@@ -263,6 +251,22 @@ class Experiment:
         return lambda steps: self.context.progress(steps, name, total=len(steps))
 
 
+def choose_capacity(this: Experiment) -> dict[Capacity, HeldOut]:
+    """Take the best of capacity.among where it is wanted, and say what each of them comes to on training
+    prompts that it has not seen; none where it is not.
+    """
+    settings, pool = this.config, this.pool["train"]
+    if settings.capacity.weights != "best":
+        return {}
+    default = this.source.default_reward(pool.prompt)
+    compared = {
+        one: held_out(this.unseen(one), pool, default, this.folds, settings.r_t)
+        for one in settings.capacities()
+    }
+    this.chosen = best(compared)
+    return compared
+
+
 def classifiers_ahead(this: Experiment) -> None:
     """Train the classifiers that begin from nothing on an engine's workers."""
     if this.config.capacity.weights == "best":
@@ -282,6 +286,7 @@ def tailored_ahead(this: Experiment) -> None:
 def _train(settings: LLMConfig, context: RunContext, name: str) -> None:
     """In a worker: one classifier, into the cache; what it begins with is there."""
     this = Experiment(settings, context)
+    choose_capacity(this)
     if name != "ours":
         this.classifier(name)
         return
@@ -294,11 +299,11 @@ def _train_fold(settings: LLMConfig, context: RunContext, capacity: Capacity, fo
     Experiment(settings, context).of_fold(capacity, fold)
 
 
-def compared_rows(this: Experiment) -> list[dict[str, Any]]:
+def compared_rows(this: Experiment, compared: dict[Capacity, HeldOut]) -> list[dict[str, Any]]:
     """Results: what each capacity came to on held-out training prompts, and which was taken."""
     rows: list[dict[str, Any]] = []
     n, r_t = len(this.pool["train"].prompt), this.config.r_t
-    for one, found in this.compared.items():
+    for one, found in compared.items():
         values = {"reward": found.reward, "auc": found.auc, "chosen": float(one == this.chosen)}
         for metric, value in values.items():
             at = {"method": f"capacity.{one}", "metric": f"held_out.{metric}", "r_t": r_t, "n": n}

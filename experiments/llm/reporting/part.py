@@ -28,7 +28,6 @@ SOURCES = {
     "synthetic_capacity_named": "synthetic conversations, all weights tuned, seeds after the rule was named",
     "synthetic_capacity_ppo_lag": "synthetic conversations, all weights tuned, guard around PPO-Lag",
     "synthetic_best": "synthetic conversations, capacity chosen on training prompts",
-    "pku_best": "PKU-SafeRLHF, capacity chosen on training prompts",
     "diasafety_best": "DiaSafety, capacity chosen on training prompts",
     "chat": "a small chat model, cost model's labels",
 }

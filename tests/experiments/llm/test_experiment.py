@@ -457,9 +457,10 @@ def test_every_training_prompt_is_judged_by_who_has_not_seen_it(tmp_path, fake):
         capacity = Capacity.of(text)
         margin = this.unseen(capacity)
         for fold in range(config.capacity.folds):
-            module, rows = this.of_fold(capacity, fold), this._folds == fold
+            module, rows = this.of_fold(capacity, fold), this.folds == fold
+            this.chosen = capacity
             own = this.margin("cross_entropy", module, "train")
             np.testing.assert_allclose(margin[rows], own[rows], atol=1e-5)
             assert not np.allclose(margin[~rows], own[~rows])
-    assert sorted(np.bincount(this._folds)) == [30, 30]
+    assert sorted(np.bincount(this.folds)) == [30, 30]
     assert len(pool.prompt) == 60

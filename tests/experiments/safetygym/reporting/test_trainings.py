@@ -98,7 +98,9 @@ def test_claims_are_over_agents_and_say_which(loaded, table, tmp_path):
     assert found["command"] == "python run.py -m +sweep=figure-3-agents"
     assert "safetygym.point.agents.ppo_entries_per_1e7" in ledger.index
     assert ledger.at["safetygym.point.guarded_return", "n"] == 2 * 60 * 1000  # the first training's runs
-    assert not any("agents" in text for text in missing)
+    lacking = [text for text in missing if "agents" in text]
+    assert len(lacking) == 1
+    assert "guarded_routed was run around fewer than two agents" in lacking[0]
     newest = max(loaded.kept, key=lambda run: run.finished)
     newest.manifest["commit"] = "d" * 40  # of a run around another agent
     report.record("point", loaded, "laptop", TASK, ledger=path)
