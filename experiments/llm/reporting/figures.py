@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.llm.reporting import capacities
-from experiments.llm.reporting.measured import BEST, MENDED, Measured, curves, gather, worst
+from experiments.llm.reporting.measured import MENDED, Measured, curves, gather, worst
 from experiments.support.results import figures
 from experiments.support.results.largest import sentence
 from experiments.support.results.saved import of_directory
@@ -118,8 +118,14 @@ def panels(measured: Measured) -> Figure:
     right.annotate("$y = r_t$", (ends[1], ends[1]), xytext=(-4, -2), textcoords="offset points", ha="right",
                    va="top", fontsize=7, color=GREY)  # fmt: skip
     right.set_xlabel("threshold $r_t$")
-    figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=3)
+    names = [name.replace(" LoRA", "") if _capacity_chosen(measured) else name for name in labels]
+    figure.legend(labels.values(), names, loc="outside lower center", ncols=3)
     return figure
+
+
+def _capacity_chosen(measured: Measured) -> bool:
+    """Whether runs chose their classifiers' capacity, the baselines' too."""
+    return any(run.setting("capacity.weights") == "best" for run in measured.saved)
 
 
 def _rail(table: pd.DataFrame) -> float:
@@ -172,7 +178,7 @@ def caption(measured: Measured, data: str, note: str = "") -> str:
         "on the line marked 0: no harmful answer, the bar ends at the upper limit.",
         "Thresholds at which nothing but the default answer was given have no point.",
     ]
-    if data.endswith(BEST):
+    if _capacity_chosen(measured):
         parts.append("Every classifier, those of the baselines too, is of the capacity that its run chose.")
     parts.append(sentence("harmful share of ours", worst(measured, "ours"), "runs and prompts"))
     if len(refused):

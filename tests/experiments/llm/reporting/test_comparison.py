@@ -24,6 +24,7 @@ from experiments.llm.reporting import (
 )
 from experiments.support.errors import ResultsError
 from experiments.support.results import claims, frames, saved
+from experiments.support.results import figures as figures_of_results
 from experiments.support.results.curves import stretch
 from experiments.support.results.ratios import share_interval
 
@@ -149,7 +150,15 @@ def test_runs_that_choose_a_capacity_are_kept_apart_and_their_choices_tabulated(
     assert table["behind"].tolist() == pytest.approx([0.15, 0.05])  # what a fixed choice would have lost
     assert table.at["lora16", "behind_high"] == pytest.approx(0.15 + 12.7062 * 0.15, rel=1e-4)
     assert table["prompts"].tolist() == [400, 400]
-    assert capacities.capacity_rows(measured.load("synthetic", "laptop", root=root)[8000]).empty
+    usual = measured.load("synthetic", "laptop", root=root)[8000]
+    assert capacities.capacity_rows(usual).empty
+    assert "Every classifier, those of the baselines too" in figures.caption(found, "synthetic_best")
+    assert "Every classifier" not in figures.caption(
+        measured.load("synthetic", "laptop", root=root)[8000], "x"
+    )
+    with figures_of_results.style():
+        legend = [text.get_text() for text in figures.panels(found).legends[0].get_texts()]
+    assert "cross-entropy, bias correction" in legend
     single = capacities.lines(measured.gather([found.saved[0]]))
     assert single == ["capacity lora16: held-out reward 0.500, AUC 0.905",
                       "capacity all*3: held-out reward 0.800, AUC 0.908, taken"]  # fmt: skip
